@@ -1,0 +1,267 @@
+"""What a run is: three dataclasses, read from one YAML file and the flags that override it."""
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import transformers
+import yaml
+from transformers import HfArgumentParser
+
+from recipe.command_line import OneLineErrors, unknown_name
+from recipe.errors import UsageError
+
+CONFIGS = Path(__file__).parent / "configs"
+DEFAULT_CONFIG = "quickstart"
+
+
+@dataclass
+class ModelArguments:
+    """Which pretrained weights to start from."""
+
+    model_name_or_path: str = field(
+        default="google-bert/bert-base-uncased",
+        metadata={
+            "help": "A model on the Hub, a local folder, or package:NAME for weights that an installed package holds."
+        },
+    )
+    model_revision: str = field(
+        default="main", metadata={"help": "Commit, tag or branch of a model on the Hub; the commit goes into run.json."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """Which labelled reviews to use, how many, and how much of each is read."""
+
+    dataset_name: str = field(
+        default="fancyzhx/amazon_polarity",
+        metadata={
+            "help": "A dataset on the Hub, a local folder in the Hub's layout, or package:NAME for reviews that an "
+            "installed package holds."
+        },
+    )
+    dataset_revision: str | None = field(
+        default=None,
+        metadata={"help": "Commit, tag or branch of a dataset on the Hub. By default the recipe's pin, else main."},
+    )
+    text_columns: list[str] = field(
+        default_factory=lambda: ["content"],
+        metadata={"help": "One column, or two that are read as BERT's sentence pair (title content)."},
+    )
+    label_column: str = field(default="label", metadata={"help": "Column of the label: 0 negative, 1 positive."})
+    max_train_samples: int = field(
+        default=20_000, metadata={"help": "Take the first N train rows, validation included; -1 takes all."}
+    )
+    max_test_samples: int = field(default=5_000, metadata={"help": "Take the first N test rows; -1 takes all."})
+    validation_fraction: float = field(
+        default=0.2, metadata={"help": "Share of the train rows set aside for validation, stratified and seeded."}
+    )
+    max_length: int = field(
+        default=128, metadata={"help": "Word pieces a review is cut at, [CLS] and [SEP] counted in."}
+    )
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without looking at any data.
+
+        Raises:
+            UsageError: A value is out of its range.
+        """
+        for name in ("max_train_samples", "max_test_samples"):
+            if (rows := getattr(self, name)) < 1 and rows != -1:
+                raise UsageError(f"--{name} {rows} takes no row: give a number from 1, or -1 for all rows")
+        if not 0 < self.validation_fraction < 1:
+            raise UsageError(f"--validation_fraction {self.validation_fraction} is not between 0 and 1")
+        if self.max_length < 3:
+            raise UsageError(f"--max_length {self.max_length} leaves no room for a word between [CLS] and [SEP]")
+        if not 1 <= len(self.text_columns) <= 2:
+            raise UsageError(f"--text_columns takes one column or two, not {len(self.text_columns)}")
+
+
+@dataclass
+class TrainingArguments(transformers.TrainingArguments):
+    """Everything that transformers' `TrainingArguments` has, with the original recipe's defaults."""
+
+    num_train_epochs: float = field(default=5.0, metadata={"help": "Epochs to train for."})
+    learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Reviews per device and step."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Reviews per device and validation batch."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch, steps or no."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: as eval_strategy."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log the training loss."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Reload the best epoch at the end."})
+    metric_for_best_model: str = field(default="f1", metadata={"help": "Validation metric that picks the best epoch."})
+    greater_is_better: bool = field(default=True, metadata={"help": "Whether more of that metric is better."})
+    group_by_length: bool = field(default=True, metadata={"help": "Batch reviews of like length: less padding."})
+    # Trainer does not recognise every label column by itself, and then skips `compute_metrics` without a word
+    # (transformers#40217, #28530).
+    label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."})
+    # `length` must survive until the sampler has read it; our collator drops it.
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Drop columns that forward() does not take."})
+    report_to: str = field(default="none", metadata={"help": "Where to send logs: none, tensorboard, …"})
+
+    def __post_init__(self) -> None:
+        """Let transformers check and complete its own arguments, then refuse what would break the recipe.
+
+        Raises:
+            UsageError: The best epoch could not be found or reloaded.
+        """
+        super().__post_init__()
+        if not self.load_best_model_at_end:
+            raise UsageError("--load_best_model_at_end False would keep the last epoch, not the best: leave it on")
+        if self.save_strategy == "best":
+            # It reloads the last checkpoint instead of the best (transformers PR #40221).
+            raise UsageError("--save_strategy best does not reload the best epoch: use epoch or steps")
+
+
+@dataclass
+class Arguments:
+    """A whole run's arguments.
+
+    Attributes:
+        config: The YAML file they were read from.
+        model, data, training: The three dataclasses.
+        resolved: Every setting that differs from transformers' own default, as `--config` would take it again.
+    """
+
+    config: Path
+    model: ModelArguments
+    data: DataArguments
+    training: TrainingArguments
+    resolved: dict[str, Any]
+
+
+class RunParser(OneLineErrors, HfArgumentParser):
+    """Reads the three dataclasses, whose every field is a flag."""
+
+    def __init__(self, description: str | None = None) -> None:
+        """Show `description`, a script's docstring, above the flags."""
+        super().__init__(
+            (ModelArguments, DataArguments, TrainingArguments),
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "--config",
+            default=DEFAULT_CONFIG,
+            help=f"A run's YAML file, or the name of one in recipe/configs/: {', '.join(config_names())} "
+            f"(default: {DEFAULT_CONFIG}). Its every key is also a flag, and a flag wins.",
+        )
+
+
+def config_names() -> list[str]:
+    """Return the names that `--config` knows."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def find_config(name_or_path: str) -> Path:
+    """Return the YAML file that `--config` means.
+
+    Raises:
+        UsageError: There is none; the message lists those in `recipe/configs/`.
+    """
+    for path in (CONFIGS / f"{name_or_path}.yaml", Path(name_or_path)):
+        if path.is_file():
+            return path
+    raise UsageError(
+        f"no config {name_or_path!r}: give a YAML file, or one of {', '.join(config_names())} from recipe/configs/"
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the settings of a run's YAML file.
+
+    Raises:
+        UsageError: The file is not YAML, or not a mapping.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UsageError(f"{path} must hold `key: value` lines, not a {type(settings).__name__}")
+    return settings
+
+
+def parse_arguments(argv: list[str], description: str | None = None) -> Arguments:
+    """Return the run that the command line asks for.
+
+    Args:
+        argv: The flags, as in `sys.argv[1:]`.
+        description: What `--help` shows above them.
+
+    Raises:
+        UsageError: An unknown config, key or flag, or a value that is not allowed.
+    """
+    parser = RunParser(description)
+    config = find_config(_config_of(argv, parser))
+    from_file = _parse_config(config, parser)
+    parser.set_defaults(**from_file)
+    values = vars(parser.parse_known_flags(argv))
+    del values["config"]
+    values["output_dir"] = values["output_dir"] or f"runs/{config.stem}"
+    model, data, training = _build(values, parser)
+    return Arguments(config, model, data, training, _resolved(values))
+
+
+def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
+    """Return the data arguments of a run's resolved settings, as `Arguments.resolved` holds them."""
+    names = {f.name for f in dataclasses.fields(DataArguments)}
+    return DataArguments(**{name: value for name, value in settings.items() if name in names})
+
+
+def _config_of(argv: list[str], parser: RunParser) -> str:
+    """Return what `--config` says, before the rest can be parsed: its file gives the others their defaults."""
+    only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    only.error = parser.error  # type: ignore[method-assign]
+    only.add_argument("--config", default=DEFAULT_CONFIG)
+    return str(only.parse_known_args(argv)[0].config)
+
+
+def _parse_config(path: Path, parser: RunParser) -> dict[str, Any]:
+    """Return the YAML file's settings, each checked and converted just as its flag would be.
+
+    YAML alone would leave `2e-5` a string, and would let a list stand where a number belongs.
+    """
+    settings = read_config(path)
+    known = set(vars(parser.parse_args([]))) - {"config"}
+    for key in settings:
+        if key not in known:
+            raise UsageError(f"{unknown_name('key', str(key), known)} (in {path})")
+    given = {key: value for key, value in settings.items() if value is not None}
+    argv = [word for key, value in given.items() for word in (f"--{key}", *_words(value))]
+    try:
+        parsed = vars(parser.parse_known_flags(argv))
+    except UsageError as error:
+        raise UsageError(f"{error} (in {path})") from error
+    return {key: parsed[key] if key in given else None for key in settings}
+
+
+def _words(value: Any) -> list[str]:
+    """Return a YAML value as the words of a command line."""
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return [json.dumps(value) if isinstance(value, dict) else str(value)]
+
+
+def _build(values: dict[str, Any], parser: RunParser) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
+    """Return the three dataclasses, turning what transformers refuses into a `UsageError`."""
+    try:
+        model, data, training = parser.parse_dict(values)
+    except (ValueError, ImportError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    return model, data, training
+
+
+def _resolved(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that make this run what it is, paths made absolute so that they hold from anywhere."""
+    library = HfArgumentParser(transformers.TrainingArguments).parse_args([])
+    resolved = {key: value for key, value in values.items() if value != getattr(library, key, dataclasses.MISSING)}
+    for key in ("model_name_or_path", "dataset_name"):
+        if Path(resolved[key]).is_dir():
+            resolved[key] = str(Path(resolved[key]).resolve())
+    return dict(sorted(resolved.items()))

@@ -1,0 +1,120 @@
+"""What every script shares at the command line: one-line errors, exit codes and quiet libraries.
+
+Light on purpose: `--help`, and a mistake in the arguments, must not wait for torch and transformers to import.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn, TextIO
+
+from recipe.errors import CheckFailed, UsageError
+
+DEFAULT_RUN = "runs/quickstart"
+
+
+class OneLineErrors:
+    """Mixed into an `ArgumentParser`: a mistake raises `UsageError` instead of printing the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the parser's complaint as a `UsageError`.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(message)
+
+    def parse_known_flags(self, argv: list[str]) -> argparse.Namespace:
+        """Return the parsed `argv`, refusing what the parser does not know.
+
+        Raises:
+            UsageError: A flag is unknown (names the nearest known one), lacks its value or has one of the wrong type.
+        """
+        namespace, unknown = self.parse_known_args(argv)  # type: ignore[attr-defined]
+        if unknown:
+            raise UsageError(unknown_name("flag", unknown[0].split("=")[0], self._option_string_actions))  # type: ignore[attr-defined]
+        return namespace
+
+
+class Parser(OneLineErrors, argparse.ArgumentParser):
+    """An `ArgumentParser` for the scripts that need no transformers to read their flags."""
+
+    def __init__(self, description: str | None) -> None:
+        """Show `description`, a script's docstring, as it is written; take no abbreviated flags."""
+        super().__init__(
+            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def add_run(self) -> None:
+        """Add `--run`, the folder that training wrote."""
+        self.add_argument("--run", type=Path, default=DEFAULT_RUN, help="the run's folder (default: %(default)s)")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for a name that is not known, with the nearest one that is."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"unknown {kind} {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+
+
+def run(main: Callable[[list[str]], None]) -> NoReturn:
+    """Call `main` with the command line and exit: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C."""
+    silence_libraries()
+    try:
+        main(sys.argv[1:])
+    except UsageError as error:
+        _exit_with(error, 2)
+    except CheckFailed as error:
+        _exit_with(error, 1)
+    except KeyboardInterrupt:
+        _exit_with("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has left; Python would complain once more while closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def silence_libraries() -> None:
+    """Keep the libraries' progress, advice and deprecation notes off the screen; their errors still raise.
+
+    Set in the environment, before any of them is imported, so that worker processes inherit it. What the user has
+    already set is left alone.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    # The tokenizer is used before data-loader workers fork; without a choice made here it warns in each of them.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        import warnings
+
+        warnings.simplefilter("ignore")
+
+
+def read_lines(stream: TextIO) -> list[str]:
+    """Return a text stream's lines without their ends; an empty line is an empty review, so that none is lost.
+
+    Raises:
+        UsageError: It is a terminal, where nobody would know that input is awaited, or not UTF-8.
+    """
+    if stream.isatty():
+        raise UsageError("no review given: pass some as arguments, or one per line on standard input")
+    try:
+        return [line.rstrip("\r\n") for line in stream]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"standard input is not UTF-8: {error}") from error
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _exit_with(message: object, code: int) -> NoReturn:
+    """Say `message` in one line on standard error, from one process only, and exit with `code`."""
+    if int(os.environ.get("RANK", 0)) == 0:
+        one_line = " ".join(str(message).split())
+        print(f"{Path(sys.argv[0]).name}: error: {one_line}", file=sys.stderr)
+    sys.exit(code)

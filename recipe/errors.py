@@ -1,0 +1,12 @@
+"""The two ways a command may fail that are not defects of the recipe."""
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done: the message says what was given, what is allowed and what to do.
+
+    Raised before anything is trained or overwritten. On the command line it is one line and exit code 2.
+    """
+
+
+class CheckFailed(Exception):
+    """A result did not pass its own check, so nothing of it was kept. On the command line it is exit code 1."""

@@ -1,0 +1,154 @@
+"""What a trained model is worth on reviews it has never seen, and what it buys over a model without BERT."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
+
+from recipe.arguments import data_arguments_of
+from recipe.baseline import fit_baseline, flat
+from recipe.data import Reviews, load_reviews, rows_sha256, texts_of
+from recipe.errors import UsageError
+from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
+from recipe.metrics import NAMES, ClassificationMetrics
+from recipe.run_folder import RunFolder, versions, write_json
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers on the test rows.
+
+    Attributes:
+        predicted: int64 (reviews,), the most probable label of each.
+        reviews_per_second: From text to label, once through all rows, after a first batch that is not counted.
+    """
+
+    predicted: np.ndarray
+    reviews_per_second: float
+
+
+def evaluate_run(run: RunFolder) -> dict[str, Any]:
+    """Write `<run>/report.json` and return it: PyTorch, ONNX and TF-IDF on the same held-out test rows.
+
+    Raises:
+        UsageError: There is no finished, exported run, or its rows are not those it was trained with any more.
+    """
+    run.require_onnx()
+    record = run.read_record()
+    args = data_arguments_of(run.read_config())
+    reviews = load_reviews(args, record["seed"])
+    require_same_rows(reviews, record["rows_sha256"])
+    texts, labels = texts_of(reviews.test, args), np.asarray(reviews.test["label"][:])
+    baseline = fit_baseline(texts_of(reviews.train, args), reviews.train["label"][:])
+    scored = {
+        "pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path)), texts),
+        "onnx": time_predictions(_predict_with(OnnxClassifier.from_run(run.path)), texts),
+        "tfidf": time_predictions(lambda some: baseline.predict(flat(some)), texts),
+    }
+    report = make_report(scored, labels, record["labels"])
+    write_json(run.report, {"run": record["config"], "versions": versions()} | report)
+    return report
+
+
+def require_same_rows(reviews: Reviews, expected: dict[str, str]) -> None:
+    """Refuse rows that are not those of the run.
+
+    Args:
+        reviews: As they are read now.
+        expected: Each split's `rows_sha256` from `run.json`.
+
+    Raises:
+        UsageError: Names the split that changed.
+    """
+    for name, split in reviews.splits.items():
+        if rows_sha256(split) != expected[name]:
+            raise UsageError(f"the {name} rows of {reviews.source['name']} have changed since the run: train it again")
+
+
+def time_predictions(predict: Callable[[Sequence[Text]], np.ndarray], texts: Sequence[Text]) -> Scored:
+    """Return a model's answers and its speed; a rough figure, as it is taken once."""
+    predict(texts[:16])
+    started = time.perf_counter()
+    predicted = predict(texts)
+    return Scored(predicted, len(texts) / (time.perf_counter() - started))
+
+
+def make_report(scored: dict[str, Scored], labels: np.ndarray, label_names: list[str]) -> dict[str, Any]:
+    """Return the report of several models' answers on the same rows.
+
+    Args:
+        scored: Each model's answers, `pytorch`, `onnx` and `tfidf` among them.
+        labels: The true ones, int64 (reviews,).
+        label_names: Of labels 0, 1, ….
+
+    Returns:
+        `labels`; `variants`, each model's `f1`, `accuracy`, `precision`, `recall`, `confusion` (rows true, columns
+        predicted: `[[tn, fp], [fn, tp]]`), `reviews` and `reviews_per_second`; `labels_changed` by ONNX; and
+        `onnx_against_tfidf`, an exact McNemar test.
+    """
+    return {
+        "labels": label_names,
+        "variants": {name: score(model, labels, len(label_names)) for name, model in scored.items()},
+        "labels_changed": int((scored["onnx"].predicted != scored["pytorch"].predicted).sum()),
+        "onnx_against_tfidf": mcnemar(scored["onnx"].predicted == labels, scored["tfidf"].predicted == labels),
+    }
+
+
+def score(model: Scored, labels: np.ndarray, num_labels: int) -> dict[str, Any]:
+    """Return one model's figures, as in `make_report`."""
+    figures = ClassificationMetrics(num_labels).compute(predictions=model.predicted, references=labels)
+    return {
+        **figures,
+        "confusion": confusion_matrix(labels, model.predicted, labels=range(num_labels)).tolist(),
+        "reviews": len(labels),
+        "reviews_per_second": round(model.reviews_per_second, 1),
+    }
+
+
+def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> dict[str, Any]:
+    """Return an exact McNemar test of two models on the same reviews.
+
+    Only reviews that one of them got right and the other wrong tell them apart; were the models equally good, each of
+    these would fall to either side like a fair coin (McNemar 1947; exact binomial form).
+
+    Args:
+        first_right, second_right: bool (reviews,), whether each model's label was right.
+
+    Returns:
+        `only_first_right` and `only_second_right`, counts, and the two-sided `p_value`.
+    """
+    first = int((first_right & ~second_right).sum())
+    second = int((second_right & ~first_right).sum())
+    p_value = float(binomtest(first, first + second).pvalue) if first + second else 1.0
+    return {"only_first_right": first, "only_second_right": second, "p_value": p_value}
+
+
+def as_table(report: dict[str, Any]) -> str:
+    """Return the report for the screen."""
+    head = f"{'':8}" + "".join(f"{name:>11}" for name in (*NAMES, "reviews/s")) + f"  confusion ({_order(report)})"
+    lines = [head]
+    for name, figures in report["variants"].items():
+        numbers = "".join(f"{figures[key]:11.4f}" for key in NAMES)
+        lines.append(f"{name:8}{numbers}{figures['reviews_per_second']:11.1f}  {figures['confusion']}")
+    test = report["onnx_against_tfidf"]
+    reviews = report["variants"]["onnx"]["reviews"]
+    lines += [
+        f"{reviews:,} held-out test reviews; PyTorch and ONNX differ on {report['labels_changed']} label(s).",
+        f"Only ONNX is right on {test['only_first_right']} of them, only TF-IDF on {test['only_second_right']}: "
+        f"exact McNemar p = {test['p_value']:.2g}.",
+    ]
+    return "\n".join(lines)
+
+
+def _order(report: dict[str, Any]) -> str:
+    """Return what the confusion counts stand for."""
+    return "[[tn, fp], [fn, tp]]" if len(report["labels"]) == 2 else "rows true, columns predicted"
+
+
+def _predict_with(classifier: Classifier) -> Callable[[Sequence[Text]], np.ndarray]:
+    """Return a function from texts to labels, int64 (reviews,)."""
+    return lambda texts: classifier.logits(texts).argmax(axis=1)

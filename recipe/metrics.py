@@ -1,0 +1,56 @@
+"""How well predicted labels match the true ones."""
+
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from transformers import EvalPrediction
+
+NAMES = ("f1", "accuracy", "precision", "recall")
+
+
+class ClassificationMetrics(evaluate.Metric):
+    """F1, accuracy, precision and recall from scikit-learn.
+
+    With two classes the last three but accuracy are of the positive class, label 1; with more they are macro averages.
+    A class that is never predicted has precision 0. A subclass, because `evaluate.load("f1")` fetches code from the Hub
+    each time, and fails without it.
+    """
+
+    def __init__(self, num_labels: int) -> None:
+        """Prepare for labels 0 to `num_labels` - 1."""
+        # In memory: Trainer gathers every process's predictions before it asks for metrics, and processes that shared
+        # evaluate's default cache file would wait for each other's locks.
+        super().__init__(keep_in_memory=True)
+        self.average = "binary" if num_labels == 2 else "macro"
+
+    def _info(self) -> evaluate.MetricInfo:
+        label = datasets.Value("int64")
+        return evaluate.MetricInfo(
+            description=self.__doc__ or "",
+            citation="",
+            inputs_description="predictions and references: int (reviews,)",
+            features=datasets.Features({"predictions": label, "references": label}),
+        )
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            references, predictions, average=self.average, zero_division=0.0
+        )
+        values = (f1, accuracy_score(references, predictions), precision, recall)
+        return {name: float(value) for name, value in zip(NAMES, values, strict=True)}
+
+
+def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return Trainer's `compute_metrics`: from logits, float32 (reviews, classes), to the metrics by name."""
+    metric = ClassificationMetrics(num_labels)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        predicted = np.asarray(prediction.predictions).argmax(axis=-1)
+        computed: dict[str, float] = metric.compute(predictions=predicted, references=prediction.label_ids)
+        return computed
+
+    return compute_metrics

@@ -1,0 +1,94 @@
+"""Pretrained weights and their tokenizer: found, checked and loaded, from safetensors only."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from recipe import hub, quickstart
+from recipe.arguments import ModelArguments
+from recipe.errors import UsageError
+
+
+@dataclass
+class Pretrained:
+    """Where a run's weights come from.
+
+    Attributes:
+        location: What `from_pretrained` takes: a folder, or a repository on the Hub.
+        revision: The commit on the Hub; `None` for a folder.
+        config: Read from there; small, so that a run can be refused before the weights are downloaded.
+        source: The same for `run.json`: the name, and the revision or sha256.
+    """
+
+    location: str
+    revision: str | None
+    config: PretrainedConfig
+    source: dict[str, Any]
+
+
+def find_pretrained(args: ModelArguments, max_length: int) -> Pretrained:
+    """Return where the weights are, having read no more than their configuration.
+
+    Raises:
+        UsageError: They cannot be found or reached, or do not read `max_length` word pieces.
+    """
+    location, revision, source = _locate(args)
+    with hub.one_line_errors(f"the model {args.model_name_or_path!r}"):
+        config = AutoConfig.from_pretrained(location, revision=revision)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise UsageError(
+            f"--max_length {max_length} is over the {positions} word pieces that {args.model_name_or_path!r} reads: "
+            f"give {positions} or less"
+        )
+    return Pretrained(location, revision, config, source)
+
+
+def load_tokenizer(pretrained: Pretrained, max_length: int) -> PreTrainedTokenizerBase:
+    """Return the tokenizer, which cuts at `max_length` wherever the model goes: training, export and serving.
+
+    Raises:
+        UsageError: The tokenizer cannot be read.
+    """
+    with hub.one_line_errors(f"the tokenizer of {pretrained.location!r}"):
+        return AutoTokenizer.from_pretrained(
+            pretrained.location, revision=pretrained.revision, model_max_length=max_length
+        )
+
+
+def load_model(pretrained: Pretrained, label_names: list[str]) -> PreTrainedModel:
+    """Return the model with a new, seeded-by-the-caller classification head that knows its labels' names.
+
+    Raises:
+        UsageError: The weights cannot be read, or are not safetensors.
+    """
+    with hub.one_line_errors(f"the weights of {pretrained.location!r}"):
+        return AutoModelForSequenceClassification.from_pretrained(
+            pretrained.location,
+            revision=pretrained.revision,
+            id2label=dict(enumerate(label_names)),
+            label2id={name: label for label, name in enumerate(label_names)},
+            use_safetensors=True,
+        )
+
+
+def _locate(args: ModelArguments) -> tuple[str, str | None, dict[str, Any]]:
+    """Return the location, revision and source that the arguments mean."""
+    name = args.model_name_or_path
+    if quickstart.is_package(name):
+        package = quickstart.WEIGHTS
+        folder = str(quickstart.find_package(name, package))
+        (file, sha256), *_ = package.sha256.items()
+        return folder, None, {"name": name, "version": package.version, "file": file, "sha256": sha256}
+    if folder := hub.local_folder(name):
+        return folder, None, {"name": name, "revision": None}
+    revision = hub.resolve_commit("model", name, args.model_revision)
+    return name, revision, {"name": name, "revision": revision}

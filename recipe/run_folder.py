@@ -1,0 +1,120 @@
+"""The folder of a run: what stands where in it, and how it is read and written."""
+
+import json
+import os
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recipe.errors import UsageError
+
+PACKAGES = (
+    "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime scikit-learn numpy"
+).split()
+
+
+class RunFolder:
+    """One run's folder.
+
+        checkpoint-N/       a checkpoint per epoch, N optimisation steps from the start
+        model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
+        config.yaml         the resolved settings, as --config takes them
+        run.json            what was done; written last, so that a folder that has it is a finished run
+        onnx/               the exported model
+        report.json         the evaluation
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Name the folder; it need not exist."""
+        self.path = Path(path).expanduser()
+        self.config = self.path / "config.yaml"
+        self.record = self.path / "run.json"
+        self.onnx = self.path / "onnx"
+        self.report = self.path / "report.json"
+
+    def __str__(self) -> str:
+        """Return the path as the user gave it."""
+        return str(self.path)
+
+    def require_finished(self) -> None:
+        """Refuse a folder that holds no finished run.
+
+        Raises:
+            UsageError: Says what is missing and how to get it.
+        """
+        if not self.path.is_dir():
+            raise UsageError(f"no run at {self} ({self.path.resolve()}): train one first, or say where with --run")
+        for file in (self.record, self.config, self.path / "model.safetensors"):
+            if not file.is_file():
+                raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")
+
+    def require_onnx(self) -> None:
+        """Refuse a run that was not exported.
+
+        Raises:
+            UsageError: Says how to export it.
+        """
+        self.require_finished()
+        if not (self.onnx / "model.onnx").is_file():
+            raise UsageError(f"{self} has no {self.onnx / 'model.onnx'}: run python scripts/export_onnx.py --run {self}")
+
+    def require_free(self, overwrite: bool) -> None:
+        """Refuse to write over a run, unless asked to.
+
+        Raises:
+            UsageError: The folder holds a run, finished or not, or is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--output_dir {self} is a file")
+        found = [path.name for path in self._contents()]
+        if found and not overwrite:
+            state = "a finished run" if self.record.is_file() else f"an unfinished run ({', '.join(sorted(found)[:3])})"
+            raise UsageError(
+                f"{self} already holds {state}: choose another --output_dir, or give --overwrite_output_dir"
+            )
+
+    def clear(self) -> None:
+        """Remove what an earlier run left, and nothing else; the record first, so that no half of it looks finished."""
+        for path in sorted(self._contents(), key=lambda path: path != self.record):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def read_record(self) -> dict[str, Any]:
+        """Return `run.json`."""
+        return dict(json.loads(self.record.read_text(encoding="utf-8")))
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the resolved settings."""
+        return dict(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+
+    def write_config(self, settings: dict[str, Any]) -> None:
+        """Write the resolved settings."""
+        write_whole(self.config, yaml.safe_dump(settings, allow_unicode=True, sort_keys=True))
+
+    def _contents(self) -> list[Path]:
+        """Return what of a run stands in the folder."""
+        named = [self.record, self.config, self.onnx, self.report, self.path / "model.safetensors"]
+        return [path for path in (*named, *self.path.glob("checkpoint-*")) if path.exists()]
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as readable JSON, whole or not at all; NaN is an error, as JSON has none."""
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, whenever the machine may stop."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the installed version of each library that a run's numbers depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}

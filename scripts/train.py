@@ -1,0 +1,35 @@
+"""Fine-tune a classifier on labelled reviews.
+
+    accelerate launch scripts/train.py
+    accelerate launch scripts/train.py --config amazon_polarity
+    accelerate launch scripts/train.py --dataset_name path/to/folder --output_dir runs/mine
+
+Writes the run's folder, --output_dir (default runs/<config name>): a checkpoint per epoch, the best model, config.yaml
+and run.json. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
+sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
+
+from recipe.command_line import run  # noqa: E402
+
+
+def main(argv: list[str]) -> None:
+    """Train the run that `argv` asks for."""
+    from recipe.arguments import parse_arguments
+
+    arguments = parse_arguments(argv, __doc__)
+    from recipe.training import train
+
+    folder = train(arguments)
+    record = folder.read_record()
+    print(f"best epoch {record['best']['epoch']:g}: validation F1 {record['best']['f1']:.4f}; {record['seconds']} s")
+    print(f"Next: python scripts/export_onnx.py --run {folder}")
+
+
+if __name__ == "__main__":
+    run(main)
