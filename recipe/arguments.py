@@ -98,7 +98,9 @@ class TrainingArguments(transformers.TrainingArguments):
     group_by_length: bool = field(default=True, metadata={"help": "Batch reviews of like length: less padding."})
     # Trainer does not recognise every label column by itself, and then skips `compute_metrics` without a word
     # (transformers#40217, #28530).
-    label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."})
+    label_names: list[str] = field(
+        default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."}
+    )
     # `length` must survive until the sampler has read it; our collator drops it.
     remove_unused_columns: bool = field(default=False, metadata={"help": "Drop columns that forward() does not take."})
     report_to: str = field(default="none", metadata={"help": "Where to send logs: none, tensorboard, …"})
@@ -140,7 +142,7 @@ class RunParser(OneLineErrors, HfArgumentParser):
     def __init__(self, description: str | None = None) -> None:
         """Show `description`, a script's docstring, above the flags."""
         super().__init__(
-            (ModelArguments, DataArguments, TrainingArguments),
+            (ModelArguments, DataArguments, TrainingArguments),  # type: ignore[arg-type]
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -258,10 +260,16 @@ def _build(values: dict[str, Any], parser: RunParser) -> tuple[ModelArguments, D
 
 
 def _resolved(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that make this run what it is, paths made absolute so that they hold from anywhere."""
-    library = HfArgumentParser(transformers.TrainingArguments).parse_args([])
-    resolved = {key: value for key, value in values.items() if value != getattr(library, key, dataclasses.MISSING)}
+    """Return the settings that make this run what it is, paths made absolute so that they hold from anywhere.
+
+    What equals both transformers' default and ours is left out: over a hundred settings that nobody chose.
+    """
+    ours = vars(RunParser().parse_args([]))
+    library = vars(HfArgumentParser(transformers.TrainingArguments).parse_args([]))  # type: ignore[arg-type]
+    resolved = {
+        key: value for key, value in values.items() if key not in library or not value == ours[key] == library[key]
+    }
     for key in ("model_name_or_path", "dataset_name"):
-        if Path(resolved[key]).is_dir():
-            resolved[key] = str(Path(resolved[key]).resolve())
+        if (folder := Path(resolved[key]).expanduser()).is_dir():
+            resolved[key] = str(folder.resolve())
     return dict(sorted(resolved.items()))

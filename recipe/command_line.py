@@ -8,8 +8,9 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable
+from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn
 
 from recipe.errors import CheckFailed, UsageError
 
@@ -27,15 +28,16 @@ class OneLineErrors:
         """
         raise UsageError(message)
 
-    def parse_known_flags(self, argv: list[str]) -> argparse.Namespace:
+    def parse_known_flags(self: Any, argv: list[str]) -> argparse.Namespace:
         """Return the parsed `argv`, refusing what the parser does not know.
 
         Raises:
             UsageError: A flag is unknown (names the nearest known one), lacks its value or has one of the wrong type.
         """
-        namespace, unknown = self.parse_known_args(argv)  # type: ignore[attr-defined]
+        namespace, unknown = self.parse_known_args(argv)
         if unknown:
-            raise UsageError(unknown_name("flag", unknown[0].split("=")[0], self._option_string_actions))  # type: ignore[attr-defined]
+            kind = "flag" if unknown[0].startswith("-") else "argument"
+            raise UsageError(unknown_name(kind, unknown[0].split("=")[0], self._option_string_actions))
         return namespace
 
 
@@ -60,7 +62,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
-    """Call `main` with the command line and exit: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C."""
+    """Call `main` with the command line and exit.
+
+    Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C.
+    """
     silence_libraries()
     try:
         main(sys.argv[1:])
@@ -93,7 +98,7 @@ def silence_libraries() -> None:
         warnings.simplefilter("ignore")
 
 
-def read_lines(stream: TextIO) -> list[str]:
+def read_lines(stream: TextIOWrapper) -> list[str]:
     """Return a text stream's lines without their ends; an empty line is an empty review, so that none is lost.
 
     Raises:
@@ -101,10 +106,26 @@ def read_lines(stream: TextIO) -> list[str]:
     """
     if stream.isatty():
         raise UsageError("no review given: pass some as arguments, or one per line on standard input")
+    # In a C locale Python would let bytes through that are not UTF-8, for the tokenizer to fail on.
+    stream.reconfigure(encoding="utf-8", errors="strict")
     try:
-        return [line.rstrip("\r\n") for line in stream]
+        return [line.rstrip("\n") for line in stream]
     except UnicodeDecodeError as error:
         raise UsageError(f"standard input is not UTF-8: {error}") from error
+
+
+def require_utf8(texts: list[str]) -> list[str]:
+    """Return `texts`, unless the command line that brought them was not UTF-8.
+
+    Raises:
+        UsageError: Names the text.
+    """
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(f"the review {ascii(text)} is not UTF-8") from None
+    return texts
 
 
 def usable_cores() -> int:

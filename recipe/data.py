@@ -9,6 +9,7 @@ import datasets
 import pyarrow.compute
 import pyarrow.csv
 from datasets import ClassLabel, Dataset
+from sklearn.model_selection import train_test_split
 from transformers import PreTrainedTokenizerBase
 
 from recipe import hub, quickstart
@@ -64,11 +65,7 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     load = _load_package if quickstart.is_package(args.dataset_name) else _load_dataset
     train, test, source = load(args)
     train, validation = _set_aside(_standardise(train, args), args.validation_fraction, seed, "--validation_fraction")
-    reviews = Reviews(train, validation, _standardise(test, args), source)
-    for name, split in reviews.splits.items():
-        if not len(split):
-            raise UsageError(f"the {name} split of {args.dataset_name!r} is empty")
-    return reviews
+    return Reviews(train, validation, _standardise(test, args), source)
 
 
 def tokenize(reviews: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> Dataset:
@@ -105,9 +102,8 @@ def rows_sha256(reviews: Dataset) -> str:
 def _load_package(args: DataArguments) -> tuple[Dataset, Dataset, dict[str, Any]]:
     """Return the quickstart's train rows, held-out test rows and source."""
     package = quickstart.REVIEWS
-    (file, sha256), *_ = package.sha256.items()
     table = pyarrow.csv.read_csv(
-        quickstart.find_package(args.dataset_name, package) / file,
+        quickstart.find_package(args.dataset_name, package) / package.pin["file"],
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
     )
     table = table.filter(pyarrow.compute.field("source") == "rotten_tomatoes")
@@ -120,8 +116,7 @@ def _load_package(args: DataArguments) -> tuple[Dataset, Dataset, dict[str, Any]
             f"--max_test_samples {test_rows} leaves none to train on"
         )
     train, test = _set_aside(rows, test_rows, TEST_SEED, "--max_test_samples")
-    source = {"name": args.dataset_name, "version": package.version, "file": file, "sha256": sha256}
-    return _first(train, args.max_train_samples), test, source
+    return _first(train, args.max_train_samples), test, {"name": args.dataset_name} | package.pin
 
 
 def _load_dataset(args: DataArguments) -> tuple[Dataset, Dataset, dict[str, Any]]:
@@ -138,11 +133,13 @@ def _load_dataset(args: DataArguments) -> tuple[Dataset, Dataset, dict[str, Any]
 
 def _read_split(name: str, revision: str | None, split: str, max_rows: int) -> Dataset:
     """Return the first `max_rows` rows of a split, reading no more of it than they need; -1 returns all."""
-    with hub.one_line_errors(f"the {split} split of {name!r}"):
-        if max_rows == -1:
-            return datasets.load_dataset(name, split=split, revision=revision)
-        stream = datasets.load_dataset(name, split=split, revision=revision, streaming=True)
-        return Dataset.from_list(list(stream.take(max_rows)), features=stream.features)
+    with hub.one_line_errors(f"the {split} split of {name!r}", revision):
+        every_row = max_rows == -1
+        dataset = datasets.load_dataset(name, split=split, revision=revision, streaming=not every_row)
+        rows = dataset if every_row else list(dataset.take(max_rows))
+    if not len(rows):
+        raise UsageError(f"the {split} split of {name!r} is empty")
+    return rows if every_row else Dataset.from_list(rows, features=dataset.features)
 
 
 def _first(rows: Dataset, max_rows: int) -> Dataset:
@@ -186,9 +183,10 @@ def _set_aside(rows: Dataset, size: float | int, seed: int, flag: str) -> tuple[
     Raises:
         UsageError: There are too few rows to have each class on both sides.
     """
+    labels = rows["label"][:]
     try:
-        halves = rows.train_test_split(test_size=size, stratify_by_column="label", seed=seed)
+        kept, sample = train_test_split(range(len(rows)), test_size=size, stratify=labels, random_state=seed)
     except ValueError as error:
         raise UsageError(f"{flag} {size} does not split {len(rows)} rows by class: {error}") from error
-    # An index kept beside the rows would make every later read of them slower.
-    return halves["train"].flatten_indices(), halves["test"].flatten_indices()
+    # Copied, because an index kept beside the rows would make every later read of them slower.
+    return rows.select(kept).flatten_indices(), rows.select(sample).flatten_indices()

@@ -12,10 +12,10 @@ from recipe.errors import UsageError
 
 # One question is asked before anything else, because the libraries themselves retry for 23 seconds and more, and print
 # each try, when there is no Hub.
-TIMEOUT_S = 8.0
+TIMEOUT_S = 6.0
 OFFLINE_HELP = (
-    "To run offline: set HF_HUB_OFFLINE=1 if it was downloaded before, give a local folder, or use --config quickstart, "
-    "which needs no Hub"
+    "To run offline: set HF_HUB_OFFLINE=1 if it was downloaded before, give a local folder, "
+    "or use --config quickstart, which needs no Hub"
 )
 
 
@@ -55,15 +55,24 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
     except GatedRepoError:
         raise UsageError(f"the {kind} {name!r} is gated: ask for access on its page, then `hf auth login`") from None
     except RepositoryNotFoundError:
-        raise UsageError(f"the Hub has no {kind} {name!r} that you may read, and no folder here has that name") from None
+        raise UsageError(
+            f"the Hub has no {kind} {name!r} that you may read, and no folder here has that name"
+        ) from None
     except (RequestException, HfHubHTTPError) as error:
-        raise UsageError(_unreachable(f"the {kind} {name!r}", error)) from error
+        endpoint = huggingface_hub.constants.ENDPOINT
+        raise UsageError(
+            f"cannot reach the Hub at {endpoint} for the {kind} {name!r} ({type(error).__name__}). {OFFLINE_HELP}"
+        ) from error
     return str(info.sha)
 
 
 @contextmanager
-def one_line_errors(what: str) -> Iterator[None]:
-    """Turn what the libraries raise for a repository they cannot read into a `UsageError`.
+def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
+    """Turn what the libraries raise for a repository or folder they cannot read into a `UsageError`.
+
+    Args:
+        what: What is being read, for the message.
+        revision: Of a repository on the Hub; `None` for a folder.
 
     Raises:
         UsageError: For whatever of that kind is raised inside.
@@ -71,17 +80,7 @@ def one_line_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RequestException) as error:
-        raise UsageError(_unreadable(what, error)) from error
-
-
-def _unreachable(what: str, error: Exception) -> str:
-    """Return the message for a Hub that does not answer."""
-    endpoint = huggingface_hub.constants.ENDPOINT
-    return f"cannot reach the Hub at {endpoint} for {what} ({type(error).__name__}). {OFFLINE_HELP}"
-
-
-def _unreadable(what: str, error: Exception) -> str:
-    """Return the message for a repository or folder that cannot be read."""
-    offline = f" (HF_HUB_OFFLINE=1: only what was downloaded before can be used). {OFFLINE_HELP}"
-    first_line = str(error).strip().split("\n")[0]
-    return f"cannot read {what}: {first_line}" + (offline if huggingface_hub.constants.HF_HUB_OFFLINE else "")
+        message = f"cannot read {what}: {str(error).strip().splitlines()[0]}"
+        if revision is not None and huggingface_hub.constants.HF_HUB_OFFLINE:
+            message += f" (HF_HUB_OFFLINE=1: only what was downloaded before is there). {OFFLINE_HELP}"
+        raise UsageError(message) from error

@@ -41,7 +41,7 @@ def find_pretrained(args: ModelArguments, max_length: int) -> Pretrained:
         UsageError: They cannot be found or reached, or do not read `max_length` word pieces.
     """
     location, revision, source = _locate(args)
-    with hub.one_line_errors(f"the model {args.model_name_or_path!r}"):
+    with hub.one_line_errors(f"the model {args.model_name_or_path!r}", revision):
         config = AutoConfig.from_pretrained(location, revision=revision)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and max_length > positions:
@@ -58,7 +58,7 @@ def load_tokenizer(pretrained: Pretrained, max_length: int) -> PreTrainedTokeniz
     Raises:
         UsageError: The tokenizer cannot be read.
     """
-    with hub.one_line_errors(f"the tokenizer of {pretrained.location!r}"):
+    with hub.one_line_errors(f"the tokenizer of {pretrained.location!r}", pretrained.revision):
         return AutoTokenizer.from_pretrained(
             pretrained.location, revision=pretrained.revision, model_max_length=max_length
         )
@@ -70,7 +70,7 @@ def load_model(pretrained: Pretrained, label_names: list[str]) -> PreTrainedMode
     Raises:
         UsageError: The weights cannot be read, or are not safetensors.
     """
-    with hub.one_line_errors(f"the weights of {pretrained.location!r}"):
+    with hub.one_line_errors(f"the weights of {pretrained.location!r}", pretrained.revision):
         return AutoModelForSequenceClassification.from_pretrained(
             pretrained.location,
             revision=pretrained.revision,
@@ -85,10 +85,9 @@ def _locate(args: ModelArguments) -> tuple[str, str | None, dict[str, Any]]:
     name = args.model_name_or_path
     if quickstart.is_package(name):
         package = quickstart.WEIGHTS
-        folder = str(quickstart.find_package(name, package))
-        (file, sha256), *_ = package.sha256.items()
-        return folder, None, {"name": name, "version": package.version, "file": file, "sha256": sha256}
-    if folder := hub.local_folder(name):
-        return folder, None, {"name": name, "revision": None}
+        folder = quickstart.find_package(name, package)
+        return str(folder), None, {"name": name} | package.pin
+    if local := hub.local_folder(name):
+        return local, None, {"name": name, "revision": None}
     revision = hub.resolve_commit("model", name, args.model_revision)
     return name, revision, {"name": name, "revision": revision}

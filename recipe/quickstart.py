@@ -30,6 +30,12 @@ class Package:
     folder: str
     sha256: dict[str, str]
 
+    @property
+    def pin(self) -> dict[str, str]:
+        """Return what `run.json` says of the package: version, file and its sha256."""
+        file, sha256 = next(iter(self.sha256.items()))
+        return {"version": self.version, "file": file, "sha256": sha256}
+
 
 # The genuine all-MiniLM-L6-v2, a 6-layer `BertModel`: weights and vocab.txt equal the published originals.
 WEIGHTS = Package(

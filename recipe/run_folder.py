@@ -19,12 +19,12 @@ PACKAGES = (
 class RunFolder:
     """One run's folder.
 
-        checkpoint-N/       a checkpoint per epoch, N optimisation steps from the start
-        model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
-        config.yaml         the resolved settings, as --config takes them
-        run.json            what was done; written last, so that a folder that has it is a finished run
-        onnx/               the exported model
-        report.json         the evaluation
+    checkpoint-N/       a checkpoint per epoch, N optimisation steps from the start
+    model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
+    config.yaml         the resolved settings, as --config takes them
+    run.json            what was done; written last, so that a folder that has it is a finished run
+    onnx/               the exported model
+    report.json         the evaluation
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -59,7 +59,9 @@ class RunFolder:
         """
         self.require_finished()
         if not (self.onnx / "model.onnx").is_file():
-            raise UsageError(f"{self} has no {self.onnx / 'model.onnx'}: run python scripts/export_onnx.py --run {self}")
+            raise UsageError(
+                f"{self} has no {self.onnx / 'model.onnx'}: run python scripts/export_onnx.py --run {self}"
+            )
 
     def require_free(self, overwrite: bool) -> None:
         """Refuse to write over a run, unless asked to.

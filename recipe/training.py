@@ -38,6 +38,17 @@ RELOAD_TOLERANCE = 1e-4
 FULL_COMMAND = "accelerate launch scripts/train.py --config amazon_polarity"
 
 
+@dataclass
+class Job:
+    """A run that is ready to start."""
+
+    arguments: Arguments
+    pretrained: Pretrained
+    reviews: Reviews
+    model: PreTrainedModel
+    trainer: "ReviewTrainer"
+
+
 def train(arguments: Arguments) -> RunFolder:
     """Fine-tune and return the run's folder, finished.
 
@@ -51,23 +62,34 @@ def train(arguments: Arguments) -> RunFolder:
     run = RunFolder(str(args.output_dir))
     run.require_free(args.overwrite_output_dir)
     require_one_process_per_gpu(args.n_gpu)
-    pretrained = find_pretrained(arguments.model, arguments.data.max_length)
-    reviews = load_reviews(arguments.data, args.seed)
-    use_all_cores(args)
-    set_seed(args.seed)
-    tokenizer = load_tokenizer(pretrained, arguments.data.max_length)
-    model = load_model(pretrained, reviews.label_names)
-    trainer = make_trainer(arguments, model, tokenizer, reviews)
+    job = prepare(arguments)
+    trainer = job.trainer
     if trainer.is_world_process_zero():
-        print(_header(arguments, pretrained, reviews, trainer), flush=True)
+        print(_header(job), flush=True)
         run.clear()
     trainer.accelerator.wait_for_everyone()
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
     best = prove_best_reloaded(trainer)
-    _save(trainer, run, arguments, _record(arguments, pretrained, reviews, trainer, best, seconds))
+    _save(job, run, _record(job, best, seconds))
     return run
+
+
+def prepare(arguments: Arguments) -> Job:
+    """Return the run with its reviews, weights and Trainer, everything found and read.
+
+    Raises:
+        UsageError: Something that was asked for cannot be done.
+    """
+    max_length, seed = arguments.data.max_length, arguments.training.seed
+    pretrained = find_pretrained(arguments.model, max_length)
+    reviews = load_reviews(arguments.data, seed)
+    use_all_cores(arguments.training)
+    set_seed(seed)
+    tokenizer = load_tokenizer(pretrained, max_length)
+    model = load_model(pretrained, reviews.label_names)
+    return Job(arguments, pretrained, reviews, model, make_trainer(arguments, model, tokenizer, reviews))
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:
@@ -134,7 +156,7 @@ class ReviewTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if not self.args.group_by_length:
             return super()._get_train_sampler(train_dataset)
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler(
             self.args.train_batch_size * self.args.gradient_accumulation_steps,
@@ -169,7 +191,7 @@ class EpochTable(ProgressCallback):
                 self.prediction_bar = tqdm(
                     total=len(eval_dataloader), desc="validation", unit="batch", leave=False, **_bar_options(args)
                 )
-            self.prediction_bar.update(1)
+            self.prediction_bar.update(1)  # type: ignore[attr-defined]
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
         """Print nothing: the row has it."""
@@ -227,19 +249,20 @@ def prove_best_reloaded(trainer: Trainer) -> dict[str, float]:
     return best
 
 
-def _header(arguments: Arguments, pretrained: Pretrained, reviews: Reviews, trainer: Trainer) -> str:
+def _header(job: Job) -> str:
     """Return the first lines that a person sees: what is going to be trained, on what, and where."""
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in reviews.splits.items())
-    place = _place(trainer)
+    config = job.arguments.config
+    rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
+    place = _place(job.trainer)
     where = f"{place['device']}, {place['processes']} process(es), {place['threads']} thread(s) each"
-    parameters = f"{trainer.model.num_parameters() / 1e6:.1f} M parameters"
+    parameters = f"{job.model.num_parameters() / 1e6:.1f} M parameters"
     return "\n".join(
         (
-            f"config     {arguments.config.stem} ({os.path.relpath(arguments.config)})",
-            f"weights    {_origin(pretrained.source)}: {type(trainer.model).__name__}, {parameters}",
-            f"reviews    {_origin(reviews.source)}: {rows}",
+            f"config     {config.stem} ({os.path.relpath(config)})",
+            f"weights    {_origin(job.pretrained.source)}: {type(job.model).__name__}, {parameters}",
+            f"reviews    {_origin(job.reviews.source)}: {rows}",
             f"device     {where}; precision {place['precision']}",
-            f"output     {arguments.training.output_dir}",
+            f"output     {job.arguments.training.output_dir}",
             f"The full Amazon Polarity: {FULL_COMMAND}",
         )
     )
@@ -265,38 +288,31 @@ def _place(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _record(
-    arguments: Arguments,
-    pretrained: Pretrained,
-    reviews: Reviews,
-    trainer: Trainer,
-    best: dict[str, float],
-    seconds: float,
-) -> dict[str, Any]:
+def _record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
     """Return the content of `run.json`."""
     return {
-        "config": arguments.config.stem,
+        "config": job.arguments.config.stem,
         "recipe": __version__,
         "python": platform.python_version(),
         "versions": versions(),
-        "seed": arguments.training.seed,
-        "weights": pretrained.source | {"parameters": trainer.model.num_parameters()},
-        "dataset": reviews.source,
-        "labels": reviews.label_names,
-        "rows": {name: len(split) for name, split in reviews.splits.items()},
-        "rows_sha256": {name: rows_sha256(split) for name, split in reviews.splits.items()},
-        **_place(trainer),
-        "epochs": epoch_rows(trainer.state.log_history)[:-1],
+        "seed": job.arguments.training.seed,
+        "weights": job.pretrained.source | {"parameters": job.model.num_parameters()},
+        "dataset": job.reviews.source,
+        "labels": job.reviews.label_names,
+        "rows": {name: len(split) for name, split in job.reviews.splits.items()},
+        "rows_sha256": {name: rows_sha256(split) for name, split in job.reviews.splits.items()},
+        **_place(job.trainer),
+        "epochs": epoch_rows(job.trainer.state.log_history)[:-1],
         "best": best | {"checkpoint": f"checkpoint-{int(best['step'])}"},
         "seconds": round(seconds, 1),
     }
 
 
-def _save(trainer: Trainer, run: RunFolder, arguments: Arguments, record: dict[str, Any]) -> None:
+def _save(job: Job, run: RunFolder, record: dict[str, Any]) -> None:
     """Write the best model, its tokenizer and the settings, and last of all the record that makes the run finished."""
-    trainer.save_model(str(run.path))
-    if trainer.is_world_process_zero():
+    job.trainer.save_model(str(run.path))
+    if job.trainer.is_world_process_zero():
         # A pickle that nobody needs; nothing in a folder that is handed on should have to be unpickled.
         (run.path / "training_args.bin").unlink(missing_ok=True)
-        run.write_config(arguments.resolved)
+        run.write_config(job.arguments.resolved)
         write_json(run.record, record)

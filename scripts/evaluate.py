@@ -17,18 +17,17 @@ from recipe.command_line import Parser, run  # noqa: E402
 from recipe.run_folder import RunFolder  # noqa: E402
 
 
-def parse(argv: list[str]) -> RunFolder:
-    """Return the run to evaluate."""
+def parser() -> Parser:
+    """Return the command line's parser."""
     parser = Parser(__doc__)
     parser.add_run()
-    folder = RunFolder(parser.parse_known_flags(argv).run)
-    folder.require_onnx()
-    return folder
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """Evaluate the run that `argv` names."""
-    folder = parse(argv)
+    folder = RunFolder(parser().parse_known_flags(argv).run)
+    folder.require_onnx()
     from recipe.evaluation import as_table, evaluate_run
 
     print(as_table(evaluate_run(folder)))

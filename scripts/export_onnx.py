@@ -3,8 +3,8 @@
     python scripts/export_onnx.py
     python scripts/export_onnx.py --run runs/mine
 
-Writes <run>/onnx/: model.onnx, config.json with the label names, and the tokenizer. Exit codes: 0 done, 1 the ONNX model
-differs from PyTorch's and nothing was kept, 2 a mistake in what was asked.
+Writes <run>/onnx/: model.onnx, config.json with the label names, and the tokenizer. Exit codes: 0 done, 1 the ONNX
+model differs from PyTorch's and nothing was kept, 2 a mistake in what was asked.
 """
 
 import sys
@@ -18,18 +18,17 @@ from recipe.command_line import Parser, run  # noqa: E402
 from recipe.run_folder import RunFolder  # noqa: E402
 
 
-def parse(argv: list[str]) -> RunFolder:
-    """Return the run to export."""
+def parser() -> Parser:
+    """Return the command line's parser."""
     parser = Parser(__doc__)
     parser.add_run()
-    folder = RunFolder(parser.parse_known_flags(argv).run)
-    folder.require_finished()
-    return folder
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """Export the run that `argv` names."""
-    folder = parse(argv)
+    folder = RunFolder(parser().parse_known_flags(argv).run)
+    folder.require_finished()
     from recipe.export import export
 
     result = export(folder)

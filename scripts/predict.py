@@ -7,7 +7,6 @@ Takes reviews as arguments, or one per line on standard input. Prints label, pro
 the order given; with --json an object per line. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,25 +15,24 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import Parser, read_lines, run  # noqa: E402
+from recipe.command_line import Parser, read_lines, require_utf8, run  # noqa: E402
 from recipe.run_folder import RunFolder  # noqa: E402
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Return the parsed arguments, the run checked."""
+def parser() -> Parser:
+    """Return the command line's parser."""
     parser = Parser(__doc__)
     parser.add_argument("reviews", nargs="*", metavar="REVIEW", help="a review; none reads standard input")
     parser.add_run()
     parser.add_argument("--json", action="store_true", help="an object per line: text, label, probability")
-    args = parser.parse_known_flags(argv)
-    RunFolder(args.run).require_onnx()
-    return args
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """Label the reviews that `argv` or standard input gives."""
-    args = parse(argv)
-    texts = args.reviews or read_lines(sys.stdin)
+    args = parser().parse_known_flags(argv)
+    RunFolder(args.run).require_onnx()
+    texts = require_utf8(args.reviews) or read_lines(sys.stdin)  # type: ignore[arg-type]
     from recipe.inference import OnnxClassifier
 
     predictions = OnnxClassifier.from_run(args.run)(texts)

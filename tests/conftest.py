@@ -1,0 +1,131 @@
+"""A tiny BERT and separable reviews, both built in code, and what a real run of the recipe makes of them."""
+
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+# Before any Hugging Face library is imported: these tests must not depend on a network being there, or not there.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
+
+from recipe.arguments import Arguments, parse_arguments
+from recipe.command_line import silence_libraries
+from recipe.run_folder import RunFolder
+from recipe.training import train
+
+ROOT = Path(__file__).resolve().parents[1]
+POSITIVE, NEGATIVE = ["good", "great", "lovely"], ["bad", "awful", "poor"]
+NEUTRAL = "the a film plot actor scene music story end was with and of this very camera".split()
+FEATURES = Features(
+    {"label": ClassLabel(names=["negative", "positive"]), "title": Value("string"), "content": Value("string")}
+)
+
+silence_libraries()
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer BERT of 32 hidden units that knows the words above and reads 64 word pieces."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny_bert"
+    folder.mkdir()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *POSITIVE, *NEGATIVE, *NEUTRAL]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    set_seed(0)
+    config = BertConfig(
+        initializer_range=0.1,
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def separable_reviews(rows: int, seed: int) -> Dataset:
+    """Reviews whose one telling word decides the label, half of them positive."""
+    draw = random.Random(seed)
+    labels = [row % 2 for row in range(rows)]
+    texts = []
+    for label in labels:
+        words = draw.choices(NEUTRAL, k=draw.randint(2, 20))
+        words.insert(draw.randrange(len(words)), draw.choice((NEGATIVE, POSITIVE)[label]))
+        texts.append(" ".join(words))
+    columns = {"label": labels, "title": [text.split()[0] for text in texts], "content": texts}
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def write_dataset(folder: Path, **splits: Dataset) -> Path:
+    """Lay splits out as a repository on the Hub does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, split in splits.items():
+        split.to_parquet(folder / f"{name}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 train and 60 test reviews in the Hub's own layout."""
+    folder = tmp_path_factory.mktemp("reviews") / "separable"
+    return write_dataset(folder, train=separable_reviews(300, seed=1), test=separable_reviews(60, seed=2))
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(tiny_bert: Path, reviews_folder: Path) -> list[str]:
+    """The flags of a run that learns the separable reviews in seconds."""
+    words = f"""--model_name_or_path {tiny_bert} --dataset_name {reviews_folder} --max_train_samples -1
+        --max_test_samples -1 --max_length 32 --learning_rate 3e-3 --num_train_epochs 4
+        --per_device_train_batch_size 8 --use_cpu --disable_tqdm True"""
+    return words.split()
+
+
+@pytest.fixture
+def tiny_arguments(tiny_flags: list[str], tmp_path: Path) -> Callable[..., Arguments]:
+    """Parse the tiny run's flags, with more of them, into a folder of its own."""
+    return lambda *more: parse_arguments([*tiny_flags, "--output_dir", str(tmp_path / "run"), *more])
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run; not to be changed."""
+    return train(parse_arguments([*tiny_flags, "--output_dir", str(tmp_path_factory.mktemp("runs") / "tiny")]))
+
+
+def load_script(name: str) -> ModuleType:
+    """Import `scripts/NAME.py` under a name that hides nothing."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_script(
+    name: str,
+    *argv: str | Path,
+    cwd: Path,
+    stdin: str | None = None,
+    launcher: tuple[str, ...] = (),
+    **environment: str,
+) -> subprocess.CompletedProcess[str]:
+    """Run `scripts/NAME.py` as a user would, from another working directory."""
+    command = [*(launcher or (sys.executable,)), str(ROOT / "scripts" / f"{name}.py"), *map(str, argv)]
+    return subprocess.run(
+        command, cwd=cwd, input=stdin, capture_output=True, text=True, env=os.environ | environment, timeout=300
+    )
+
+
+def files_under(folder: Path) -> set[str]:
+    """Every file below a folder, by its path from there."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,117 @@
+"""One YAML file is one run; flags win; what is not known is refused with the nearest that is."""
+
+from pathlib import Path
+
+import pytest
+import transformers
+import yaml
+
+from recipe.arguments import DataArguments, ModelArguments, TrainingArguments, config_names, parse_arguments
+from recipe.errors import UsageError
+
+
+def test_the_defaults_are_the_original_recipe() -> None:
+    model, data, training = ModelArguments(), DataArguments(), TrainingArguments(output_dir="unused")
+    assert model.model_name_or_path == "google-bert/bert-base-uncased"
+    assert (data.dataset_name, data.text_columns, data.label_column) == (
+        "fancyzhx/amazon_polarity",
+        ["content"],
+        "label",
+    )
+    assert (data.max_train_samples, data.max_test_samples, data.validation_fraction) == (20_000, 5_000, 0.2)
+    assert (data.max_length, training.per_device_train_batch_size, training.num_train_epochs) == (128, 16, 5)
+    assert training.learning_rate == 2e-5 and training.optim.value.startswith("adamw")
+    assert training.eval_strategy == training.save_strategy == "epoch" and training.metric_for_best_model == "f1"
+
+
+def test_amazon_polarity_states_the_defaults() -> None:
+    stated = yaml.safe_load(Path(parse_arguments(["--config", "amazon_polarity"]).config).read_text(encoding="utf-8"))
+    parsed = parse_arguments(["--config", "amazon_polarity"])
+    for name in stated:
+        for dataclass in (ModelArguments(), DataArguments(), TrainingArguments(output_dir="unused")):
+            if hasattr(dataclass, name):
+                holder = next(part for part in (parsed.model, parsed.data, parsed.training) if hasattr(part, name))
+                assert getattr(dataclass, name) == getattr(holder, name)
+
+
+def test_training_arguments_are_transformers_own() -> None:
+    assert issubclass(TrainingArguments, transformers.TrainingArguments)
+
+
+def test_the_default_config_is_the_quickstart() -> None:
+    arguments = parse_arguments([])
+    assert arguments.config.stem == "quickstart" and arguments.training.output_dir == "runs/quickstart"
+    assert arguments.training.learning_rate == 1e-4, "YAML alone would leave 1e-4 a string"
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("learning_rate: 3e-5\nmax_length: 99\ntext_columns: [title, content]\ngroup_by_length: false\n")
+    arguments = parse_arguments(["--config", str(config), "--max_length", "64"])
+    assert (arguments.training.learning_rate, arguments.data.max_length) == (3e-5, 64)
+    assert arguments.data.text_columns == ["title", "content"] and arguments.training.group_by_length is False
+    assert arguments.training.num_train_epochs == 5 and arguments.training.output_dir == "runs/mine"
+
+
+def test_the_resolved_settings_make_the_same_run_again(tmp_path: Path) -> None:
+    first = parse_arguments(
+        ["--learning_rate", "7e-5", "--text_columns", "title", "content", "--per_device_train_batch_size", "8"]
+    )
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(first.resolved))
+    second = parse_arguments(["--config", str(again)])
+    assert second.training.per_device_train_batch_size == 8, "transformers' default, but not ours"
+    assert second.resolved == first.resolved and (second.data, second.model) == (first.data, first.model)
+
+
+def test_a_path_is_resolved_from_where_training_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reviews").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse_arguments(["--dataset_name", "reviews"]).resolved["dataset_name"] == str(tmp_path / "reviews")
+
+
+def test_every_config_parses() -> None:
+    for name in config_names():
+        parse_arguments(["--config", name])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--config", "nope"], "no config 'nope'.*amazon_polarity, quickstart"),
+        (["--learning_rat", "1"], "unknown flag '--learning_rat'; did you mean '--learning_rate'"),
+        (["--learning_rat=1"], "did you mean '--learning_rate'"),
+        (["quickstart"], "unknown argument 'quickstart'"),
+        (["--num_train_epochs", "five"], "--num_train_epochs.*invalid float value: 'five'"),
+        (["--num_train_epochs"], "expected one argument"),
+        (["--max_test_samples", "0"], "--max_test_samples 0 takes no row"),
+        (["--max_train_samples", "-2"], "--max_train_samples -2 takes no row"),
+        (["--validation_fraction", "1.5"], "--validation_fraction 1.5 is not between 0 and 1"),
+        (["--max_length", "2"], "--max_length 2 leaves no room"),
+        (["--text_columns", "a", "b", "c"], "one column or two, not 3"),
+        (["--save_strategy", "steps"], "save and eval strategy to match"),
+        (["--save_strategy", "best"], "does not reload the best"),
+        (["--load_best_model_at_end", "False"], "leave it on"),
+        (["--bf16", "--fp16"], "fp16 and bf16|bf16/gpu|fp16"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_named(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_arguments(argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("learning_rat: 1e-5", r"unknown key 'learning_rat'; did you mean 'learning_rate'\? \(in .*mine.yaml"),
+        ("num_train_epochs: five", r"invalid float value: 'five' \(in .*mine.yaml"),
+        ("max_length: [1, 2]", r"\(in .*mine.yaml"),
+        ("config: other", "unknown key 'config'"),
+        ("- a\n- list", "must hold `key: value` lines, not a list"),
+        ("key: [unclosed", "cannot be read as YAML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_the_file(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        parse_arguments(["--config", str(tmp_path / "mine.yaml")])

