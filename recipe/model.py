@@ -1,6 +1,7 @@
 """Pretrained weights and their tokenizer: found, checked and loaded, from safetensors only."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -88,6 +89,18 @@ def _locate(args: ModelArguments) -> tuple[str, str | None, dict[str, Any]]:
         folder = quickstart.find_package(name, package)
         return str(folder), None, {"name": name} | package.pin
     if local := hub.local_folder(name):
-        return local, None, {"name": name, "revision": None}
+        return local, None, {"name": name, "sha256": _weights_sha256(Path(local))}
     revision = hub.resolve_commit("model", name, args.model_revision)
     return name, revision, {"name": name, "revision": revision}
+
+
+def _weights_sha256(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each weights file in a folder.
+
+    Raises:
+        UsageError: There is none that is safetensors; nothing else is read, as unpickling runs whatever code is in it.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UsageError(f"{folder} holds no weights as safetensors, the only form that is read")
+    return {file.name: quickstart.sha256_of(file) for file in files}

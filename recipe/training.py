@@ -270,9 +270,9 @@ def _header(job: Job) -> str:
 
 def _origin(source: dict[str, Any]) -> str:
     """Return a source's name with what pins it."""
-    if "sha256" in source:
+    if "version" in source:
         return f"{source['name']}=={source['version']} (sha256 {source['sha256'][:12]}…)"
-    return f"{source['name']}@{source['revision'][:12]}" if source["revision"] else str(source["name"])
+    return f"{source['name']}@{source['revision'][:12]}" if source.get("revision") else str(source["name"])
 
 
 def _place(trainer: Trainer) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,30 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(silent: bool, tmp_path: Pa
         )
     assert_one_line_error(result, f"cannot reach the Hub at {endpoint} for the model 'google-bert/bert-base-uncased'")
     assert "HF_HUB_OFFLINE=1" in result.stderr and "--config quickstart" in result.stderr
+    assert files_under(tmp_path) == set()
+
+
+class NoSuchRepository(BaseHTTPRequestHandler):
+    """Answers as the Hub does for a repository that is not there, or is private."""
+
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", "RepoNotFound")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_repository_that_the_hub_does_not_have_is_named(kind: str, tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), NoSuchRepository)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    flag = {"model": "--model_name_or_path", "dataset": "--dataset_name"}[kind]
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    result = run_script("train", flag, "nobody/nothing", cwd=tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0")
+    server.shutdown()
+    assert_one_line_error(result, f"the Hub has no {kind} 'nobody/nothing' that you may read")
     assert files_under(tmp_path) == set()
 
 
