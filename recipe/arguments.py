@@ -101,22 +101,30 @@ class TrainingArguments(transformers.TrainingArguments):
     label_names: list[str] = field(
         default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."}
     )
-    # `length` must survive until the sampler has read it; our collator drops it.
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Drop columns that forward() does not take."})
     report_to: str = field(default="none", metadata={"help": "Where to send logs: none, tensorboard, …"})
 
     def __post_init__(self) -> None:
         """Let transformers check and complete its own arguments, then refuse what would break the recipe.
 
         Raises:
-            UsageError: The best epoch could not be found or reloaded.
+            UsageError: A number is not positive, or the best epoch could not be found or reloaded.
         """
+        for name in (
+            *("num_train_epochs", "learning_rate", "gradient_accumulation_steps"),
+            *("per_device_train_batch_size", "per_device_eval_batch_size"),
+        ):
+            if not (value := getattr(self, name)) > 0:
+                raise UsageError(f"--{name} {value} must be more than 0")
         super().__post_init__()
         if not self.load_best_model_at_end:
             raise UsageError("--load_best_model_at_end False would keep the last epoch, not the best: leave it on")
+        if self.eval_strategy == "no":
+            raise UsageError("--eval_strategy no leaves nothing to pick the best epoch by: use epoch or steps")
         if self.save_strategy == "best":
             # It reloads the last checkpoint instead of the best (transformers PR #40221).
             raise UsageError("--save_strategy best does not reload the best epoch: use epoch or steps")
+        if self.resume_from_checkpoint is not None:
+            raise UsageError("--resume_from_checkpoint is not supported yet: start again with --overwrite_output_dir")
 
 
 @dataclass

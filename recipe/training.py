@@ -121,29 +121,30 @@ def use_all_cores(args: TrainingArguments) -> None:
 def make_trainer(
     arguments: Arguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reviews: Reviews
 ) -> "ReviewTrainer":
-    """Return the Trainer of a run, which has written nothing yet but made its folder."""
-    trainer = ReviewTrainer(
-        model=model,
-        args=arguments.training,
-        train_dataset=tokenize(reviews.train, tokenizer, arguments.data),
-        eval_dataset=tokenize(reviews.validation, tokenizer, arguments.data).sort("length"),
-        data_collator=ReviewCollator(tokenizer),
-        processing_class=tokenizer,
-        compute_metrics=metrics.metrics_hook(len(reviews.label_names)),
+    """Return the Trainer of a run, which has written nothing yet but made its folder.
+
+    Raises:
+        UsageError: Trainer or Accelerate refuses a setting (fp16 without a GPU, a logger that is not installed).
+    """
+    train_rows, validation_rows = (
+        tokenize(split, tokenizer, arguments.data) for split in (reviews.train, reviews.validation)
     )
+    try:
+        trainer = ReviewTrainer(
+            model=model,
+            args=arguments.training,
+            train_dataset=train_rows,
+            eval_dataset=validation_rows.sort("length"),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            processing_class=tokenizer,
+            compute_metrics=metrics.metrics_hook(len(reviews.label_names)),
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UsageError(f"these settings do not go together: {error}") from error
     for printing in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printing)
     trainer.add_callback(EpochTable())
     return trainer
-
-
-@dataclass
-class ReviewCollator(DataCollatorWithPadding):
-    """Pads a batch to its own longest review, and drops `length`, which only the sampler needs."""
-
-    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return the batch: int64 (reviews, word pieces) per tokenizer output, `labels` int64 (reviews,)."""
-        return dict(super().__call__([{k: v for k, v in row.items() if k != "length"} for row in features]))
 
 
 class ReviewTrainer(Trainer):
@@ -156,11 +157,12 @@ class ReviewTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if not self.args.group_by_length:
             return super()._get_train_sampler(train_dataset)
-        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        # Not `train_dataset`: from that one Trainer has removed what the model does not take, `length` with it.
+        rows: Any = self.train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedSampler(
             self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            lengths=dataset[self.args.length_column_name][:],
+            lengths=rows["length"][:],
             generator=torch.Generator().manual_seed(seed),
         )
 
@@ -238,7 +240,9 @@ def prove_best_reloaded(trainer: Trainer) -> dict[str, float]:
         CheckFailed: The loss or a metric is not what it was in the best epoch.
     """
     rows = epoch_rows(trainer.state.log_history)
-    best = next(row for row in rows if row["step"] == trainer.state.best_global_step)
+    best = next((row for row in rows if row["step"] == trainer.state.best_global_step), None)
+    if best is None:
+        raise CheckFailed("training ended before the first validation, so there is no best epoch: lower --eval_steps")
     again = trainer.evaluate()
     for name in ("loss", *metrics.NAMES):
         if not math.isclose(again[f"eval_{name}"], best[name], rel_tol=RELOAD_TOLERANCE, abs_tol=RELOAD_TOLERANCE):

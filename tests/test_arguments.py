@@ -92,6 +92,12 @@ def test_every_config_parses() -> None:
         (["--save_strategy", "steps"], "save and eval strategy to match"),
         (["--save_strategy", "best"], "does not reload the best"),
         (["--load_best_model_at_end", "False"], "leave it on"),
+        (["--eval_strategy", "no", "--save_strategy", "no"], "--eval_strategy no leaves nothing"),
+        (["--eval_strategy", "nonsense"], "nonsense"),
+        (["--num_train_epochs", "0"], "--num_train_epochs 0.0 must be more than 0"),
+        (["--learning_rate", "-1"], "--learning_rate -1.0 must be more than 0"),
+        (["--learning_rate", "nan"], "--learning_rate nan must be more than 0"),
+        (["--resume_from_checkpoint", "x"], "not supported yet"),
         (["--bf16", "--fp16"], "fp16 and bf16|bf16/gpu|fp16"),
     ],
 )

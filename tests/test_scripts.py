@@ -1,6 +1,7 @@
 """The four scripts as a user runs them: real processes, from another working directory."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, files_under, run_script
-from test_export import ONNX_FILES
+from test_export import ONNX_FILES, change_weights
+
+from recipe.run_folder import RunFolder
 
 SCRIPTS = ["train", "export_onnx", "evaluate", "predict"]
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_config.yaml"))
@@ -87,6 +90,15 @@ def test_a_finished_run_is_refused_in_one_line(
     before = files_under(cwd)
     assert_one_line_error(run_script("train", *tiny_flags, cwd=cwd), "already holds a finished run")
     assert files_under(cwd) == before
+
+
+def test_an_export_that_fails_its_check_exits_1_and_leaves_nothing(tiny_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    change_weights(run, "classifier.bias", float("nan"))
+    result = run_script("export_onnx", "--run", run.path, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "NaN or infinite logits" in line and not run.onnx.exists()
 
 
 @pytest.mark.parametrize("name", SCRIPTS[1:])

