@@ -42,16 +42,13 @@ class OneLineErrors:
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
-    """An `ArgumentParser` for the scripts that need no transformers to read their flags."""
+    """An `ArgumentParser` for the scripts that work on a run's folder and need no transformers to read their flags."""
 
     def __init__(self, description: str | None) -> None:
-        """Show `description`, a script's docstring, as it is written; take no abbreviated flags."""
+        """Show `description`, a script's docstring, as it is written; take `--run`, and no abbreviated flags."""
         super().__init__(
             description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-
-    def add_run(self) -> None:
-        """Add `--run`, the folder that training wrote."""
         self.add_argument("--run", type=Path, default=DEFAULT_RUN, help="the run's folder (default: %(default)s)")
 
 

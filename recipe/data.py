@@ -77,6 +77,7 @@ def tokenize(reviews: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArg
     """
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
+        """Return the columns of a batch of rows."""
         encoded = dict(tokenizer(*(batch[column] for column in args.text_columns), truncation=True))
         return encoded | {"labels": batch["label"], "length": [len(ids) for ids in encoded["input_ids"]]}
 

@@ -89,6 +89,7 @@ class OnnxClassifier(Classifier):
         return cls(folder.onnx)
 
     def _forward(self, batch: Any) -> np.ndarray:
+        """Run the batch in ONNX Runtime."""
         return np.asarray(self.model(**batch).logits, dtype=np.float32)
 
 
@@ -117,6 +118,7 @@ class TorchClassifier(Classifier):
 
     @torch.inference_mode()
     def _forward(self, batch: Any) -> np.ndarray:
+        """Run the batch in PyTorch."""
         return self.model(**batch.to(self.device)).logits.float().cpu().numpy()
 
 

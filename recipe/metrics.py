@@ -28,6 +28,7 @@ class ClassificationMetrics(evaluate.Metric):
         self.average = "binary" if num_labels == 2 else "macro"
 
     def _info(self) -> evaluate.MetricInfo:
+        """Tell evaluate what it is given: a label per review, predicted and true."""
         label = datasets.Value("int64")
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
@@ -37,6 +38,7 @@ class ClassificationMetrics(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        """Return the figures by name, from labels int64 (reviews,)."""
         precision, recall, f1, _ = precision_recall_fscore_support(
             references, predictions, average=self.average, zero_division=0.0
         )
@@ -49,6 +51,7 @@ def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]
     metric = ClassificationMetrics(num_labels)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        """Return the figures of one validation."""
         predicted = np.asarray(prediction.predictions).argmax(axis=-1)
         computed: dict[str, float] = metric.compute(predictions=predicted, references=prediction.label_ids)
         return computed

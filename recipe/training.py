@@ -155,6 +155,7 @@ class ReviewTrainer(Trainer):
     """
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """Return the order of the train rows: like lengths together, batches shuffled, new in every epoch."""
         if not self.args.group_by_length:
             return super()._get_train_sampler(train_dataset)
         # Not `train_dataset`: from that one Trainer has removed what the model does not take, `length` with it.
@@ -167,6 +168,7 @@ class ReviewTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler:
+        """Return the order of the validation rows: as they are."""
         # The validation rows are sorted by length already.
         return SequentialSampler(eval_dataset)
 

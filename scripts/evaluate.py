@@ -19,9 +19,7 @@ from recipe.run_folder import RunFolder  # noqa: E402
 
 def parser() -> Parser:
     """Return the command line's parser."""
-    parser = Parser(__doc__)
-    parser.add_run()
-    return parser
+    return Parser(__doc__)
 
 
 def main(argv: list[str]) -> None:

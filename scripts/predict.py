@@ -23,7 +23,6 @@ def parser() -> Parser:
     """Return the command line's parser."""
     parser = Parser(__doc__)
     parser.add_argument("reviews", nargs="*", metavar="REVIEW", help="a review; none reads standard input")
-    parser.add_run()
     parser.add_argument("--json", action="store_true", help="an object per line: text, label, probability")
     return parser
 
