@@ -44,6 +44,21 @@ class DataArguments:
             "installed package holds."
         },
     )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Configuration of the dataset, where it has several."}
+    )
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText)."
+        },
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "The same for validation; without it, rows of train are set aside."}
+    )
+    test_file: str | None = field(
+        default=None, metadata={"help": "The same for test; without it, nothing is evaluated."}
+    )
     dataset_revision: str | None = field(
         default=None,
         metadata={"help": "Commit, tag or branch of a dataset on the Hub. By default the recipe's pin, else main."},
@@ -52,7 +67,7 @@ class DataArguments:
         default_factory=lambda: ["content"],
         metadata={"help": "One column, or two that are read as BERT's sentence pair (title content)."},
     )
-    label_column: str = field(default="label", metadata={"help": "Column of the label: 0 negative, 1 positive."})
+    label_column: str = field(default="label", metadata={"help": "Column of the label: 0/1, 1/2 or names."})
     max_train_samples: int = field(
         default=20_000, metadata={"help": "Take the first N train rows, validation included; -1 takes all."}
     )
@@ -63,6 +78,12 @@ class DataArguments:
     max_length: int = field(
         default=128, metadata={"help": "Word pieces a review is cut at, [CLS] and [SEP] counted in."}
     )
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the user's own files by split, none if a dataset is read."""
+        named = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
+        return {split: path for split, path in named.items() if path is not None}
 
     def __post_init__(self) -> None:
         """Check what can be checked without looking at any data.
@@ -277,7 +298,7 @@ def _resolved(values: dict[str, Any]) -> dict[str, Any]:
     resolved = {
         key: value for key, value in values.items() if key not in library or not value == ours[key] == library[key]
     }
-    for key in ("model_name_or_path", "dataset_name"):
-        if (folder := Path(resolved[key]).expanduser()).is_dir():
-            resolved[key] = str(folder.resolve())
+    for key in ("model_name_or_path", "dataset_name", "train_file", "validation_file", "test_file"):
+        if resolved[key] and (path := Path(resolved[key]).expanduser()).exists():
+            resolved[key] = str(path.resolve())
     return dict(sorted(resolved.items()))

@@ -1,71 +1,91 @@
-"""Labelled reviews: read, split and turned into word pieces."""
+"""Labelled reviews: cleaned, split and turned into word pieces."""
 
-import hashlib
-import json
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import datasets
-import pyarrow.compute
-import pyarrow.csv
-from datasets import ClassLabel, Dataset
-from sklearn.model_selection import train_test_split
+import numpy as np
+import pyarrow.compute as compute
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from recipe import hub, quickstart
 from recipe.arguments import DataArguments
 from recipe.errors import UsageError
+from recipe.labels import encode_labels
+from recipe.sources import read_source
+from recipe.splitting import set_aside
 
-# What 0 and 1 mean when a dataset's label column is a plain integer.
-LABEL_NAMES = ["negative", "positive"]
-# The commit each dataset is read at unless --dataset_revision says otherwise.
-PINNED_REVISIONS = {"fancyzhx/amazon_polarity": "9d9c45c18f8c3cf1b23a3c27917b60cbf28f3289"}
-# The quickstart's test rows belong to the dataset, not to a run: --seed does not change them.
-TEST_SEED = 42
 # Below this number of rows, word pieces take seconds and a progress bar would only be noise.
 PROGRESS_FROM_ROWS = 50_000
 
 
 @dataclass
 class Reviews:
-    """A dataset's three splits, each with the text columns and `label`, a `ClassLabel`.
+    """A dataset's splits, each with the text columns and `label`, a `ClassLabel`.
 
     Attributes:
-        train, validation, test: No row is in two of them.
-        source: Where they come from, for `run.json`: the name, and the revision or sha256.
+        splits: `train`, `validation`, and `test` where the dataset has one; no row is in two of them.
+        origin: Where they come from, for `run.json`: the name, and the revision or sha256.
+        dropped: Rows of train and validation left out for want of a text or a label.
     """
 
-    train: Dataset
-    validation: Dataset
-    test: Dataset
-    source: dict[str, Any]
+    splits: dict[str, Dataset]
+    origin: dict[str, Any]
+    dropped: int
+
+    @property
+    def train(self) -> Dataset:
+        """Return the rows to learn from."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Dataset:
+        """Return the rows that pick the best epoch."""
+        return self.splits["validation"]
+
+    @property
+    def test(self) -> Dataset:
+        """Return the held-out rows.
+
+        Raises:
+            UsageError: The dataset has none; validation rows never stand in for them.
+        """
+        if "test" not in self.splits:
+            raise UsageError(
+                f"{self.origin['name']} has no test split: train with --test_file, or a dataset that has one"
+            )
+        return self.splits["test"]
 
     @property
     def label_names(self) -> list[str]:
         """Return the names of labels 0, 1, …."""
         return list(self.train.features["label"].names)
 
-    @property
-    def splits(self) -> dict[str, Dataset]:
-        """Return the splits by name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
-
 
 def load_reviews(args: DataArguments, seed: int) -> Reviews:
     """Return the reviews that the arguments ask for, the same ones for the same arguments and seed.
 
     Args:
-        args: Dataset, columns and number of rows.
-        seed: Decides which train rows are set aside for validation.
+        args: Dataset or files, columns and number of rows.
+        seed: Decides which train rows are set aside for validation, where the dataset has no validation split.
 
     Raises:
-        UsageError: The dataset, a column or a split is missing or empty, or its labels are not 0 and 1.
+        UsageError: The dataset, a file, a column or a split is missing or empty, or its labels make no sense.
     """
     datasets.disable_progress_bars()
-    load = _load_package if quickstart.is_package(args.dataset_name) else _load_dataset
-    train, test, source = load(args)
-    train, validation = _set_aside(_standardise(train, args), args.validation_fraction, seed, "--validation_fraction")
-    return Reviews(train, validation, _standardise(test, args), source)
+    source = read_source(args)
+    wanted = {name: _without_nulls(_select_columns(rows, args), args) for name, rows in source.splits.items()}
+    encoded = encode_labels(wanted, args.label_column)
+    splits = {name: rows if name == "test" else _complete(rows, args) for name, rows in encoded.items()}
+    _require_usable(splits, args)
+    dropped = sum(len(encoded[name]) - len(rows) for name, rows in splits.items())
+    if "validation" not in splits:
+        splits["train"], splits["validation"] = set_aside(
+            splits["train"], args.validation_fraction, seed, "--validation_fraction"
+        )
+    order: tuple[str, ...] = ("train", "validation", "test")
+    return Reviews({name: splits[name] for name in order if name in splits}, source.origin, dropped)
 
 
 def tokenize(reviews: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> Dataset:
@@ -92,67 +112,11 @@ def texts_of(reviews: Dataset, args: DataArguments) -> list[str] | list[tuple[st
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
-def rows_sha256(reviews: Dataset) -> str:
-    """Return a sha256 of a split's rows in their order: equal if and only if texts and labels are."""
-    digest = hashlib.sha256()
-    for batch in reviews.iter(batch_size=1000):
-        digest.update(json.dumps([batch[column] for column in sorted(batch)]).encode())
-    return digest.hexdigest()
-
-
-def _load_package(args: DataArguments) -> tuple[Dataset, Dataset, dict[str, Any]]:
-    """Return the quickstart's train rows, held-out test rows and source."""
-    package = quickstart.REVIEWS
-    table = pyarrow.csv.read_csv(
-        quickstart.find_package(args.dataset_name, package) / package.pin["file"],
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-    )
-    table = table.filter(pyarrow.compute.field("source") == "rotten_tomatoes")
-    rows = Dataset(table.select(["text", "label"]).rename_columns(["content", "label"]))
-    rows = rows.cast_column("label", ClassLabel(names=LABEL_NAMES))
-    test_rows = args.max_test_samples
-    if test_rows == -1 or test_rows >= len(rows):
-        raise UsageError(
-            f"{args.dataset_name} has {len(rows)} rows and no test split of its own: "
-            f"--max_test_samples {test_rows} leaves none to train on"
-        )
-    train, test = _set_aside(rows, test_rows, TEST_SEED, "--max_test_samples")
-    return _first(train, args.max_train_samples), test, {"name": args.dataset_name} | package.pin
-
-
-def _load_dataset(args: DataArguments) -> tuple[Dataset, Dataset, dict[str, Any]]:
-    """Return the train and test rows and the source of a dataset on the Hub, or of a folder laid out like one."""
-    location, revision = hub.local_folder(args.dataset_name), None
-    if location is None:
-        location = args.dataset_name
-        wanted = args.dataset_revision or PINNED_REVISIONS.get(location, "main")
-        revision = hub.resolve_commit("dataset", location, wanted)
-    train = _read_split(location, revision, "train", args.max_train_samples)
-    test = _read_split(location, revision, "test", args.max_test_samples)
-    return train, test, {"name": args.dataset_name, "revision": revision}
-
-
-def _read_split(name: str, revision: str | None, split: str, max_rows: int) -> Dataset:
-    """Return the first `max_rows` rows of a split, reading no more of it than they need; -1 returns all."""
-    with hub.one_line_errors(f"the {split} split of {name!r}", revision):
-        every_row = max_rows == -1
-        dataset = datasets.load_dataset(name, split=split, revision=revision, streaming=not every_row)
-        rows = dataset if every_row else list(dataset.take(max_rows))
-    if not len(rows):
-        raise UsageError(f"the {split} split of {name!r} is empty")
-    return rows if every_row else Dataset.from_list(rows, features=dataset.features)
-
-
-def _first(rows: Dataset, max_rows: int) -> Dataset:
-    """Return the first `max_rows` rows; -1 returns all."""
-    return rows if max_rows == -1 else rows.select(range(min(max_rows, len(rows))))
-
-
-def _standardise(rows: Dataset, args: DataArguments) -> Dataset:
-    """Return only the text columns and the label, as the `ClassLabel` column `label`.
+def _select_columns(rows: Dataset, args: DataArguments) -> Dataset:
+    """Return only the text columns and the label.
 
     Raises:
-        UsageError: A column is missing, or the labels are neither a `ClassLabel` nor 0 and 1.
+        UsageError: A column is missing; lists those there are.
     """
     for column in (*args.text_columns, args.label_column):
         if column not in rows.column_names:
@@ -160,34 +124,46 @@ def _standardise(rows: Dataset, args: DataArguments) -> Dataset:
                 f"{args.dataset_name!r} has no column {column!r}; it has {', '.join(rows.column_names)} "
                 "(--text_columns and --label_column choose)"
             )
-    rows = rows.select_columns([*args.text_columns, args.label_column])
-    if args.label_column != "label":
-        rows = rows.rename_column(args.label_column, "label")
-    if isinstance(rows.features["label"], ClassLabel):
-        return rows
-    values = set(rows.unique("label"))
-    if not values <= {0, 1}:
-        shown = ", ".join(map(repr, sorted(values, key=str)[:5]))
-        raise UsageError(f"{args.dataset_name!r} has labels {shown} in {args.label_column!r}: 0 and 1 are needed")
-    return rows.cast_column("label", ClassLabel(names=LABEL_NAMES))
+        if column in args.text_columns and rows.features[column].dtype not in ("string", "large_string"):
+            raise UsageError(
+                f"column {column!r} of {args.dataset_name!r} holds {rows.features[column].dtype}, not text"
+            )
+    return rows.select_columns([*args.text_columns, args.label_column])
 
 
-def _set_aside(rows: Dataset, size: float | int, seed: int, flag: str) -> tuple[Dataset, Dataset]:
-    """Return `rows` without a stratified, seeded sample of them, and that sample.
+def _without_nulls(rows: Dataset, args: DataArguments) -> Dataset:
+    """Return the rows with an empty text for each one that is null."""
 
-    Args:
-        rows: With a `ClassLabel` column `label`.
-        size: The sample's rows (int) or share of the rows (float).
-        seed: The same sample for the same seed.
-        flag: What the user can change, for the message.
+    def fill(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+        """Return the text columns of a batch."""
+        return {column: [text or "" for text in batch[column]] for column in args.text_columns}
+
+    nulls = sum(rows.data.column(column).null_count for column in args.text_columns)
+    return rows.map(fill, batched=True) if nulls else rows
+
+
+def _complete(rows: Dataset, args: DataArguments) -> Dataset:
+    """Return the rows that have a label and, in one of their text columns at least, a text."""
+    complete = []
+    for batch in rows.with_format("arrow").iter(batch_size=10_000):
+        texts = [
+            compute.greater(compute.utf8_length(compute.utf8_trim_whitespace(batch[c])), 0) for c in args.text_columns
+        ]
+        complete.append(compute.and_(batch["label"].is_valid(), reduce(compute.or_, texts)).to_numpy())
+    kept = np.flatnonzero(np.concatenate(complete))
+    return rows if len(kept) == len(rows) else rows.select(kept).flatten_indices()
+
+
+def _require_usable(splits: dict[str, Dataset], args: DataArguments) -> None:
+    """Refuse splits that would fail later, or mislead.
 
     Raises:
-        UsageError: There are too few rows to have each class on both sides.
+        UsageError: No row is left, train has one class only, or a test row has no label.
     """
-    labels = rows["label"][:]
-    try:
-        kept, sample = train_test_split(range(len(rows)), test_size=size, stratify=labels, random_state=seed)
-    except ValueError as error:
-        raise UsageError(f"{flag} {size} does not split {len(rows)} rows by class: {error}") from error
-    # Copied, because an index kept beside the rows would make every later read of them slower.
-    return rows.select(kept).flatten_indices(), rows.select(sample).flatten_indices()
+    for name, rows in splits.items():
+        if not len(rows):
+            raise UsageError(f"no row of the {name} split has both a text and a label")
+    if len(set(splits["train"]["label"][:])) < 2:
+        raise UsageError(f"every train row has the same label in {args.label_column!r}: two are needed")
+    if "test" in splits and None in (labels := splits["test"]["label"][:]):
+        raise UsageError(f"row {labels.index(None) + 1} of test has no label; test rows are never left out")

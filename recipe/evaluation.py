@@ -11,7 +11,8 @@ from sklearn.metrics import confusion_matrix
 
 from recipe.arguments import data_arguments_of
 from recipe.baseline import fit_baseline, flat
-from recipe.data import Reviews, load_reviews, rows_sha256, texts_of
+from recipe.data import Reviews, load_reviews, texts_of
+from recipe.digests import rows_sha256
 from recipe.errors import UsageError
 from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
 from recipe.metrics import NAMES, ClassificationMetrics
@@ -41,8 +42,9 @@ def evaluate_run(run: RunFolder) -> dict[str, Any]:
     record = run.read_record()
     args = data_arguments_of(run.read_config())
     reviews = load_reviews(args, record["seed"])
+    test = reviews.test
     require_same_rows(reviews, record["rows_sha256"])
-    texts, labels = texts_of(reviews.test, args), np.asarray(reviews.test["label"][:])
+    texts, labels = texts_of(test, args), np.asarray(test["label"][:])
     baseline = fit_baseline(texts_of(reviews.train, args), reviews.train["label"][:])
     scored = {
         "pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path)), texts),
@@ -65,8 +67,8 @@ def require_same_rows(reviews: Reviews, expected: dict[str, str]) -> None:
         UsageError: Names the split that changed.
     """
     for name, split in reviews.splits.items():
-        if rows_sha256(split) != expected[name]:
-            raise UsageError(f"the {name} rows of {reviews.source['name']} have changed since the run: train it again")
+        if rows_sha256(split) != expected.get(name):
+            raise UsageError(f"the {name} rows of {reviews.origin['name']} have changed since the run: train it again")
 
 
 def time_predictions(predict: Callable[[Sequence[Text]], np.ndarray], texts: Sequence[Text]) -> Scored:

@@ -15,6 +15,7 @@ from transformers import (
 
 from recipe import hub, quickstart
 from recipe.arguments import ModelArguments
+from recipe.digests import file_sha256
 from recipe.errors import UsageError
 
 
@@ -103,4 +104,4 @@ def _weights_sha256(folder: Path) -> dict[str, str]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise UsageError(f"{folder} holds no weights as safetensors, the only form that is read")
-    return {file.name: quickstart.sha256_of(file) for file in files}
+    return {file.name: file_sha256(file) for file in files}

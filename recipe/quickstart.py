@@ -4,11 +4,11 @@ They let a machine that reaches no Hub train a real model. `package:NAME` stands
 is named. Their files are found through the packages' metadata; their code is never imported.
 """
 
-import hashlib
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from recipe.digests import file_sha256
 from recipe.errors import UsageError
 
 PREFIX = "package:"
@@ -97,17 +97,8 @@ def check_files(folder: Path, package: Package) -> None:
         path = folder / file
         if not path.is_file():
             raise UsageError(f"{path} is missing: reinstall with {INSTALL}")
-        if (actual := sha256_of(path)) != expected:
+        if (actual := file_sha256(path)) != expected:
             raise UsageError(
                 f"{path} has sha256 {actual}, not {expected} as in {package.name}=={package.version}: "
                 f"reinstall with {INSTALL}"
             )
-
-
-def sha256_of(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -28,7 +28,8 @@ from transformers.trainer_utils import has_length
 from recipe import __version__, metrics
 from recipe.arguments import Arguments, TrainingArguments
 from recipe.command_line import usable_cores
-from recipe.data import Reviews, load_reviews, rows_sha256, tokenize
+from recipe.data import Reviews, load_reviews, tokenize
+from recipe.digests import rows_sha256
 from recipe.errors import CheckFailed, UsageError
 from recipe.model import Pretrained, find_pretrained, load_model, load_tokenizer
 from recipe.run_folder import RunFolder, versions, write_json
@@ -259,6 +260,8 @@ def _header(job: Job) -> str:
     """Return the first lines that a person sees: what is going to be trained, on what, and where."""
     config = job.arguments.config
     rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
+    rows += "" if "test" in job.reviews.splits else "; no test split, so evaluation will ask for one"
+    rows += f"; {job.reviews.dropped:,} dropped for want of a text or a label" if job.reviews.dropped else ""
     place = _place(job.trainer)
     where = f"{place['device']}, {place['processes']} process(es), {place['threads']} thread(s) each"
     parameters = f"{job.model.num_parameters() / 1e6:.1f} M parameters"
@@ -266,7 +269,7 @@ def _header(job: Job) -> str:
         (
             f"config     {config.stem} ({os.path.relpath(config)})",
             f"weights    {_origin(job.pretrained.source)}: {type(job.model).__name__}, {parameters}",
-            f"reviews    {_origin(job.reviews.source)}: {rows}",
+            f"reviews    {_origin(job.reviews.origin)}: {rows}",
             f"device     {where}; precision {place['precision']}",
             f"output     {job.arguments.training.output_dir}",
             f"The full Amazon Polarity: {FULL_COMMAND}",
@@ -303,9 +306,10 @@ def _record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
         "versions": versions(),
         "seed": job.arguments.training.seed,
         "weights": job.pretrained.source | {"parameters": job.model.num_parameters()},
-        "dataset": job.reviews.source,
+        "dataset": job.reviews.origin,
         "labels": job.reviews.label_names,
         "rows": {name: len(split) for name, split in job.reviews.splits.items()},
+        "rows_dropped": job.reviews.dropped,
         "rows_sha256": {name: rows_sha256(split) for name, split in job.reviews.splits.items()},
         **_place(job.trainer),
         "epochs": epoch_rows(job.trainer.state.log_history)[:-1],

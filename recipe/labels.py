@@ -1,0 +1,87 @@
+"""What a dataset's labels mean: whatever they are called there, 0, 1, … and a name each here."""
+
+from typing import Any
+
+from datasets import ClassLabel, Dataset
+
+from recipe.errors import UsageError
+
+BINARY_NAMES = ["negative", "positive"]
+# Numbers that mean negative and positive, as the Hub and as fastText and other mirrors of Amazon Polarity have them.
+BINARY_NUMBERS = ({"0", "1"}, {"1", "2"})
+# More different labels than this, and the column is hardly a label.
+MAX_LABELS = 1000
+
+
+def encode_labels(splits: dict[str, Dataset], column: str) -> dict[str, Dataset]:
+    """Return the splits with `label`, a `ClassLabel` with the same names in all of them, in place of `column`.
+
+        Rows without a label keep `None`. The order of the names is a `ClassLabel`'s own; negative before positive for 0/1
+    # Numbers that mean negative and positive: as on the Hub, and as in fastText and other mirrors of Amazon Polarity.
+
+        Raises:
+            UsageError: Train has a single label or far too many, or another split has one that train has not.
+    """
+    names = _names(splits["train"], column)
+    keys = _keys(splits["train"], column, names)
+    return {split: _encode(rows, column, split, keys, names) for split, rows in splits.items()}
+
+
+def _names(train: Dataset, column: str) -> list[str]:
+    """Return the label names in their order."""
+    feature = train.features[column]
+    if isinstance(feature, ClassLabel):
+        return list(feature.names)
+    found = {_key(value) for value in train.unique(column) if _is_label(value)}
+    if len(found) < 2:
+        raise UsageError(
+            f"every train row has the same label in {column!r} ({', '.join(found) or 'none'}): two are needed"
+        )
+    if len(found) > MAX_LABELS:
+        raise UsageError(f"{len(found):,} different labels in {column!r}: is it the label? --label_column chooses")
+    if found in BINARY_NUMBERS:
+        return BINARY_NAMES
+    return sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
+
+
+def _keys(train: Dataset, column: str, names: list[str]) -> dict[str, int]:
+    """Return which label each value stands for."""
+    keys = {name: label for label, name in enumerate(names)}
+    if isinstance(train.features[column], ClassLabel):
+        return keys | {str(label): label for label in range(len(names))}
+    if names is BINARY_NAMES:
+        found = sorted(_key(value) for value in train.unique(column) if _is_label(value))
+        return {value: label for label, value in enumerate(found)}
+    return keys
+
+
+def _encode(rows: Dataset, column: str, split: str, keys: dict[str, int], names: list[str]) -> Dataset:
+    """Return one split with its labels encoded."""
+    values = rows[column][:]
+    labels = [keys.get(_key(value)) if _is_label(value) else None for value in values]
+    for number, (value, label) in enumerate(zip(values, labels, strict=True), start=1):
+        if label is None and _is_label(value):
+            raise UsageError(
+                f"row {number} of {split} has the label {value!r}, which no train row has: {', '.join(keys)}"
+            )
+    rows = rows.remove_columns(column)
+    return rows.add_column("label", labels, feature=ClassLabel(names=names))
+
+
+def _is_label(value: Any) -> bool:
+    """Return whether a value is one; empty ones and a `ClassLabel`'s -1 are not."""
+    return value is not None and value != "" and value != -1
+
+
+def _key(value: Any) -> str:
+    """Return a label's value as text, the same for 1, 1.0 and "1"."""
+    text = str(value).strip()
+    return str(int(float(text))) if _is_number(text) and float(text).is_integer() else text
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is a finite number."""
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
