@@ -16,11 +16,11 @@ MAX_LABELS = 1000
 def encode_labels(splits: dict[str, Dataset], column: str) -> dict[str, Dataset]:
     """Return the splits with `label`, a `ClassLabel` with the same names in all of them, in place of `column`.
 
-        Rows without a label keep `None`. The order of the names is a `ClassLabel`'s own; negative before positive for 0/1
-    # Numbers that mean negative and positive: as on the Hub, and as in fastText and other mirrors of Amazon Polarity.
+    Rows without a label keep `None`. The order of the names is a `ClassLabel`'s own; negative before positive for 0/1
+    and 1/2; else by number, where all are numbers, or by name. It depends on train's labels and on nothing else.
 
-        Raises:
-            UsageError: Train has a single label or far too many, or another split has one that train has not.
+    Raises:
+        UsageError: Train has a single label or far too many, or another split has one that train has not.
     """
     names = _names(splits["train"], column)
     keys = _keys(splits["train"], column, names)
