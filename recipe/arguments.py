@@ -75,6 +75,10 @@ class DataArguments:
     validation_fraction: float = field(
         default=0.2, metadata={"help": "Share of the train rows set aside for validation, stratified and seeded."}
     )
+    inspect_data: bool = field(
+        default=False,
+        metadata={"help": "Only look at the data: print the report, write <run>/data.json, train nothing."},
+    )
     max_length: int = field(
         default=128, metadata={"help": "Word pieces a review is cut at, [CLS] and [SEP] counted in."}
     )
@@ -236,6 +240,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     del values["config"]
     values["output_dir"] = values["output_dir"] or f"runs/{config.stem}"
     model, data, training = _build(values, parser)
+    del values["inspect_data"]
     return Arguments(config, model, data, training, _resolved(values))
 
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from recipe.arguments import DataArguments
+from recipe.duplicates import text_keys, without
 from recipe.errors import UsageError
 from recipe.labels import encode_labels
 from recipe.sources import read_source
@@ -27,12 +28,13 @@ class Reviews:
     Attributes:
         splits: `train`, `validation`, and `test` where the dataset has one; no row is in two of them.
         origin: Where they come from, for `run.json`: the name, and the revision or sha256.
-        dropped: Rows of train and validation left out for want of a text or a label.
+        dropped: Rows left out, by reason: `no_text_or_label` of train and validation, and `train_rows_also_in_test` and
+            `train_rows_also_in_validation`, which would make an evaluation flatter the model.
     """
 
     splits: dict[str, Dataset]
     origin: dict[str, Any]
-    dropped: int
+    dropped: dict[str, int]
 
     @property
     def train(self) -> Dataset:
@@ -79,11 +81,13 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     encoded = encode_labels(wanted, args.label_column)
     splits = {name: rows if name == "test" else _complete(rows, args) for name, rows in encoded.items()}
     _require_usable(splits, args)
-    dropped = sum(len(encoded[name]) - len(rows) for name, rows in splits.items())
+    dropped = {"no_text_or_label": sum(len(encoded[name]) - len(rows) for name, rows in splits.items())}
+    dropped |= _drop_shared(splits, "test", args)
     if "validation" not in splits:
         splits["train"], splits["validation"] = set_aside(
             splits["train"], args.validation_fraction, seed, "--validation_fraction"
         )
+    dropped |= _drop_shared(splits, "validation", args)
     order: tuple[str, ...] = ("train", "validation", "test")
     return Reviews({name: splits[name] for name in order if name in splits}, source.origin, dropped)
 
@@ -152,6 +156,24 @@ def _complete(rows: Dataset, args: DataArguments) -> Dataset:
         complete.append(compute.and_(batch["label"].is_valid(), reduce(compute.or_, texts)).to_numpy())
     kept = np.flatnonzero(np.concatenate(complete))
     return rows if len(kept) == len(rows) else rows.select(kept).flatten_indices()
+
+
+def _drop_shared(splits: dict[str, Dataset], other: str, args: DataArguments) -> dict[str, int]:
+    """Remove from train, in place, the texts that also stand in another split, but for case and white space.
+
+    Returns:
+        How many rows that were.
+
+    Raises:
+        UsageError: It was all of them.
+    """
+    if other not in splits:
+        return {}
+    before, (_, keys) = splits["train"], text_keys(splits[other], args)
+    splits["train"] = without(before, text_keys(before, args)[1], keys)
+    if not len(splits["train"]):
+        raise UsageError(f"every train row also stands in {other}: nothing is left to learn from")
+    return {f"train_rows_also_in_{other}": len(before) - len(splits["train"])}
 
 
 def _require_usable(splits: dict[str, Dataset], args: DataArguments) -> None:

@@ -22,6 +22,7 @@ class RunFolder:
     checkpoint-N/       a checkpoint per epoch, N optimisation steps from the start
     model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
     config.yaml         the resolved settings, as --config takes them
+    data.json           what the reviews are like
     run.json            what was done; written last, so that a folder that has it is a finished run
     onnx/               the exported model
     report.json         the evaluation
@@ -32,6 +33,7 @@ class RunFolder:
         self.path = Path(path).expanduser()
         self.config = self.path / "config.yaml"
         self.record = self.path / "run.json"
+        self.data = self.path / "data.json"
         self.onnx = self.path / "onnx"
         self.report = self.path / "report.json"
 
@@ -80,6 +82,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run left, and nothing else; the record first, so that no half of it looks finished."""
+        self.data.unlink(missing_ok=True)
         for path in sorted(self._contents(), key=lambda path: path != self.record):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

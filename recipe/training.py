@@ -31,6 +31,7 @@ from recipe.command_line import usable_cores
 from recipe.data import Reviews, load_reviews, tokenize
 from recipe.digests import rows_sha256
 from recipe.errors import CheckFailed, UsageError
+from recipe.inspection import as_block, inspect
 from recipe.model import Pretrained, find_pretrained, load_model, load_tokenizer
 from recipe.run_folder import RunFolder, versions, write_json
 
@@ -46,6 +47,7 @@ class Job:
     arguments: Arguments
     pretrained: Pretrained
     reviews: Reviews
+    tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
     trainer: "ReviewTrainer"
 
@@ -67,7 +69,10 @@ def train(arguments: Arguments) -> RunFolder:
     trainer = job.trainer
     if trainer.is_world_process_zero():
         print(_header(job), flush=True)
+        report = inspect(job.reviews, job.tokenizer, arguments)
+        print(as_block(report), flush=True)
         run.clear()
+        write_json(run.data, report)
     trainer.accelerator.wait_for_everyone()
     started = time.perf_counter()
     trainer.train()
@@ -90,7 +95,8 @@ def prepare(arguments: Arguments) -> Job:
     set_seed(seed)
     tokenizer = load_tokenizer(pretrained, max_length)
     model = load_model(pretrained, reviews.label_names)
-    return Job(arguments, pretrained, reviews, model, make_trainer(arguments, model, tokenizer, reviews))
+    trainer = make_trainer(arguments, model, tokenizer, reviews)
+    return Job(arguments, pretrained, reviews, tokenizer, model, trainer)
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:
@@ -261,7 +267,6 @@ def _header(job: Job) -> str:
     config = job.arguments.config
     rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
     rows += "" if "test" in job.reviews.splits else "; no test split, so evaluation will ask for one"
-    rows += f"; {job.reviews.dropped:,} dropped for want of a text or a label" if job.reviews.dropped else ""
     place = _place(job.trainer)
     where = f"{place['device']}, {place['processes']} process(es), {place['threads']} thread(s) each"
     parameters = f"{job.model.num_parameters() / 1e6:.1f} M parameters"
@@ -309,7 +314,6 @@ def _record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
         "dataset": job.reviews.origin,
         "labels": job.reviews.label_names,
         "rows": {name: len(split) for name, split in job.reviews.splits.items()},
-        "rows_dropped": job.reviews.dropped,
         "rows_sha256": {name: rows_sha256(split) for name, split in job.reviews.splits.items()},
         **_place(job.trainer),
         "epochs": epoch_rows(job.trainer.state.log_history)[:-1],

@@ -2,10 +2,11 @@
 
     accelerate launch scripts/train.py
     accelerate launch scripts/train.py --config amazon_polarity
-    accelerate launch scripts/train.py --dataset_name path/to/folder --output_dir runs/mine
+    accelerate launch scripts/train.py --train_file mine.csv --test_file held_out.csv --output_dir runs/mine
+    python scripts/train.py --train_file mine.csv --inspect_data
 
-Writes the run's folder, --output_dir (default runs/<config name>): a checkpoint per epoch, the best model, config.yaml
-and run.json. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked.
+Writes the run's folder, --output_dir (default runs/<config name>): a checkpoint per epoch, the best model, config.yaml,
+data.json and run.json. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked.
 """
 
 import sys
@@ -23,6 +24,11 @@ def main(argv: list[str]) -> None:
     from recipe.arguments import parse_arguments
 
     arguments = parse_arguments(argv, __doc__)
+    if arguments.data.inspect_data:
+        from recipe.inspection import inspect_only
+
+        print(f"In full: {inspect_only(arguments).data}")
+        return
     from recipe.training import train
 
     folder = train(arguments)

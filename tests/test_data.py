@@ -57,8 +57,11 @@ def test_all_rows_and_the_first_of_more_than_there_are_is_the_same(reviews_folde
 
 
 def test_plain_zero_and_one_are_negative_and_positive(tmp_path: Path) -> None:
-    rows = Dataset.from_dict({"text": ["good", "bad"] * 20, "stars": [1, 0] * 20})
-    write_dataset(tmp_path, train=rows, test=rows)
+    train, test = (
+        Dataset.from_dict({"text": [f"{split} {row}" for row in range(40)], "stars": [1, 0] * 20})
+        for split in ("train", "test")
+    )
+    write_dataset(tmp_path, train=train, test=test)
     args = DataArguments(dataset_name=str(tmp_path), text_columns=["text"], label_column="stars")
     reviews = load_reviews(args, seed=42)
     assert reviews.label_names == ["negative", "positive"] and reviews.test["label"][:2] == [1, 0]
@@ -111,6 +114,12 @@ def test_a_missing_split_and_an_empty_one_are_named(tmp_path: Path) -> None:
     empty_test = write_dataset(tmp_path / "two", train=rows, test=rows.select([]))
     with pytest.raises(UsageError, match="the test split of .*two' is empty"):
         load_reviews(DataArguments(dataset_name=str(empty_test)), seed=42)
+
+
+def test_a_test_split_that_is_the_train_split_leaves_nothing(tmp_path: Path) -> None:
+    rows = separable_reviews(40, seed=1)
+    with pytest.raises(UsageError, match="every train row also stands in test"):
+        load_reviews(DataArguments(dataset_name=str(write_dataset(tmp_path, train=rows, test=rows))), seed=42)
 
 
 def test_the_quickstart_needs_rows_to_train_on() -> None:

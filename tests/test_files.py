@@ -167,21 +167,25 @@ def test_a_thousand_labels_are_hardly_labels(tmp_path: Path) -> None:
 
 def test_rows_without_a_text_or_a_label_are_dropped_and_counted_but_never_from_test(tmp_path: Path) -> None:
     good = [{"label": row % 2, "content": f"fine {row}"} for row in range(20)]
+    held_out = [{"label": row % 2, "content": f"held out {row}"} for row in range(4)]
     rows = [*good, {"label": 1, "content": "  \t"}, {"label": None, "content": "x"}, {"label": 0, "content": None}]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, [*good[:4], {"label": 1, "content": ""}])))
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, [*held_out, {"label": 1, "content": ""}])))
     args = DataArguments(train_file=str(tmp_path / "train.jsonl"), test_file=str(tmp_path / "test.jsonl"))
     reviews = load_reviews(args, seed=42)
-    assert reviews.dropped == 3 and len(reviews.train) + len(reviews.validation) == 20
+    assert reviews.dropped["no_text_or_label"] == 3 and len(reviews.train) + len(reviews.validation) == 20
     assert len(reviews.test) == 5 and texts_of(reviews.test, args)[-1] == ""
 
 
 def test_one_of_two_texts_may_be_missing(tmp_path: Path) -> None:
-    rows = [{"label": row % 2, "title": None if row % 3 else "t", "content": "c"} for row in range(30)]
+    rows = [{"label": row % 2, "title": None if row % 3 else "t", "content": f"c{row}"} for row in range(30)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     args = DataArguments(train_file=str(tmp_path / "train.jsonl"), text_columns=["title", "content"])
     reviews = load_reviews(args, seed=42)
-    assert reviews.dropped == 0 and set(texts_of(reviews.train, args)) == {("", "c"), ("t", "c")}
+    assert reviews.dropped["no_text_or_label"] == 0 and {title for title, _ in texts_of(reviews.train, args)} == {
+        "",
+        "t",
+    }
 
 
 def test_a_validation_file_takes_the_place_of_rows_set_aside(tmp_path: Path) -> None:
@@ -200,17 +204,19 @@ def test_a_text_column_of_numbers_is_refused(tmp_path: Path) -> None:
 
 def test_a_class_label_keeps_its_own_names_and_order(tmp_path: Path) -> None:
     features = Features({"label": ClassLabel(names=["zebra", "ant"]), "content": Value("string")})
-    rows = Dataset.from_dict({"label": [0, 1] * 10, "content": ["a", "b"] * 10}, features=features)
+    rows = Dataset.from_dict(
+        {"label": [0, 1] * 10, "content": [f"{'ab'[row % 2]}{row}" for row in range(20)]}, features=features
+    )
     rows.to_parquet(tmp_path / "train.parquet")
     reviews = load_reviews(DataArguments(train_file=str(tmp_path / "train.parquet")), seed=42)
     assert reviews.label_names == ["zebra", "ant"]
-    assert all(label == (text == "b") for label, text in zip(reviews.train["label"], reviews.train["content"]))
+    assert all(label == (text[0] == "b") for label, text in zip(reviews.train["label"], reviews.train["content"]))
 
 
 def test_files_train_and_without_a_test_file_nothing_is_evaluated(
     tiny_arguments: Callable[..., Arguments], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [f"{('bad', 'good')[row % 2]},the {(NEGATIVE, POSITIVE)[row % 2][row % 3]} film" for row in range(120)]
+    lines = [f"{('bad', 'good')[row % 2]},film {row} {(NEGATIVE, POSITIVE)[row % 2][row % 3]}" for row in range(120)]
     (tmp_path / "mine.csv").write_text("\n".join(["sentiment,review", *lines]))
     mine = f"--train_file {tmp_path / 'mine.csv'} --text_columns review --label_column sentiment".split()
     run = train(tiny_arguments(*mine))

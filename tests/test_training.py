@@ -26,7 +26,7 @@ CHECKPOINT_FILES = {
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "training_args.bin", "vocab.txt"),
 }
 RUN_FILES = {
-    *("config.json", "config.yaml", "model.safetensors", "run.json"),
+    *("config.json", "config.yaml", "data.json", "model.safetensors", "run.json"),
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
 }
 
@@ -195,11 +195,10 @@ def test_more_than_two_classes_train(tiny_bert: Path, tmp_path: Path) -> None:
 
     names = ["bad", "fine", "good"]
     features = Features({"label": ClassLabel(names=names), "content": Value("string")})
-    words = ("awful", "film", "lovely")
-    rows = Dataset.from_dict(
-        {"label": [0, 1, 2] * 40, "content": [f"the {word} plot" for word in words * 40]}, features=features
-    )
-    folder = write_dataset(tmp_path / "reviews", train=rows, test=rows)
+    words = ("awful", "film", "lovely") * 40
+    texts = [f"{number} {word} {'plot ' * (number % 7)}" for number, word in enumerate(words)]
+    rows = Dataset.from_dict({"label": [0, 1, 2] * 40, "content": texts}, features=features)
+    folder = write_dataset(tmp_path / "reviews", train=rows)
     argv = f"""--model_name_or_path {tiny_bert} --dataset_name {folder} --max_length 16 --learning_rate 3e-3 --use_cpu
         --per_device_train_batch_size 8 --num_train_epochs 4 --disable_tqdm True
         --output_dir {tmp_path / "run"}""".split()

@@ -1,0 +1,151 @@
+"""A look at the data before it is paid for."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from recipe.arguments import Arguments, DataArguments
+from recipe.data import Reviews, load_reviews
+from recipe.duplicates import contradictory, repeated, text_keys
+from recipe.model import find_pretrained, load_tokenizer
+from recipe.run_folder import RunFolder, write_json
+
+LENGTHS = (64, 128, 256, 512)
+PERCENTILES = (50, 90, 95, 99, 100)
+
+
+def inspect_only(arguments: Arguments) -> RunFolder:
+    """Print the report of the reviews a run would use, write it to `<run>/data.json`, and return that folder.
+
+    Raises:
+        UsageError: The data or the tokenizer cannot be read, or the folder holds a run already.
+    """
+    run = RunFolder(str(arguments.training.output_dir))
+    run.require_free(arguments.training.overwrite_output_dir)
+    pretrained = find_pretrained(arguments.model, arguments.data.max_length)
+    reviews = load_reviews(arguments.data, arguments.training.seed)
+    report = inspect(reviews, load_tokenizer(pretrained, arguments.data.max_length), arguments)
+    print(as_block(report))
+    write_json(run.data, report)
+    return run
+
+
+def inspect(reviews: Reviews, tokenizer: PreTrainedTokenizerBase, arguments: Arguments) -> dict[str, Any]:
+    """Return what a careful person would want to know of the reviews, for `<run>/data.json`.
+
+    Returns:
+        `splits`: each split's `rows`, `labels` (rows by label name), `empty_texts`, `duplicates_exact` and
+        `duplicates_normalised` (rows that repeat an earlier one; normalised ignores case and white space) and
+        `contradictory_texts` (texts with two labels). `dropped`: rows left out, by reason.
+        `validation_rows_also_in_test`: kept, as a validation split of one's own is not touched. Of train: `word_pieces`
+        (percentiles of the untruncated length), `truncated` (share at `max_length`) and `lengths`, per `max_length`
+        the share truncated and `relative_cost`, padded tokens per epoch as against the run's own `max_length`.
+    """
+    args, batch_size = arguments.data, arguments.training.train_batch_size
+    lengths = full_lengths(reviews.train, tokenizer, args)
+    own_cost = padded_tokens(lengths, args.max_length, batch_size)
+    return {
+        "splits": {name: _describe(rows, args) for name, rows in reviews.splits.items()},
+        "dropped": reviews.dropped,
+        "validation_rows_also_in_test": _validation_rows_also_in_test(reviews, args),
+        "word_pieces": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
+        "max_length": args.max_length,
+        "truncated": _truncated(lengths, args.max_length),
+        "lengths": {
+            str(length): {
+                "truncated": _truncated(lengths, length),
+                "relative_cost": round(padded_tokens(lengths, length, batch_size) / own_cost, 3),
+            }
+            for length in LENGTHS
+        },
+    }
+
+
+def full_lengths(rows: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> np.ndarray:
+    """Return each row's word pieces, [CLS] and [SEP] counted in, were nothing cut: int64 (rows,)."""
+    lengths: list[int] = []
+    for batch in rows.iter(batch_size=1000):
+        encoded = tokenizer(*(batch[column] for column in args.text_columns), return_attention_mask=False)
+        lengths += map(len, encoded["input_ids"])
+    return np.array(lengths)
+
+
+def padded_tokens(lengths: np.ndarray, max_length: int, batch_size: int) -> int:
+    """Return the tokens of one epoch, padding included, under the batching that training uses.
+
+    Args:
+        lengths: int64 (rows,), word pieces of each review.
+        max_length: Where reviews are cut.
+        batch_size: Reviews per step; each batch is padded to its own longest.
+    """
+    cut = np.minimum(lengths, max_length)
+    order = get_length_grouped_indices(cut.tolist(), batch_size, generator=torch.Generator().manual_seed(0))
+    batches = (cut[order[start : start + batch_size]] for start in range(0, len(order), batch_size))
+    return sum(int(batch.max()) * len(batch) for batch in batches)
+
+
+def as_block(report: dict[str, Any]) -> str:
+    """Return the report for the screen."""
+    lines = []
+    for name, split in report["splits"].items():
+        balance = ", ".join(f"{label} {rows / split['rows']:.1%}" for label, rows in split["labels"].items())
+        notes = [
+            f"{split[key]:,} {words}"
+            for key, words in (
+                ("empty_texts", "empty"),
+                ("duplicates_normalised", "repeated"),
+                ("contradictory_texts", "with two labels"),
+            )
+            if split[key]
+        ]
+        lines.append(f"{name:10} {split['rows']:,} rows: {balance}" + (f"; {', '.join(notes)}" if notes else ""))
+    if any(report["dropped"].values()):
+        reasons = ", ".join(
+            f"{rows:,} {reason.replace('_', ' ')}" for reason, rows in report["dropped"].items() if rows
+        )
+        lines.append(f"dropped    {reasons}")
+    if shared := report["validation_rows_also_in_test"]:
+        lines.append(f"warning    {shared:,} validation rows stand in test too, where they flatter the model")
+    percentiles = ", ".join(f"{p} % {pieces}" for p, pieces in report["word_pieces"].items())
+    lines.append(f"length     word pieces: {percentiles}; {report['truncated']:.1%} cut at {report['max_length']}")
+    costs = ", ".join(
+        f"{length}: {at['truncated']:.1%} cut, cost {at['relative_cost']:.2f}"
+        for length, at in report["lengths"].items()
+    )
+    return "\n".join([*lines, f"max_length {costs}"])
+
+
+def _describe(rows: Dataset, args: DataArguments) -> dict[str, Any]:
+    """Return one split's part of the report."""
+    labels = np.array(rows["label"][:])
+    exact, normalised = text_keys(rows, args)
+    counts = Counter(labels.tolist())
+    empty = sum(
+        not any(map(str.strip, texts)) for texts in zip(*(rows[column] for column in args.text_columns), strict=True)
+    )
+    return {
+        "rows": len(rows),
+        "labels": {name: counts[label] for label, name in enumerate(rows.features["label"].names)},
+        "empty_texts": empty,
+        "duplicates_exact": repeated(exact),
+        "duplicates_normalised": repeated(normalised),
+        "contradictory_texts": contradictory(normalised, labels),
+    }
+
+
+def _validation_rows_also_in_test(reviews: Reviews, args: DataArguments) -> int:
+    """Return how many validation texts stand in test too, but for case and white space."""
+    if "test" not in reviews.splits:
+        return 0
+    (_, validation), (_, test) = text_keys(reviews.validation, args), text_keys(reviews.test, args)
+    return int(np.isin(validation, test).sum())
+
+
+def _truncated(lengths: np.ndarray, max_length: int) -> float:
+    """Return the share of reviews that are longer than `max_length`."""
+    return round(float((lengths > max_length).mean()), 4)
