@@ -5,7 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from requests.exceptions import RequestException
 
 from recipe.errors import UsageError
@@ -34,21 +41,30 @@ def local_folder(name: str) -> str | None:
 
 
 def resolve_commit(kind: str, name: str, revision: str) -> str:
-    """Return the commit that a repository's revision means now, in one request of at most `TIMEOUT_S` seconds.
+    """Return the commit that a repository's revision means.
+
+    The Hub is asked once, for at most `TIMEOUT_S` seconds, by fetching a small file that the run needs anyway. Where it
+    cannot be reached, or must not be (HF_HUB_OFFLINE=1), what was fetched before answers.
 
     Args:
         kind: "model" or "dataset".
         name: The repository, `owner/name`.
-        revision: Commit, tag or branch. Returned as it is under HF_HUB_OFFLINE=1, where nothing can be asked.
+        revision: Commit, tag or branch.
 
     Raises:
-        UsageError: The Hub cannot be reached, or has no such repository or revision for us.
+        UsageError: The Hub has no such repository or revision for us, or does not answer and never has.
     """
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return revision
+    small_file = {"model": "config.json", "dataset": "README.md"}[kind]
     try:
-        info = huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_S)
-    except huggingface_hub.errors.HFValidationError:
+        path = huggingface_hub.hf_hub_download(
+            name, small_file, repo_type=kind, revision=revision, etag_timeout=TIMEOUT_S
+        )
+        return Path(path).parent.name
+    except LocalEntryNotFoundError as error:
+        raise UsageError(_unreachable(kind, name)) from error
+    except EntryNotFoundError:
+        return str(huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_S).sha)
+    except HFValidationError:
         raise UsageError(f"{name!r} is neither a folder here nor a {kind}'s name on the Hub (owner/name)") from None
     except RevisionNotFoundError:
         raise UsageError(f"the {kind} {name!r} has no revision {revision!r} on the Hub") from None
@@ -58,12 +74,15 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
         raise UsageError(
             f"the Hub has no {kind} {name!r} that you may read, and no folder here has that name"
         ) from None
-    except (RequestException, HfHubHTTPError) as error:
-        endpoint = huggingface_hub.constants.ENDPOINT
-        raise UsageError(
-            f"cannot reach the Hub at {endpoint} for the {kind} {name!r} ({type(error).__name__}). {OFFLINE_HELP}"
-        ) from error
-    return str(info.sha)
+    except (RequestException, OSError) as error:
+        raise UsageError(_unreachable(kind, name)) from error
+
+
+def _unreachable(kind: str, name: str) -> str:
+    """Return the message for a Hub that gave nothing, now or before."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return f"HF_HUB_OFFLINE=1, and the {kind} {name!r} was not downloaded before. {OFFLINE_HELP}"
+    return f"cannot reach the Hub at {huggingface_hub.constants.ENDPOINT} for the {kind} {name!r}. {OFFLINE_HELP}"
 
 
 @contextmanager
@@ -80,7 +99,9 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RequestException) as error:
-        message = f"cannot read {what}: {str(error).strip().splitlines()[0]}"
+        # The library's own message often says only that something failed; its cause says what.
+        reason = str(error.__cause__ or error).strip() or type(error).__name__
+        message = f"cannot read {what}: {reason.splitlines()[0]}"
         if revision is not None and huggingface_hub.constants.HF_HUB_OFFLINE:
             message += f" (HF_HUB_OFFLINE=1: only what was downloaded before is there). {OFFLINE_HELP}"
         raise UsageError(message) from error

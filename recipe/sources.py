@@ -9,7 +9,7 @@ import pyarrow.compute
 import pyarrow.csv
 from datasets import ClassLabel, Dataset
 
-from recipe import hub, quickstart
+from recipe import hub, quickstart, slices
 from recipe.arguments import DataArguments
 from recipe.digests import file_sha256
 from recipe.errors import UsageError
@@ -91,32 +91,47 @@ def _read_package(args: DataArguments) -> Source:
 
 def _read_dataset(args: DataArguments) -> Source:
     """Return the rows of a dataset on the Hub, or of a local folder laid out like one, whichever splits it has."""
-    location, revision = hub.local_folder(args.dataset_name), None
-    if location is None:
-        location = args.dataset_name
-        wanted = args.dataset_revision or PINNED_REVISIONS.get(location, "main")
-        revision = hub.resolve_commit("dataset", location, wanted)
-    config = args.dataset_config_name
-    with hub.one_line_errors(f"the dataset {location!r}", revision):
-        found = datasets.get_dataset_split_names(location, config, revision=revision)
-    if "train" not in found:
-        raise UsageError(f"the dataset {location!r} has no train split; it has {', '.join(map(str, found))}")
+    name, config = args.dataset_name, args.dataset_config_name
     limits = {"train": args.max_train_samples, "validation": -1, "test": args.max_test_samples}
-    splits = {
-        name: _read_split(location, config, revision, name, limit) for name, limit in limits.items() if name in found
-    }
-    return Source(splits, {"name": args.dataset_name, "config": config, "revision": revision})
+    if folder := hub.local_folder(name):
+        with hub.one_line_errors(f"the dataset {folder!r}", None):
+            found = datasets.get_dataset_split_names(folder, config)
+            splits = {
+                split: _read_folder(folder, config, split, limit) for split, limit in limits.items() if split in found
+            }
+        origin: dict[str, Any] = {"name": name, "config": config}
+    else:
+        commit = hub.resolve_commit("dataset", name, args.dataset_revision or PINNED_REVISIONS.get(name, "main"))
+        found = slices.split_names(name, config, commit)
+        columns = [*args.text_columns, args.label_column]
+        splits = {
+            split: _read_hub(name, config, commit, split, columns, limit)
+            for split, limit in limits.items()
+            if split in found
+        }
+        origin = {"name": name, "config": config, "revision": commit}
+    if "train" not in splits:
+        raise UsageError(f"the dataset {name!r} has no train split; it has {', '.join(map(str, found))}")
+    return Source(splits, origin)
 
 
-def _read_split(location: str, config: str | None, revision: str | None, split: str, max_rows: int) -> Dataset:
-    """Return the first `max_rows` rows of a split, reading no more of it than they need; -1 returns all."""
-    every_row = max_rows == -1
-    with hub.one_line_errors(f"the {split} split of {location!r}", revision):
-        dataset = datasets.load_dataset(location, config, split=split, revision=revision, streaming=not every_row)
-        rows = dataset if every_row else list(dataset.take(max_rows))
-    if not len(rows):
-        raise UsageError(f"the {split} split of {location!r} is empty")
-    return rows if every_row else Dataset.from_list(rows, features=dataset.features)
+def _read_folder(folder: str, config: str | None, split: str, max_rows: int) -> Dataset:
+    """Return the first rows of a split in a local folder; -1 returns all."""
+    if max_rows == -1:
+        return datasets.load_dataset(folder, config, split=split)
+    stream = datasets.load_dataset(folder, config, split=split, streaming=True)
+    rows = list(stream.take(max_rows))
+    if not rows:
+        raise UsageError(f"the {split} split of {folder!r} is empty")
+    return Dataset.from_list(rows, features=stream.features)
+
+
+def _read_hub(name: str, config: str | None, commit: str, split: str, columns: list[str], max_rows: int) -> Dataset:
+    """Return the first rows of a split on the Hub; -1 downloads all of it."""
+    if max_rows != -1:
+        return slices.first_rows(name, config, commit, split, columns, max_rows)
+    with hub.one_line_errors(f"the {split} split of {name!r}", commit):
+        return datasets.load_dataset(name, config, split=split, revision=commit)
 
 
 def _first(rows: Dataset, max_rows: int) -> Dataset:

@@ -1,0 +1,35 @@
+"""Looks at the data of several command lines in one process, as `scripts/train.py --inspect_data` would at each.
+
+    echo '[["--dataset_name", "owner/name"]]' | python tests/hub_probe.py
+
+Prints a JSON list: for each command line the report's rows per split, or the message of the error and its seconds.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from recipe.arguments import parse_arguments
+from recipe.command_line import silence_libraries
+from recipe.errors import UsageError
+
+if __name__ == "__main__":
+    silence_libraries()
+    from recipe.data import load_reviews
+    from recipe.model import find_pretrained
+
+    answers = []
+    for argv in json.load(sys.stdin):
+        started = time.perf_counter()
+        try:
+            arguments = parse_arguments(argv)
+            pretrained = find_pretrained(arguments.model, arguments.data.max_length)
+            reviews = load_reviews(arguments.data, seed=42)
+            rows = {name: len(split) for name, split in reviews.splits.items()}
+            answers.append({"rows": rows, "dataset": reviews.origin, "weights": pretrained.source})
+        except UsageError as error:
+            answers.append({"error": str(error), "seconds": time.perf_counter() - started})
+    print(json.dumps(answers))
