@@ -3,10 +3,13 @@
 import argparse
 import dataclasses
 import json
+import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 import yaml
 from transformers import HfArgumentParser
@@ -16,6 +19,8 @@ from recipe.errors import UsageError
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_CONFIG = "quickstart"
+# What validation computes, and so what the best epoch can be picked by.
+METRICS = ("f1", "accuracy", "precision", "recall")
 
 
 @dataclass
@@ -104,6 +109,11 @@ class DataArguments:
             raise UsageError(f"--max_length {self.max_length} leaves no room for a word between [CLS] and [SEP]")
         if not 1 <= len(self.text_columns) <= 2:
             raise UsageError(f"--text_columns takes one column or two, not {len(self.text_columns)}")
+        columns = [*self.text_columns, self.label_column]
+        if len(set(columns)) < len(columns) or "label" in self.text_columns:
+            raise UsageError(
+                f"--text_columns and --label_column name a column twice, or read 'label' as text: {columns}"
+            )
 
 
 @dataclass
@@ -119,13 +129,16 @@ class TrainingArguments(transformers.TrainingArguments):
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log the training loss."})
     load_best_model_at_end: bool = field(default=True, metadata={"help": "Reload the best epoch at the end."})
     metric_for_best_model: str = field(default="f1", metadata={"help": "Validation metric that picks the best epoch."})
-    greater_is_better: bool = field(default=True, metadata={"help": "Whether more of that metric is better."})
     group_by_length: bool = field(default=True, metadata={"help": "Batch reviews of like length: less padding."})
     # Trainer does not recognise every label column by itself, and then skips `compute_metrics` without a word
     # (transformers#40217, #28530).
     label_names: list[str] = field(
         default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."}
     )
+    # By default transformers takes the silence asked of its logging for a wish to see no progress bar.
+    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+    # Every parameter takes part in every step, and looking for others costs one more walk over the graph.
+    ddp_find_unused_parameters: bool = field(default=False, metadata={"help": "As PyTorch's DistributedDataParallel."})
     report_to: str = field(default="none", metadata={"help": "Where to send logs: none, tensorboard, …"})
 
     def __post_init__(self) -> None:
@@ -138,8 +151,16 @@ class TrainingArguments(transformers.TrainingArguments):
             *("num_train_epochs", "learning_rate", "gradient_accumulation_steps"),
             *("per_device_train_batch_size", "per_device_eval_batch_size"),
         ):
-            if not (value := getattr(self, name)) > 0:
-                raise UsageError(f"--{name} {value} must be more than 0")
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise UsageError(f"--{name} {value} must be more than 0, and finite")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
+        if (metric := self.metric_for_best_model.removeprefix("eval_")) not in (*METRICS, "loss"):
+            raise UsageError(f"--metric_for_best_model {metric} is not one of {', '.join(METRICS)}, loss")
+        # Asked for by flag, or by `accelerate launch` and its configuration through the environment.
+        fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16"
+        if fp16 and (self.use_cpu or not torch.cuda.is_available()):
+            raise UsageError("fp16 needs a GPU, and there is none: leave mixed precision out")
         super().__post_init__()
         if not self.load_best_model_at_end:
             raise UsageError("--load_best_model_at_end False would keep the last epoch, not the best: leave it on")
@@ -245,9 +266,16 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
 
 
 def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
-    """Return the data arguments of a run's resolved settings, as `Arguments.resolved` holds them."""
+    """Return the data arguments of a run's resolved settings, as `Arguments.resolved` holds them.
+
+    Raises:
+        UsageError: They are not what a run writes.
+    """
     names = {f.name for f in dataclasses.fields(DataArguments)}
-    return DataArguments(**{name: value for name, value in settings.items() if name in names})
+    try:
+        return DataArguments(**{name: value for name, value in settings.items() if name in names})
+    except TypeError as error:
+        raise UsageError(f"config.yaml of the run is damaged: {error}") from error
 
 
 def _config_of(argv: list[str], parser: RunParser) -> str:
@@ -265,9 +293,13 @@ def _parse_config(path: Path, parser: RunParser) -> dict[str, Any]:
     """
     settings = read_config(path)
     known = set(vars(parser.parse_args([]))) - {"config"}
-    for key in settings:
+    for key, value in settings.items():
         if key not in known:
             raise UsageError(f"{unknown_name('key', str(key), known)} (in {path})")
+        if value is None and parser.get_default(key) is not None:
+            raise UsageError(f"{key} has no value (in {path})")
+        if isinstance(value, list) and parser._option_string_actions[f"--{key}"].nargs != "+":
+            raise UsageError(f"{key} takes one value, not a list (in {path})")
     given = {key: value for key, value in settings.items() if value is not None}
     argv = [word for key, value in given.items() for word in (f"--{key}", *_words(value))]
     try:
@@ -300,9 +332,8 @@ def _resolved(values: dict[str, Any]) -> dict[str, Any]:
     """
     ours = vars(RunParser().parse_args([]))
     library = vars(HfArgumentParser(transformers.TrainingArguments).parse_args([]))  # type: ignore[arg-type]
-    resolved = {
-        key: value for key, value in values.items() if key not in library or not value == ours[key] == library[key]
-    }
+    chosen = {key for key, value in values.items() if key not in library or not value == ours[key] == library[key]}
+    resolved = {key: values[key] for key in chosen | {"seed"}}
     for key in ("model_name_or_path", "dataset_name", "train_file", "validation_file", "test_file"):
         if resolved[key] and (path := Path(resolved[key]).expanduser()).exists():
             resolved[key] = str(path.resolve())

@@ -64,6 +64,9 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C.
     """
     silence_libraries()
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A review may hold what the terminal's encoding has no character for.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(sys.argv[1:])
     except UsageError as error:
@@ -104,11 +107,14 @@ def read_lines(stream: TextIOWrapper) -> list[str]:
     if stream.isatty():
         raise UsageError("no review given: pass some as arguments, or one per line on standard input")
     # In a C locale Python would let bytes through that are not UTF-8, for the tokenizer to fail on.
-    stream.reconfigure(encoding="utf-8", errors="strict")
+    stream.reconfigure(encoding="utf-8-sig", errors="strict")
     try:
-        return [line.rstrip("\n") for line in stream]
+        lines = [line.rstrip("\n") for line in stream]
     except UnicodeDecodeError as error:
         raise UsageError(f"standard input is not UTF-8: {error}") from error
+    if not lines:
+        print("no review on standard input", file=sys.stderr)
+    return lines
 
 
 def require_utf8(texts: list[str]) -> list[str]:
@@ -125,6 +131,11 @@ def require_utf8(texts: list[str]) -> list[str]:
     return texts
 
 
+def is_main_process() -> bool:
+    """Return whether this is the process, of several that train together, that speaks and writes for all."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def usable_cores() -> int:
     """Return how many cores this process may use: in a container fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -132,7 +143,7 @@ def usable_cores() -> int:
 
 def _exit_with(message: object, code: int) -> NoReturn:
     """Say `message` in one line on standard error, from one process only, and exit with `code`."""
-    if int(os.environ.get("RANK", 0)) == 0:
+    if is_main_process():
         one_line = " ".join(str(message).split())
         print(f"{Path(sys.argv[0]).name}: error: {one_line}", file=sys.stderr)
     sys.exit(code)

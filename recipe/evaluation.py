@@ -9,13 +9,13 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from recipe.arguments import data_arguments_of
+from recipe.arguments import METRICS, data_arguments_of
 from recipe.baseline import fit_baseline, flat
 from recipe.data import Reviews, load_reviews, texts_of
 from recipe.digests import rows_sha256
 from recipe.errors import UsageError
 from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
-from recipe.metrics import NAMES, ClassificationMetrics
+from recipe.metrics import ClassificationMetrics
 from recipe.run_folder import RunFolder, versions, write_json
 
 
@@ -47,8 +47,8 @@ def evaluate_run(run: RunFolder) -> dict[str, Any]:
     texts, labels = texts_of(test, args), np.asarray(test["label"][:])
     baseline = fit_baseline(texts_of(reviews.train, args), reviews.train["label"][:])
     scored = {
-        "pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path)), texts),
-        "onnx": time_predictions(_predict_with(OnnxClassifier.from_run(run.path)), texts),
+        "pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path), "PyTorch"), texts),
+        "onnx": time_predictions(_predict_with(OnnxClassifier.from_run(run.path), "ONNX"), texts),
         "tfidf": time_predictions(lambda some: baseline.predict(flat(some)), texts),
     }
     report = make_report(scored, labels, record["labels"])
@@ -131,10 +131,10 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> dict[str, Any]
 
 def as_table(report: dict[str, Any]) -> str:
     """Return the report for the screen."""
-    head = f"{'':8}" + "".join(f"{name:>11}" for name in (*NAMES, "reviews/s")) + f"  confusion ({_order(report)})"
+    head = f"{'':8}" + "".join(f"{name:>11}" for name in (*METRICS, "reviews/s")) + f"  confusion ({_order(report)})"
     lines = [head]
     for name, figures in report["variants"].items():
-        numbers = "".join(f"{figures[key]:11.4f}" for key in NAMES)
+        numbers = "".join(f"{figures[key]:11.4f}" for key in METRICS)
         lines.append(f"{name:8}{numbers}{figures['reviews_per_second']:11.1f}  {figures['confusion']}")
     test = report["onnx_against_tfidf"]
     reviews = report["variants"]["onnx"]["reviews"]
@@ -151,6 +151,6 @@ def _order(report: dict[str, Any]) -> str:
     return "[[tn, fp], [fn, tp]]" if len(report["labels"]) == 2 else "rows true, columns predicted"
 
 
-def _predict_with(classifier: Classifier) -> Callable[[Sequence[Text]], np.ndarray]:
-    """Return a function from texts to labels, int64 (reviews,)."""
-    return lambda texts: classifier.logits(texts).argmax(axis=1)
+def _predict_with(classifier: Classifier, name: str) -> Callable[[Sequence[Text]], np.ndarray]:
+    """Return a function from texts to labels, int64 (reviews,), with a progress bar of that name."""
+    return lambda texts: classifier.logits(texts, name).argmax(axis=1)

@@ -50,24 +50,26 @@ class Parity:
 def export(run: RunFolder, max_difference: float = MAX_LOGIT_DIFFERENCE) -> Parity:
     """Write `<run>/onnx/` and return how it compares with PyTorch on the run's own validation reviews.
 
-    The folder appears whole, once the check has passed, or not at all; what an earlier export left there goes first.
+    The folder appears whole, once the check has passed, or not at all; an earlier one stays until there is a verdict.
 
     Args:
         run: A finished run.
         max_difference: The largest logit difference to accept.
 
     Raises:
-        UsageError: There is no finished run, or its reviews cannot be read any more.
+        UsageError: There is no finished run, or its weights or reviews cannot be read any more.
         CheckFailed: ONNX Runtime's logits differ by more, a label changed, or a logit is not finite.
     """
     run.require_finished()
     texts = validation_texts(run)
-    if run.onnx.exists():
-        shutil.rmtree(run.onnx)
+    trained = TorchClassifier.from_run(run.path)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=run.path) as temporary:
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
-        result = parity(TorchClassifier(run.path), OnnxClassifier(folder), texts)
+        result = parity(trained, OnnxClassifier(folder), texts)
+        # Whatever the check says, an earlier export is not the one of these weights any more.
+        if run.onnx.exists():
+            shutil.rmtree(run.onnx)
         require_parity(result, max_difference)
         folder.replace(run.onnx)
     return result
@@ -95,7 +97,7 @@ def write_onnx(trained: Path, folder: Path) -> None:
 
 def parity(reference: Classifier, candidate: Classifier, texts: Sequence[Text]) -> Parity:
     """Return how far the candidate's logits lie from the reference's on the same texts."""
-    expected, actual = reference.logits(texts), candidate.logits(texts)
+    expected, actual = reference.logits(texts, "PyTorch"), candidate.logits(texts, "ONNX")
     return Parity(
         reviews=len(texts),
         largest_difference=float(np.abs(expected - actual).max()),

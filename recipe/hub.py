@@ -1,7 +1,7 @@
 """The Hugging Face Hub: is it there, is the repository, and which commit does a revision mean."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import huggingface_hub
@@ -43,8 +43,7 @@ def local_folder(name: str) -> str | None:
 def resolve_commit(kind: str, name: str, revision: str) -> str:
     """Return the commit that a repository's revision means.
 
-    The Hub is asked once, for at most `TIMEOUT_S` seconds, by fetching a small file that the run needs anyway. Where it
-    cannot be reached, or must not be (HF_HUB_OFFLINE=1), what was fetched before answers.
+    The Hub is asked in one request of at most `TIMEOUT_S` seconds; under HF_HUB_OFFLINE=1, what was fetched before is.
 
     Args:
         kind: "model" or "dataset".
@@ -52,18 +51,17 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
         revision: Commit, tag or branch.
 
     Raises:
-        UsageError: The Hub has no such repository or revision for us, or does not answer and never has.
+        UsageError: The Hub does not answer or has no such repository or revision for us; offline, none was fetched.
     """
-    small_file = {"model": "config.json", "dataset": "README.md"}[kind]
     try:
-        path = huggingface_hub.hf_hub_download(
-            name, small_file, repo_type=kind, revision=revision, etag_timeout=TIMEOUT_S
-        )
-        return Path(path).parent.name
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            return _remembered_commit(kind, name, revision)
+        info = huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_S)
+        with suppress(EntryNotFoundError):
+            _remembered_commit(kind, name, revision)
+        return str(info.sha)
     except LocalEntryNotFoundError as error:
         raise UsageError(_unreachable(kind, name)) from error
-    except EntryNotFoundError:
-        return str(huggingface_hub.HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_S).sha)
     except HFValidationError:
         raise UsageError(f"{name!r} is neither a folder here nor a {kind}'s name on the Hub (owner/name)") from None
     except RevisionNotFoundError:
@@ -76,6 +74,16 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
         ) from None
     except (RequestException, OSError) as error:
         raise UsageError(_unreachable(kind, name)) from error
+
+
+def _remembered_commit(kind: str, name: str, revision: str) -> str:
+    """Return the commit by way of a small file that the run needs anyway.
+
+    Once it was fetched, huggingface_hub knows offline too which commit the revision meant.
+    """
+    small_file = {"model": "config.json", "dataset": "README.md"}[kind]
+    path = huggingface_hub.hf_hub_download(name, small_file, repo_type=kind, revision=revision, etag_timeout=TIMEOUT_S)
+    return Path(path).parent.name
 
 
 def _unreachable(kind: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +11,12 @@ import torch
 from onnxruntime import SessionOptions
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from scipy.special import softmax
+from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from recipe.command_line import usable_cores
+from recipe.errors import UsageError
 from recipe.run_folder import RunFolder
 
 # A review, or the pair of its title and content for a model trained on two text columns.
@@ -48,14 +52,26 @@ class Classifier(ABC):
         """Return each review's probability of each label, float32 (reviews, classes), in the order given."""
         return np.asarray(softmax(self.logits(texts), axis=1), dtype=np.float32)
 
-    def logits(self, texts: Sequence[Text], batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Return the model's output for each review, float32 (reviews, classes), in the order given."""
+    def logits(self, texts: Sequence[Text], progress: str | None = None) -> np.ndarray:
+        """Return the model's output for each review, float32 (reviews, classes), in the order given.
+
+        Args:
+            texts: The reviews; a single one is a list of one.
+            progress: The name of a progress bar to show on a terminal; `None` shows none.
+
+        Raises:
+            TypeError: A lone string was given, whose letters would each be taken for a review.
+        """
+        if isinstance(texts, str):
+            raise TypeError("give a list of reviews, not a string: [text]")
         logits = np.empty((len(texts), len(self.label_names)), dtype=np.float32)
         if len(texts):
             encoded = self.tokenizer(list(texts), truncation=True)
-            for rows in length_sorted_batches([len(ids) for ids in encoded["input_ids"]], batch_size):
+            batches = list(length_sorted_batches([len(ids) for ids in encoded["input_ids"]], BATCH_SIZE))
+            for rows in tqdm(batches, desc=progress, unit="batch", leave=False, disable=None if progress else True):
                 batch = {name: [values[row] for row in rows] for name, values in encoded.items()}
-                logits[rows] = self._forward(self.tokenizer.pad(batch, return_tensors="pt"))
+                padded = pad_without_fast_tokenizer_warning(self.tokenizer, batch, return_tensors="pt")
+                logits[rows] = self._forward(padded)
         return logits
 
     @abstractmethod
@@ -82,11 +98,12 @@ class OnnxClassifier(Classifier):
         """Return the classifier of a run that was exported.
 
         Raises:
-            UsageError: There is no such run, or it was not exported.
+            UsageError: There is no such run, it was not exported, or what it exported is damaged.
         """
         folder = RunFolder(run)
         folder.require_onnx()
-        return cls(folder.onnx)
+        with _damage_named(folder.onnx):
+            return cls(folder.onnx)
 
     def _forward(self, batch: Any) -> np.ndarray:
         """Run the batch in ONNX Runtime."""
@@ -110,16 +127,30 @@ class TorchClassifier(Classifier):
         """Return the classifier of a finished run.
 
         Raises:
-            UsageError: There is no such run.
+            UsageError: There is no such run, or its weights are damaged.
         """
         folder = RunFolder(run)
         folder.require_finished()
-        return cls(folder.path)
+        with _damage_named(folder.path):
+            return cls(folder.path)
 
     @torch.inference_mode()
     def _forward(self, batch: Any) -> np.ndarray:
         """Run the batch in PyTorch."""
         return self.model(**batch.to(self.device)).logits.float().cpu().numpy()
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Turn whatever is raised while a model is loaded into a `UsageError`.
+
+    Whatever, because safetensors and ONNX Runtime raise types of their own that have no base but `Exception`.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"the model in {folder} cannot be loaded, a file is missing or damaged: {reason}") from error
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from transformers import EvalPrediction
 
-NAMES = ("f1", "accuracy", "precision", "recall")
+from recipe.arguments import METRICS
 
 
 class ClassificationMetrics(evaluate.Metric):
@@ -43,7 +43,7 @@ class ClassificationMetrics(evaluate.Metric):
             references, predictions, average=self.average, zero_division=0.0
         )
         values = (f1, accuracy_score(references, predictions), precision, recall)
-        return {name: float(value) for name, value in zip(NAMES, values, strict=True)}
+        return {name: float(value) for name, value in zip(METRICS, values, strict=True)}
 
 
 def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]]:

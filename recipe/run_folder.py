@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,24 @@ class RunFolder:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read_record(self) -> dict[str, Any]:
-        """Return `run.json`."""
-        return dict(json.loads(self.record.read_text(encoding="utf-8")))
+        """Return `run.json`.
+
+        Raises:
+            UsageError: It is damaged.
+        """
+        record = _mapping(self.record, json.loads)
+        for key in ("config", "seed", "labels", "rows_sha256", "best", "seconds"):
+            if key not in record:
+                raise UsageError(f"{self.record} is damaged: it has no {key!r}")
+        return record
 
     def read_config(self) -> dict[str, Any]:
-        """Return the resolved settings."""
-        return dict(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        """Return the resolved settings.
+
+        Raises:
+            UsageError: They are damaged.
+        """
+        return _mapping(self.config, yaml.safe_load)
 
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write the resolved settings."""
@@ -102,6 +115,21 @@ class RunFolder:
         """Return what of a run stands in the folder."""
         named = [self.record, self.config, self.onnx, self.report, self.path / "model.safetensors"]
         return [path for path in (*named, *self.path.glob("checkpoint-*")) if path.exists()]
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """Return a file's content, which must be a mapping.
+
+    Raises:
+        UsageError: It is not.
+    """
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is damaged: it holds a {type(content).__name__}, not settings")
+    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

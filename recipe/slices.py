@@ -14,7 +14,7 @@ from recipe.errors import UsageError
 from recipe.run_folder import write_json
 
 # datasets would try 20 times, 5 seconds apart, to read on from a server that has gone.
-READ_TRIES, SECONDS_BETWEEN = 3, 1
+datasets.config.STREAMING_READ_MAX_RETRIES, datasets.config.STREAMING_READ_RETRY_INTERVAL = 3, 1
 
 
 def split_names(name: str, config: str | None, commit: str) -> list[str]:
@@ -49,8 +49,6 @@ def first_rows(name: str, config: str | None, commit: str, split: str, columns: 
 
 def _keep(file: Path, name: str, config: str | None, commit: str, split: str, columns: list[str], rows: int) -> None:
     """Stream the rows into `file`, which appears whole or not at all."""
-    datasets.config.STREAMING_READ_MAX_RETRIES = READ_TRIES
-    datasets.config.STREAMING_READ_RETRY_INTERVAL = SECONDS_BETWEEN
     stream = datasets.load_dataset(name, config, split=split, revision=commit, streaming=True)
     for column in columns:
         if stream.column_names is not None and column not in stream.column_names:

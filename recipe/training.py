@@ -25,13 +25,14 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import has_length
 
-from recipe import __version__, metrics
-from recipe.arguments import Arguments, TrainingArguments
+from recipe import __version__
+from recipe.arguments import DEFAULT_CONFIG, METRICS, Arguments, TrainingArguments
 from recipe.command_line import usable_cores
 from recipe.data import Reviews, load_reviews, tokenize
 from recipe.digests import rows_sha256
 from recipe.errors import CheckFailed, UsageError
 from recipe.inspection import as_block, inspect
+from recipe.metrics import metrics_hook
 from recipe.model import Pretrained, find_pretrained, load_model, load_tokenizer
 from recipe.run_folder import RunFolder, versions, write_json
 
@@ -67,11 +68,14 @@ def train(arguments: Arguments) -> RunFolder:
     require_one_process_per_gpu(args.n_gpu)
     job = prepare(arguments)
     trainer = job.trainer
+    # Not before every process has seen the folder as it was.
+    trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         print(_header(job), flush=True)
         report = inspect(job.reviews, job.tokenizer, arguments)
         print(as_block(report), flush=True)
         run.clear()
+        run.write_config(arguments.resolved)
         write_json(run.data, report)
     trainer.accelerator.wait_for_everyone()
     started = time.perf_counter()
@@ -131,7 +135,8 @@ def make_trainer(
     """Return the Trainer of a run, which has written nothing yet but made its folder.
 
     Raises:
-        UsageError: Trainer or Accelerate refuses a setting (fp16 without a GPU, a logger that is not installed).
+        UsageError: Trainer or Accelerate refuses a setting (a logger that is not installed, say), or the folder cannot
+            be made.
     """
     train_rows, validation_rows = (
         tokenize(split, tokenizer, arguments.data) for split in (reviews.train, reviews.validation)
@@ -144,10 +149,12 @@ def make_trainer(
             eval_dataset=validation_rows.sort("length"),
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
-            compute_metrics=metrics.metrics_hook(len(reviews.label_names)),
+            compute_metrics=metrics_hook(len(reviews.label_names)),
         )
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--output_dir {arguments.training.output_dir} cannot be made: {error.strerror}") from error
     for printing in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(printing)
     trainer.add_callback(EpochTable())
@@ -236,7 +243,7 @@ def epoch_rows(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
     for entry in log_history:
         train_loss = entry.get("loss", train_loss)
         if "eval_loss" in entry:
-            row = {name: entry[f"eval_{name}"] for name in ("loss", *metrics.NAMES)}
+            row = {name: entry[f"eval_{name}"] for name in ("loss", *METRICS)}
             head = {"epoch": entry["epoch"], "step": entry["step"], "train_loss": train_loss}
             rows.append(head | row | {"seconds": entry["seconds"]})
     return rows
@@ -253,7 +260,7 @@ def prove_best_reloaded(trainer: Trainer) -> dict[str, float]:
     if best is None:
         raise CheckFailed("training ended before the first validation, so there is no best epoch: lower --eval_steps")
     again = trainer.evaluate()
-    for name in ("loss", *metrics.NAMES):
+    for name in ("loss", *METRICS):
         if not math.isclose(again[f"eval_{name}"], best[name], rel_tol=RELOAD_TOLERANCE, abs_tol=RELOAD_TOLERANCE):
             raise CheckFailed(
                 f"the best epoch ({best['epoch']:g}) was not reloaded: its validation {name} was {best[name]:.6f}, "
@@ -277,7 +284,7 @@ def _header(job: Job) -> str:
             f"reviews    {_origin(job.reviews.origin)}: {rows}",
             f"device     {where}; precision {place['precision']}",
             f"output     {job.arguments.training.output_dir}",
-            f"The full Amazon Polarity: {FULL_COMMAND}",
+            *([f"The full Amazon Polarity: {FULL_COMMAND}"] if config.stem == DEFAULT_CONFIG else []),
         )
     )
 
@@ -323,10 +330,10 @@ def _record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
 
 
 def _save(job: Job, run: RunFolder, record: dict[str, Any]) -> None:
-    """Write the best model, its tokenizer and the settings, and last of all the record that makes the run finished."""
+    """Write the best model with its tokenizer, and last of all the record that makes the run finished."""
     job.trainer.save_model(str(run.path))
     if job.trainer.is_world_process_zero():
         # A pickle that nobody needs; nothing in a folder that is handed on should have to be unpickled.
         (run.path / "training_args.bin").unlink(missing_ok=True)
-        run.write_config(job.arguments.resolved)
         write_json(run.record, record)
+    job.trainer.accelerator.wait_for_everyone()

@@ -4,7 +4,8 @@
     python scripts/predict.py --json < reviews.txt
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
-the order given; with --json an object per line. Exit codes: 0 done, 2 a mistake in what was asked.
+the order given, with white space inside a review as single blanks; with --json an object per line, the review as it
+was. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
 import json
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> None:
         if args.json:
             print(json.dumps({"text": text, "label": label, "probability": round(probability, 6)}, ensure_ascii=False))
         else:
-            print(f"{label}\t{probability:.4f}\t{text}")
+            print(f"{label}\t{probability:.4f}\t{' '.join(text.split())}")
 
 
 if __name__ == "__main__":

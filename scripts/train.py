@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import run  # noqa: E402
+from recipe.command_line import is_main_process, run  # noqa: E402
 
 
 def main(argv: list[str]) -> None:
@@ -32,6 +32,8 @@ def main(argv: list[str]) -> None:
     from recipe.training import train
 
     folder = train(arguments)
+    if not is_main_process():
+        return
     record = folder.read_record()
     print(f"best epoch {record['best']['epoch']:g}: validation F1 {record['best']['f1']:.4f}; {record['seconds']} s")
     print(f"Next: python scripts/export_onnx.py --run {folder}")

@@ -70,6 +70,15 @@ def test_a_path_is_resolved_from_where_training_ran(tmp_path: Path, monkeypatch:
     assert parse_arguments(["--dataset_name", "reviews"]).resolved["dataset_name"] == str(tmp_path / "reviews")
 
 
+def test_the_best_epoch_by_loss_is_the_lowest() -> None:
+    assert parse_arguments([]).training.greater_is_better is True
+    assert parse_arguments(["--metric_for_best_model", "loss"]).training.greater_is_better is False
+
+
+def test_progress_is_shown_unless_refused() -> None:
+    assert parse_arguments([]).training.disable_tqdm is False
+
+
 def test_every_config_parses() -> None:
     for name in config_names():
         parse_arguments(["--config", name])
@@ -95,10 +104,16 @@ def test_every_config_parses() -> None:
         (["--eval_strategy", "no", "--save_strategy", "no"], "--eval_strategy no leaves nothing"),
         (["--eval_strategy", "nonsense"], "nonsense"),
         (["--num_train_epochs", "0"], "--num_train_epochs 0.0 must be more than 0"),
+        (["--learning_rate", "inf"], "--learning_rate inf must be more than 0, and finite"),
+        (["--seed", "-1"], "--seed -1 must be from 0"),
+        (["--metric_for_best_model", "foo"], "--metric_for_best_model foo is not one of f1, accuracy"),
+        (["--label_column", "content"], "name a column twice"),
+        (["--text_columns", "title", "title"], "name a column twice"),
+        (["--text_columns", "label", "--label_column", "x"], "read 'label' as text"),
+        (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
         (["--learning_rate", "-1"], "--learning_rate -1.0 must be more than 0"),
         (["--learning_rate", "nan"], "--learning_rate nan must be more than 0"),
         (["--resume_from_checkpoint", "x"], "not supported yet"),
-        (["--bf16", "--fp16"], "fp16 and bf16|bf16/gpu|fp16"),
     ],
 )
 def test_a_mistake_in_the_flags_is_named(argv: list[str], message: str) -> None:
@@ -111,8 +126,10 @@ def test_a_mistake_in_the_flags_is_named(argv: list[str], message: str) -> None:
     [
         ("learning_rat: 1e-5", r"unknown key 'learning_rat'; did you mean 'learning_rate'\? \(in .*mine.yaml"),
         ("num_train_epochs: five", r"invalid float value: 'five' \(in .*mine.yaml"),
-        ("max_length: [1, 2]", r"\(in .*mine.yaml"),
         ("config: other", "unknown key 'config'"),
+        ("dataset_name:", r"dataset_name has no value \(in"),
+        ("max_train_samples: null", "max_train_samples has no value"),
+        ("num_train_epochs: [1, 2]", "num_train_epochs takes one value, not a list"),
         ("- a\n- list", "must hold `key: value` lines, not a list"),
         ("key: [unclosed", "cannot be read as YAML"),
     ],

@@ -68,6 +68,31 @@ def test_a_difference_over_the_limit_leaves_nothing(run: RunFolder) -> None:
     assert not run.onnx.exists() and not list(run.path.glob(".onnx-*"))
 
 
+def test_weights_that_cannot_be_read_are_named_and_an_earlier_export_stays(run: RunFolder) -> None:
+    export(run)
+    weights = run.path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UsageError, match="the model in .* cannot be loaded, a file is missing or damaged"):
+        export(run)
+    assert files_under(run.onnx) == ONNX_FILES
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", "{", "run.json is damaged"),
+        ("run.json", "[1]", "run.json is damaged: it holds a list"),
+        ("run.json", "{}", "run.json is damaged: it has no 'config'"),
+        ("config.yaml", "", "config.yaml is damaged: it holds a NoneType"),
+        ("config.yaml", "max_length: abc", "config.yaml of the run is damaged"),
+    ],
+)
+def test_a_damaged_record_is_named(file: str, content: str, message: str, run: RunFolder) -> None:
+    (run.path / file).write_text(content)
+    with pytest.raises(UsageError, match=message):
+        export(run)
+
+
 def test_nan_logits_are_refused(run: RunFolder) -> None:
     change_weights(run, "classifier.bias", float("nan"))
     with pytest.raises(CheckFailed, match="NaN or infinite logits on 60 reviews"):

@@ -68,6 +68,19 @@ def test_a_long_review_is_cut_where_training_cut_it(classifier: OnnxClassifier) 
     np.testing.assert_allclose(classifier.logits([long]), classifier.logits([cut]), atol=1e-5)
 
 
+def test_a_lone_string_is_refused(classifier: OnnxClassifier) -> None:
+    with pytest.raises(TypeError, match="give a list of reviews"):
+        classifier("a lovely film")
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "config.json", "tokenizer.json"])
+def test_a_damaged_export_is_named(file: str, exported: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(exported.path, tmp_path / "run"))
+    (run.onnx / file).write_bytes((run.onnx / file).read_bytes()[:50])
+    with pytest.raises(UsageError, match="the model in .*onnx cannot be loaded, a file is missing or damaged"):
+        OnnxClassifier.from_run(run.path)
+
+
 def test_no_review_is_no_prediction(classifier: OnnxClassifier) -> None:
     assert classifier([]) == [] and classifier.logits([]).shape == (0, 2)
 

@@ -1,12 +1,17 @@
 """The four scripts as a user runs them: real processes, from another working directory."""
 
+import fcntl
 import json
+import os
+import pty
 import shutil
+import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -57,7 +62,9 @@ def test_training_first_says_what_is_used(chain: dict[str, subprocess.CompletedP
     assert "quickstart" in lines[0] and "tiny_bert" in lines[1] and "240 train, 60 validation, 60 test" in lines[2]
     assert "cpu" in lines[3] and "precision fp32" in lines[3]
     assert lines[5].endswith("accelerate launch scripts/train.py --config amazon_polarity")
-    assert [line.split()[0] for line in lines[7:11]] == ["1.00", "2.00", "3.00", "4.00"], "a row per epoch"
+    head = next(number for number, line in enumerate(lines) if line.split()[0] == "epoch")
+    assert [line.split()[0] for line in lines[6:head]] == ["train", "validation", "test", "length", "max_length"]
+    assert [line.split()[0] for line in lines[head + 1 :][:4]] == ["1.00", "2.00", "3.00", "4.00"], "a row per epoch"
 
 
 def test_the_chain_leaves_its_files_where_the_user_stands(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
@@ -76,7 +83,7 @@ def test_predictions_are_label_probability_and_review(chain: dict[str, subproces
 
 def test_lines_on_standard_input_become_json_lines(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
     cwd = Path(str(chain["cwd"]))
-    result = run_script("predict", "--json", cwd=cwd, stdin='a great "film" é\n\nan awful plot')
+    result = run_script("predict", "--json", cwd=cwd, stdin='\ufeffa great "film" é\n\nan awful plot')
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["text"] for answer in answers] == ['a great "film" é', "", "an awful plot"]
     assert (answers[0]["label"], answers[2]["label"]) == ("positive", "negative")
@@ -90,6 +97,35 @@ def test_a_finished_run_is_refused_in_one_line(
     before = files_under(cwd)
     assert_one_line_error(run_script("train", *tiny_flags, cwd=cwd), "already holds a finished run")
     assert files_under(cwd) == before
+
+
+def test_two_processes_train_one_run_and_speak_once(tiny_flags: list[str], tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    result = run_script("train", *tiny_flags, "--num_train_epochs", "2", cwd=tmp_path, launcher=launcher)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("best epoch") == result.stdout.count("\nweights ") == 1
+    assert "find_unused_parameters" not in result.stderr
+    record = RunFolder(tmp_path / "runs" / "quickstart").read_record()
+    assert record["processes"] == 2 and record["rows"]["train"] == 240
+
+
+def test_a_terminal_sees_progress_and_an_interrupted_run_keeps_its_settings(
+    tiny_flags: list[str], tmp_path: Path
+) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *tiny_flags, "--num_train_epochs", "500"]
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = subprocess.Popen(
+        [*command, "--disable_tqdm", "False"], cwd=tmp_path, stdout=follower, stderr=follower, close_fds=True
+    )
+    os.close(follower)
+    seen = b""
+    while b"training:" not in seen and (chunk := os.read(leader, 4096)):
+        seen += chunk
+    process.send_signal(signal.SIGINT)
+    threading.Thread(target=lambda: list(iter(lambda: os.read(leader, 4096), b"")), daemon=True).start()
+    assert process.wait(timeout=60) == 130
+    assert b"step" in seen and RunFolder(tmp_path / "runs" / "quickstart").read_config()["max_length"] == 32
 
 
 def test_an_export_that_fails_its_check_exits_1_and_leaves_nothing(tiny_run: RunFolder, tmp_path: Path) -> None:
@@ -108,16 +144,10 @@ def test_a_folder_without_a_run_is_refused_in_one_line(name: str, tmp_path: Path
     assert files_under(tmp_path) == set()
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--config", "nope"], "no config 'nope'"),
-        (["--learning_rat", "1"], "did you mean '--learning_rate'?"),
-        (["--dataset_name", "./nowhere"], "no folder './nowhere' here"),
-    ],
-)
-def test_a_mistake_in_training_is_one_line(argv: list[str], message: str, tmp_path: Path) -> None:
-    assert_one_line_error(run_script("train", *argv, cwd=tmp_path), message)
+def test_a_mistake_in_training_is_one_line(tmp_path: Path) -> None:
+    assert_one_line_error(
+        run_script("train", "--dataset_name", "./nowhere", cwd=tmp_path), "no folder './nowhere' here"
+    )
     assert files_under(tmp_path) == set()
 
 
@@ -127,12 +157,10 @@ def test_input_that_is_not_utf8_is_refused(chain: dict[str, subprocess.Completed
     assert result.returncode == 2 and b"standard input is not UTF-8" in result.stderr
 
 
-@pytest.mark.parametrize("silent", [False, True], ids=["refused", "never answers"])
-def test_a_hub_that_cannot_be_reached_is_said_at_once(silent: bool, tmp_path: Path) -> None:
+def test_a_hub_that_never_answers_is_said_at_once(tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
-        if silent:
-            server.listen()
+        server.listen()
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
         result = run_script(
             "train", "--config", "amazon_polarity", cwd=tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0"
@@ -142,35 +170,11 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(silent: bool, tmp_path: Pa
     assert files_under(tmp_path) == set()
 
 
-class NoSuchRepository(BaseHTTPRequestHandler):
-    """Answers as the Hub does for a repository that is not there, or is private."""
-
-    def do_GET(self) -> None:
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Keep the test's output clean."""
-
-
-@pytest.mark.parametrize("kind", ["model", "dataset"])
-def test_a_repository_that_the_hub_does_not_have_is_named(kind: str, tmp_path: Path) -> None:
-    server = HTTPServer(("127.0.0.1", 0), NoSuchRepository)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    flag = {"model": "--model_name_or_path", "dataset": "--dataset_name"}[kind]
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    result = run_script("train", flag, "nobody/nothing", cwd=tmp_path, HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0")
-    server.shutdown()
-    assert_one_line_error(result, f"the Hub has no {kind} 'nobody/nothing' that you may read")
-    assert files_under(tmp_path) == set()
-
-
 def test_offline_without_a_download_is_said(tmp_path: Path) -> None:
     result = run_script(
         "train", "--config", "amazon_polarity", cwd=tmp_path, HF_HOME=str(tmp_path / "cache"), HF_HUB_OFFLINE="1"
     )
-    assert_one_line_error(result, "cannot read the model 'google-bert/bert-base-uncased'")
+    assert_one_line_error(result, "the model 'google-bert/bert-base-uncased' was not downloaded before")
 
 
 @pytest.mark.parametrize("name", SCRIPTS[1:])
