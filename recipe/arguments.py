@@ -257,6 +257,9 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     config = find_config(_config_of(argv, parser))
     from_file = _parse_config(config, parser)
     parser.set_defaults(**from_file)
+    if _names_files(vars(parser.parse_known_flags(argv))) and not _names_files(from_file):
+        # How many rows the config reads was meant for the dataset that these files take the place of.
+        parser.set_defaults(max_train_samples=-1, max_test_samples=-1)
     values = vars(parser.parse_known_flags(argv))
     del values["config"]
     values["output_dir"] = values["output_dir"] or f"runs/{config.stem}"
@@ -276,6 +279,11 @@ def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
         return DataArguments(**{name: value for name, value in settings.items() if name in names})
     except TypeError as error:
         raise UsageError(f"config.yaml of the run is damaged: {error}") from error
+
+
+def _names_files(settings: dict[str, Any]) -> bool:
+    """Return whether settings name files of the user's own."""
+    return any(settings.get(key) is not None for key in ("train_file", "validation_file", "test_file"))
 
 
 def _config_of(argv: list[str], parser: RunParser) -> str:

@@ -70,6 +70,18 @@ def test_a_path_is_resolved_from_where_training_ran(tmp_path: Path, monkeypatch:
     assert parse_arguments(["--dataset_name", "reviews"]).resolved["dataset_name"] == str(tmp_path / "reviews")
 
 
+def test_a_file_is_read_whole_unless_a_flag_or_its_own_config_says_less(tmp_path: Path) -> None:
+    def rows(*argv: str) -> int:
+        return parse_arguments([*argv]).data.max_train_samples
+
+    assert rows() == 5000 and rows("--train_file", "mine.csv") == -1
+    assert rows("--train_file", "mine.csv", "--max_train_samples", "7") == 7
+    (tmp_path / "mine.yaml").write_text("train_file: mine.csv\nmax_train_samples: 9")
+    assert rows("--config", str(tmp_path / "mine.yaml")) == rows(
+        "--config", str(tmp_path / "mine.yaml"), "--train_file", "b.csv"
+    )
+
+
 def test_the_best_epoch_by_loss_is_the_lowest() -> None:
     assert parse_arguments([]).training.greater_is_better is True
     assert parse_arguments(["--metric_for_best_model", "loss"]).training.greater_is_better is False
