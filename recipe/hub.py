@@ -19,7 +19,7 @@ from recipe.errors import UsageError
 
 # One question is asked before anything else, because the libraries themselves retry for 23 seconds and more, and print
 # each try, when there is no Hub.
-TIMEOUT_S = 6.0
+TIMEOUT_S = 5.0
 OFFLINE_HELP = (
     "To run offline: set HF_HUB_OFFLINE=1 if it was downloaded before, give a local folder, "
     "or use --config quickstart, which needs no Hub"
