@@ -94,6 +94,11 @@ class DataArguments:
         named = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
         return {split: path for split, path in named.items() if path is not None}
 
+    @property
+    def max_rows(self) -> dict[str, int]:
+        """Return how many of a split's first rows are read, -1 for all; of validation rows always all."""
+        return {"train": self.max_train_samples, "validation": -1, "test": self.max_test_samples}
+
     def __post_init__(self) -> None:
         """Check what can be checked without looking at any data.
 
@@ -180,7 +185,7 @@ class Arguments:
     Attributes:
         config: The YAML file they were read from.
         model, data, training: The three dataclasses.
-        resolved: Every setting that differs from transformers' own default, as `--config` would take it again.
+        resolved: Every setting that is not both transformers' default and ours, and the seed, as `--config` takes them.
     """
 
     config: Path

@@ -43,7 +43,8 @@ def local_folder(name: str) -> str | None:
 def resolve_commit(kind: str, name: str, revision: str) -> str:
     """Return the commit that a repository's revision means.
 
-    The Hub is asked in one request of at most `TIMEOUT_S` seconds; under HF_HUB_OFFLINE=1, what was fetched before is.
+    Where the Hub does not answer within `TIMEOUT_S` seconds, nothing more is asked of it. Under HF_HUB_OFFLINE=1 only
+    what was fetched before can tell.
 
     Args:
         kind: "model" or "dataset".

@@ -49,10 +49,11 @@ def inspect(reviews: Reviews, tokenizer: PreTrainedTokenizerBase, arguments: Arg
     args, batch_size = arguments.data, arguments.training.train_batch_size
     lengths = full_lengths(reviews.train, tokenizer, args)
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
+    keys = {name: text_keys(rows, args) for name, rows in reviews.splits.items()}
     return {
-        "splits": {name: _describe(rows, args) for name, rows in reviews.splits.items()},
+        "splits": {name: _describe(rows, *keys[name], args) for name, rows in reviews.splits.items()},
         "dropped": reviews.dropped,
-        "validation_rows_also_in_test": _validation_rows_also_in_test(reviews, args),
+        "validation_rows_also_in_test": _shared(keys, "validation", "test"),
         "word_pieces": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
         "max_length": args.max_length,
         "truncated": _truncated(lengths, args.max_length),
@@ -120,10 +121,9 @@ def as_block(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"max_length {costs}"])
 
 
-def _describe(rows: Dataset, args: DataArguments) -> dict[str, Any]:
-    """Return one split's part of the report."""
+def _describe(rows: Dataset, exact: np.ndarray, normalised: np.ndarray, args: DataArguments) -> dict[str, Any]:
+    """Return one split's part of the report, given its rows' keys."""
     labels = np.array(rows["label"][:])
-    exact, normalised = text_keys(rows, args)
     counts = Counter(labels.tolist())
     empty = sum(
         not any(map(str.strip, texts)) for texts in zip(*(rows[column] for column in args.text_columns), strict=True)
@@ -138,12 +138,9 @@ def _describe(rows: Dataset, args: DataArguments) -> dict[str, Any]:
     }
 
 
-def _validation_rows_also_in_test(reviews: Reviews, args: DataArguments) -> int:
-    """Return how many validation texts stand in test too, but for case and white space."""
-    if "test" not in reviews.splits:
-        return 0
-    (_, validation), (_, test) = text_keys(reviews.validation, args), text_keys(reviews.test, args)
-    return int(np.isin(validation, test).sum())
+def _shared(keys: dict[str, tuple[np.ndarray, np.ndarray]], split: str, other: str) -> int:
+    """Return how many texts of one split stand in another too, but for case and white space."""
+    return int(np.isin(keys[split][1], keys[other][1]).sum()) if other in keys else 0
 
 
 def _truncated(lengths: np.ndarray, max_length: int) -> float:

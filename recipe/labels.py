@@ -22,16 +22,16 @@ def encode_labels(splits: dict[str, Dataset], column: str) -> dict[str, Dataset]
     Raises:
         UsageError: Train has a single label or far too many, or another split has one that train has not.
     """
-    names = _names(splits["train"], column)
-    keys = _keys(splits["train"], column, names)
+    names, keys = _names_and_keys(splits["train"], column)
     return {split: _encode(rows, column, split, keys, names) for split, rows in splits.items()}
 
 
-def _names(train: Dataset, column: str) -> list[str]:
-    """Return the label names in their order."""
+def _names_and_keys(train: Dataset, column: str) -> tuple[list[str], dict[str, int]]:
+    """Return the label names in their order, and which label each value stands for."""
     feature = train.features[column]
     if isinstance(feature, ClassLabel):
-        return list(feature.names)
+        keys = {name: label for label, name in enumerate(feature.names)}
+        return list(feature.names), keys | {str(label): label for label in range(len(feature.names))}
     found = {_key(value) for value in train.unique(column) if _is_label(value)}
     if len(found) < 2:
         raise UsageError(
@@ -39,20 +39,8 @@ def _names(train: Dataset, column: str) -> list[str]:
         )
     if len(found) > MAX_LABELS:
         raise UsageError(f"{len(found):,} different labels in {column!r}: is it the label? --label_column chooses")
-    if found in BINARY_NUMBERS:
-        return BINARY_NAMES
-    return sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
-
-
-def _keys(train: Dataset, column: str, names: list[str]) -> dict[str, int]:
-    """Return which label each value stands for."""
-    keys = {name: label for label, name in enumerate(names)}
-    if isinstance(train.features[column], ClassLabel):
-        return keys | {str(label): label for label in range(len(names))}
-    if names is BINARY_NAMES:
-        found = sorted(_key(value) for value in train.unique(column) if _is_label(value))
-        return {value: label for label, value in enumerate(found)}
-    return keys
+    ordered = sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
+    return BINARY_NAMES if found in BINARY_NUMBERS else ordered, {value: label for label, value in enumerate(ordered)}
 
 
 def _encode(rows: Dataset, column: str, split: str, keys: dict[str, int], names: list[str]) -> Dataset:

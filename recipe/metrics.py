@@ -15,8 +15,8 @@ from recipe.arguments import METRICS
 class ClassificationMetrics(evaluate.Metric):
     """F1, accuracy, precision and recall from scikit-learn.
 
-    With two classes the last three but accuracy are of the positive class, label 1; with more they are macro averages.
-    A class that is never predicted has precision 0. A subclass, because `evaluate.load("f1")` fetches code from the Hub
+    With two classes F1, precision and recall are of the positive class, label 1; with more they are macro averages. A
+    class that is never predicted has precision 0. A subclass, because `evaluate.load("f1")` fetches code from the Hub
     each time, and fails without it.
     """
 

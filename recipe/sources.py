@@ -58,9 +58,8 @@ def _read_files(args: DataArguments) -> Source:
     """Return the rows of the user's own files."""
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
-    limits = {"train": args.max_train_samples, "validation": -1, "test": args.max_test_samples}
     splits = {
-        name: _first(read_file(path, [*args.text_columns, args.label_column]), limits[name])
+        name: _first(read_file(path, [*args.text_columns, args.label_column]), args.max_rows[name])
         for name, path in args.files.items()
     }
     origin = {name: {"file": path, "sha256": file_sha256(Path(path).expanduser())} for name, path in args.files.items()}
@@ -92,12 +91,13 @@ def _read_package(args: DataArguments) -> Source:
 def _read_dataset(args: DataArguments) -> Source:
     """Return the rows of a dataset on the Hub, or of a local folder laid out like one, whichever splits it has."""
     name, config = args.dataset_name, args.dataset_config_name
-    limits = {"train": args.max_train_samples, "validation": -1, "test": args.max_test_samples}
     if folder := hub.local_folder(name):
         with hub.one_line_errors(f"the dataset {folder!r}", None):
             found = datasets.get_dataset_split_names(folder, config)
             splits = {
-                split: _read_folder(folder, config, split, limit) for split, limit in limits.items() if split in found
+                split: _read_folder(folder, config, split, rows)
+                for split, rows in args.max_rows.items()
+                if split in found
             }
         origin: dict[str, Any] = {"name": name, "config": config}
     else:
@@ -105,8 +105,8 @@ def _read_dataset(args: DataArguments) -> Source:
         found = slices.split_names(name, config, commit)
         columns = [*args.text_columns, args.label_column]
         splits = {
-            split: _read_hub(name, config, commit, split, columns, limit)
-            for split, limit in limits.items()
+            split: _read_hub(name, config, commit, split, columns, rows)
+            for split, rows in args.max_rows.items()
             if split in found
         }
         origin = {"name": name, "config": config, "revision": commit}

@@ -82,7 +82,7 @@ def train(arguments: Arguments) -> RunFolder:
     trainer.train()
     seconds = time.perf_counter() - started
     best = prove_best_reloaded(trainer)
-    _save(job, run, _record(job, best, seconds))
+    _save(job, run, best, seconds)
     return run
 
 
@@ -253,7 +253,7 @@ def prove_best_reloaded(trainer: Trainer) -> dict[str, float]:
     """Validate once more, with the weights now in memory, and return the best epoch's row.
 
     Raises:
-        CheckFailed: The loss or a metric is not what it was in the best epoch.
+        CheckFailed: The loss or a metric is not what it was in the best epoch, or nothing was ever validated.
     """
     rows = epoch_rows(trainer.state.log_history)
     best = next((row for row in rows if row["step"] == trainer.state.best_global_step), None)
@@ -329,11 +329,11 @@ def _record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
     }
 
 
-def _save(job: Job, run: RunFolder, record: dict[str, Any]) -> None:
+def _save(job: Job, run: RunFolder, best: dict[str, float], seconds: float) -> None:
     """Write the best model with its tokenizer, and last of all the record that makes the run finished."""
     job.trainer.save_model(str(run.path))
     if job.trainer.is_world_process_zero():
         # A pickle that nobody needs; nothing in a folder that is handed on should have to be unpickled.
         (run.path / "training_args.bin").unlink(missing_ok=True)
-        write_json(run.record, record)
+        write_json(run.record, _record(job, best, seconds))
     job.trainer.accelerator.wait_for_everyone()
