@@ -7,7 +7,7 @@ import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -73,10 +73,17 @@ class DataArguments:
         metadata={"help": "One column, or two that are read as BERT's sentence pair (title content)."},
     )
     label_column: str = field(default="label", metadata={"help": "Column of the label: 0/1, 1/2 or names."})
-    max_train_samples: int = field(
-        default=20_000, metadata={"help": "Take the first N train rows, validation included; -1 takes all."}
+    sampling: Literal["first", "random"] = field(
+        default="first",
+        metadata={
+            "help": "Which rows max_train_samples and max_test_samples take: the first, which are read alone, or a "
+            "stratified sample drawn by --seed (of test the same with every seed), which needs the whole dataset."
+        },
     )
-    max_test_samples: int = field(default=5_000, metadata={"help": "Take the first N test rows; -1 takes all."})
+    max_train_samples: int = field(
+        default=20_000, metadata={"help": "Take N train rows, validation included; -1 takes all."}
+    )
+    max_test_samples: int = field(default=5_000, metadata={"help": "Take N test rows; -1 takes all."})
     validation_fraction: float = field(
         default=0.2, metadata={"help": "Share of the train rows set aside for validation, stratified and seeded."}
     )
@@ -96,8 +103,13 @@ class DataArguments:
 
     @property
     def max_rows(self) -> dict[str, int]:
-        """Return how many of a split's first rows are read, -1 for all; of validation rows always all."""
+        """Return how many rows of a split are wanted, -1 for all; of validation rows always all."""
         return {"train": self.max_train_samples, "validation": -1, "test": self.max_test_samples}
+
+    @property
+    def first_rows(self) -> dict[str, int]:
+        """Return how many of a split's first rows are read, -1 for all, as a random sample may need any of them."""
+        return self.max_rows if self.sampling == "first" else dict.fromkeys(self.max_rows, -1)
 
     def __post_init__(self) -> None:
         """Check what can be checked without looking at any data.

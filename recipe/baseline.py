@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -9,7 +10,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from recipe.inference import Text
 
 
-def fit_baseline(texts: Sequence[Text], labels: Sequence[int]) -> Pipeline:
+def fit_baseline(texts: Sequence[Text], labels: np.ndarray) -> Pipeline:
     """Return a classifier of words and word pairs, fitted; its `predict` takes what `flat` returns.
 
     Sublinear term counts and pairs are the usual, stronger choice for sentiment (Wang and Manning, *Baselines and

@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipe.errors import CheckFailed, UsageError
+from recipe.errors import CheckFailed, UsageError, disk_is_full
 
 DEFAULT_RUN = "runs/quickstart"
 
@@ -78,6 +78,10 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     except BrokenPipeError:
         # The reader of our output (`| head`) has left; Python would complain once more while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        _exit_with(f"{error}: free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere", 2)
     sys.exit(0)
 
 

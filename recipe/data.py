@@ -1,53 +1,84 @@
 """Labelled reviews: cleaned, split and turned into word pieces."""
 
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import datasets
 import numpy as np
-import pyarrow.compute as compute
-from datasets import Dataset
+from datasets import Dataset, Features, Sequence, Value
 from transformers import PreTrainedTokenizerBase
 
 from recipe.arguments import DataArguments
-from recipe.duplicates import text_keys, without
+from recipe.digests import rows_sha256
+from recipe.duplicates import TextKeys, text_keys
 from recipe.errors import UsageError
-from recipe.labels import encode_labels
-from recipe.sources import read_source
+from recipe.labels import NO_LABEL, encode_labels
+from recipe.passes import map_rows
+from recipe.sources import TEST_SEED, read_source
 from recipe.splitting import set_aside
 
-# Below this number of rows, word pieces take seconds and a progress bar would only be noise.
-PROGRESS_FROM_ROWS = 50_000
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split: an entry per row in each of the three.
+
+    Attributes:
+        texts: The text columns, on disk and never null.
+        labels: int64 (rows,), from 0; `NO_LABEL` where there is none.
+        keys: What tells the texts apart.
+    """
+
+    texts: Dataset
+    labels: np.ndarray
+    keys: TextKeys
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.labels)
+
+    def take(self, numbers: np.ndarray) -> "Split":
+        """Return the rows with these numbers, int64 (rows taken,)."""
+        return Split(self.texts.select(numbers), self.labels[numbers], self.keys.take(numbers))
+
+    def where(self, wanted: np.ndarray) -> "Split":
+        """Return the rows where `wanted`, bool (rows,), holds."""
+        return self if wanted.all() else self.take(np.flatnonzero(wanted))
+
+    @property
+    def sha256(self) -> str:
+        """Return a digest that changes with every text, label and their order."""
+        return rows_sha256(self.keys.exact, self.labels)
 
 
 @dataclass
 class Reviews:
-    """A dataset's splits, each with the text columns and `label`, a `ClassLabel`.
+    """A dataset's splits, cleaned.
 
     Attributes:
-        splits: `train`, `validation`, and `test` where the dataset has one; no row is in two of them.
+        splits: `train`, `validation`, and `test` where the dataset has one.
+        label_names: Of labels 0, 1, ….
         origin: Where they come from, for `run.json`: the name, and the revision or sha256.
         dropped: Rows left out, by reason: `no_text_or_label` of train and validation, and `train_rows_also_in_test` and
             `train_rows_also_in_validation`, which would make an evaluation flatter the model.
     """
 
-    splits: dict[str, Dataset]
+    splits: dict[str, Split]
+    label_names: list[str]
     origin: dict[str, Any]
     dropped: dict[str, int]
 
     @property
-    def train(self) -> Dataset:
+    def train(self) -> Split:
         """Return the rows to learn from."""
         return self.splits["train"]
 
     @property
-    def validation(self) -> Dataset:
+    def validation(self) -> Split:
         """Return the rows that pick the best epoch."""
         return self.splits["validation"]
 
     @property
-    def test(self) -> Dataset:
+    def test(self) -> Split:
         """Return the held-out rows.
 
         Raises:
@@ -59,68 +90,83 @@ class Reviews:
             )
         return self.splits["test"]
 
-    @property
-    def label_names(self) -> list[str]:
-        """Return the names of labels 0, 1, …."""
-        return list(self.train.features["label"].names)
-
 
 def load_reviews(args: DataArguments, seed: int) -> Reviews:
     """Return the reviews that the arguments ask for, the same ones for the same arguments and seed.
 
     Args:
         args: Dataset or files, columns and number of rows.
-        seed: Decides which train rows are set aside for validation, where the dataset has no validation split.
+        seed: Decides which train rows are drawn, under `--sampling random`, and which of them are set aside for
+            validation, where the dataset has no validation split.
 
     Raises:
         UsageError: The dataset, a file, a column or a split is missing or empty, or its labels make no sense.
     """
     datasets.disable_progress_bars()
     source = read_source(args)
-    wanted = {name: _without_nulls(_select_columns(rows, args), args) for name, rows in source.splits.items()}
-    encoded = encode_labels(wanted, args.label_column)
-    splits = {name: rows if name == "test" else _complete(rows, args) for name, rows in encoded.items()}
+    found = {name: _text_columns(rows, args) for name, rows in source.splits.items()}
+    names, labels = encode_labels(source.splits, args.label_column)
+    whole = {name: Split(texts, labels[name], text_keys(texts)) for name, texts in found.items()}
+    splits = {name: split if name == "test" else _usable(split) for name, split in whole.items()}
     _require_usable(splits, args)
-    dropped = {"no_text_or_label": sum(len(encoded[name]) - len(rows) for name, rows in splits.items())}
-    dropped |= _drop_shared(splits, "test", args)
+    dropped = {"no_text_or_label": sum(len(whole[name]) - len(split) for name, split in splits.items())}
+    if args.sampling == "random":
+        splits = {name: _sampled(name, split, args, seed) for name, split in splits.items()}
+    dropped |= _drop_shared(splits, "test")
     if "validation" not in splits:
-        splits["train"], splits["validation"] = set_aside(
-            splits["train"], args.validation_fraction, seed, "--validation_fraction"
-        )
-    dropped |= _drop_shared(splits, "validation", args)
+        train = splits["train"]
+        kept, sample = set_aside(train.labels, args.validation_fraction, seed, "--validation_fraction")
+        splits["train"], splits["validation"] = train.take(kept), train.take(sample)
+    dropped |= _drop_shared(splits, "validation")
     order: tuple[str, ...] = ("train", "validation", "test")
-    return Reviews({name: splits[name] for name in order if name in splits}, source.origin, dropped)
+    return Reviews({name: splits[name] for name in order if name in splits}, names, source.origin, dropped)
 
 
-def tokenize(reviews: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> Dataset:
-    """Return a split as the model reads it.
+def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Return a split as the model reads it, each review cut at the tokenizer's `model_max_length`.
 
     Returns:
-        Columns of the tokenizer (`input_ids`, `attention_mask`, …: a list of at most `max_length` int each), `labels`
-        (int) and `length` (int, word pieces).
+        Columns of the tokenizer (`input_ids`, `attention_mask`, …: a list of int each), `length` (int, how many those
+        are), `word_pieces` (int, how many they were before the cut) and `labels` (int).
     """
+    columns = split.texts.column_names
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        """Return the columns of a batch of rows."""
-        encoded = dict(tokenizer(*(batch[column] for column in args.text_columns), truncation=True))
-        return encoded | {"labels": batch["label"], "length": [len(ids) for ids in encoded["input_ids"]]}
+        """Return the columns of a batch of rows, but for the labels."""
+        encoded = dict(tokenizer(*(batch[column] for column in columns), truncation=False, verbose=False))
+        word_pieces = [len(ids) for ids in encoded["input_ids"]]
+        # Encoding the long ones a second time is less work than to look at the lengths in a pass of its own.
+        long = [row for row, pieces in enumerate(word_pieces) if pieces > tokenizer.model_max_length]
+        cut = tokenizer(*([batch[column][row] for row in long] for column in columns), truncation=True) if long else {}
+        for name, values in cut.items():
+            for row, value in zip(long, values, strict=True):
+                encoded[name][row] = value
+        return encoded | {"word_pieces": word_pieces, "length": [len(ids) for ids in encoded["input_ids"]]}
 
-    if len(reviews) >= PROGRESS_FROM_ROWS:
-        datasets.enable_progress_bars()
-    return reviews.map(encode, batched=True, remove_columns=reviews.column_names, desc="word pieces")
+    # A tokenizer remembers how it was last called, and a pass is found again under a key that is made of it too.
+    tokenizer(*([""] for _ in columns), truncation=True)
+    tokens = map_rows(split.texts, encode, _token_features(tokenizer), "word pieces")
+    return tokens.add_column("labels", split.labels)
 
 
-def texts_of(reviews: Dataset, args: DataArguments) -> list[str] | list[tuple[str, str]]:
+def texts_of(split: Split) -> list[str] | list[tuple[str, str]]:
     """Return the reviews' texts: strings, or pairs of them where there are two text columns."""
-    columns = [reviews[column][:] for column in args.text_columns]
+    columns = [split.texts[column][:] for column in split.texts.column_names]
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
-def _select_columns(rows: Dataset, args: DataArguments) -> Dataset:
-    """Return only the text columns and the label.
+def _token_features(tokenizer: PreTrainedTokenizerBase) -> Features:
+    """Return the types of what `tokenize` writes, small as they are many."""
+    masks = {name: Sequence(Value("int8")) for name in tokenizer.model_input_names if name != "input_ids"}
+    lengths = {"word_pieces": Value("int32"), "length": Value("int32")}
+    return Features({"input_ids": Sequence(Value("int32")), **masks, **lengths})
+
+
+def _text_columns(rows: Dataset, args: DataArguments) -> Dataset:
+    """Return the text columns alone, with an empty text for each one that is null.
 
     Raises:
-        UsageError: A column is missing; lists those there are.
+        UsageError: One of them, or the label's, is missing (lists those there are) or holds something else than text.
     """
     for column in (*args.text_columns, args.label_column):
         if column not in rows.column_names:
@@ -132,33 +178,38 @@ def _select_columns(rows: Dataset, args: DataArguments) -> Dataset:
             raise UsageError(
                 f"column {column!r} of {args.dataset_name!r} holds {rows.features[column].dtype}, not text"
             )
-    return rows.select_columns([*args.text_columns, args.label_column])
+    texts = rows.select_columns(args.text_columns)
+    return map_rows(texts, _filled, texts.features, "empty texts") if _has_nulls(texts) else texts
 
 
-def _without_nulls(rows: Dataset, args: DataArguments) -> Dataset:
-    """Return the rows with an empty text for each one that is null."""
-
-    def fill(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
-        """Return the text columns of a batch."""
-        return {column: [text or "" for text in batch[column]] for column in args.text_columns}
-
-    nulls = sum(rows.data.column(column).null_count for column in args.text_columns)
-    return rows.map(fill, batched=True) if nulls else rows
+def _has_nulls(texts: Dataset) -> bool:
+    """Return whether a text is null anywhere."""
+    return any(texts.data.column(column).null_count for column in texts.column_names)
 
 
-def _complete(rows: Dataset, args: DataArguments) -> Dataset:
+def _filled(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+    """Return a batch of texts with an empty one for each null."""
+    return {column: [text or "" for text in texts] for column, texts in batch.items()}
+
+
+def _usable(split: Split) -> Split:
     """Return the rows that have a label and, in one of their text columns at least, a text."""
-    complete = []
-    for batch in rows.with_format("arrow").iter(batch_size=10_000):
-        texts = [
-            compute.greater(compute.utf8_length(compute.utf8_trim_whitespace(batch[c])), 0) for c in args.text_columns
-        ]
-        complete.append(compute.and_(batch["label"].is_valid(), reduce(compute.or_, texts)).to_numpy())
-    kept = np.flatnonzero(np.concatenate(complete))
-    return rows if len(kept) == len(rows) else rows.select(kept).flatten_indices()
+    return split.where((split.labels != NO_LABEL) & ~split.keys.empty)
 
 
-def _drop_shared(splits: dict[str, Dataset], other: str, args: DataArguments) -> dict[str, int]:
+def _sampled(name: str, split: Split, args: DataArguments, seed: int) -> Split:
+    """Return as many rows as were asked for, drawn from the whole split, stratified by label.
+
+    The test rows do not depend on the seed, so that runs with different seeds are measured on the same ones.
+    """
+    rows = args.max_rows[name]
+    if rows == -1 or rows >= len(split):
+        return split
+    _, sample = set_aside(split.labels, rows, TEST_SEED if name == "test" else seed, f"--max_{name}_samples")
+    return split.take(sample)
+
+
+def _drop_shared(splits: dict[str, Split], other: str) -> dict[str, int]:
     """Remove from train, in place, the texts that also stand in another split, but for case and white space.
 
     Returns:
@@ -169,23 +220,23 @@ def _drop_shared(splits: dict[str, Dataset], other: str, args: DataArguments) ->
     """
     if other not in splits:
         return {}
-    before, (_, keys) = splits["train"], text_keys(splits[other], args)
-    splits["train"] = without(before, text_keys(before, args)[1], keys)
+    before = splits["train"]
+    splits["train"] = before.where(~np.isin(before.keys.normalised, splits[other].keys.normalised))
     if not len(splits["train"]):
         raise UsageError(f"every train row also stands in {other}: nothing is left to learn from")
     return {f"train_rows_also_in_{other}": len(before) - len(splits["train"])}
 
 
-def _require_usable(splits: dict[str, Dataset], args: DataArguments) -> None:
+def _require_usable(splits: dict[str, Split], args: DataArguments) -> None:
     """Refuse splits that would fail later, or mislead.
 
     Raises:
         UsageError: No row is left, train has one class only, or a test row has no label.
     """
-    for name, rows in splits.items():
-        if not len(rows):
+    for name, split in splits.items():
+        if not len(split):
             raise UsageError(f"no row of the {name} split has both a text and a label")
-    if len(set(splits["train"]["label"][:])) < 2:
+    if len(np.unique(splits["train"].labels)) < 2:
         raise UsageError(f"every train row has the same label in {args.label_column!r}: two are needed")
-    if "test" in splits and None in (labels := splits["test"]["label"][:]):
-        raise UsageError(f"row {labels.index(None) + 1} of test has no label; test rows are never left out")
+    if "test" in splits and (missing := np.flatnonzero(splits["test"].labels == NO_LABEL)).size:
+        raise UsageError(f"row {missing[0] + 1} of test has no label; test rows are never left out")

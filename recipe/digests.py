@@ -1,10 +1,9 @@
 """Is it the same file, are these the same rows: a sha256 of each."""
 
 import hashlib
-import json
 from pathlib import Path
 
-from datasets import Dataset
+import numpy as np
 
 
 def file_sha256(path: Path) -> str:
@@ -16,9 +15,11 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def rows_sha256(reviews: Dataset) -> str:
-    """Return a sha256 of a split's rows in their order: equal if and only if texts and labels are."""
-    digest = hashlib.sha256()
-    for batch in reviews.iter(batch_size=1000):
-        digest.update(json.dumps([batch[column] for column in sorted(batch)]).encode())
-    return digest.hexdigest()
+def rows_sha256(keys: np.ndarray, labels: np.ndarray) -> str:
+    """Return a sha256 of rows in their order: another one wherever a text or a label is another.
+
+    Args:
+        keys: uint64 (rows,), a hash of each row's texts.
+        labels: int64 (rows,).
+    """
+    return hashlib.sha256(np.stack([keys.astype("<u8"), labels.astype("<i8").view("<u8")]).tobytes()).hexdigest()

@@ -2,25 +2,52 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 
-from recipe.arguments import DataArguments
+from recipe.passes import map_rows
+
+_KEY_FEATURES = Features({"exact": Value("uint64"), "normalised": Value("uint64"), "empty": Value("bool")})
 
 
-def text_keys(rows: Dataset, args: DataArguments) -> tuple[np.ndarray, np.ndarray]:
-    """Return a key of each row's text, equal where the texts are: exactly, and but for case and white space.
+@dataclass(frozen=True)
+class TextKeys:
+    """What tells texts apart, one entry per row in each.
 
-    Returns:
-        Two uint64 (rows,): 64 bits of a hash, so that 4 million rows have no chance collision worth counting.
+    Attributes:
+        exact: uint64 (rows,), equal where the texts are: 64 bits of a hash, so that 4 million rows have no chance
+            collision worth counting.
+        normalised: uint64 (rows,), equal where the texts are but for case and white space.
+        empty: bool (rows,), no text but white space.
     """
-    exact, normalised = [], []
-    for batch in rows.select_columns(args.text_columns).iter(batch_size=10_000):
-        for texts in zip(*(batch[column] for column in args.text_columns), strict=True):
-            exact.append(_key(texts))
-            normalised.append(_key(" ".join(text.casefold().split()) for text in texts))
-    return np.array(exact, dtype=np.uint64), np.array(normalised, dtype=np.uint64)
+
+    exact: np.ndarray
+    normalised: np.ndarray
+    empty: np.ndarray
+
+    def take(self, numbers: np.ndarray) -> "TextKeys":
+        """Return the keys of the rows with these numbers, int64 (rows taken,)."""
+        return TextKeys(self.exact[numbers], self.normalised[numbers], self.empty[numbers])
+
+
+def text_keys(texts: Dataset) -> TextKeys:
+    """Return the keys of rows whose columns are all text, none of it null."""
+    keys = map_rows(texts, _keys_of, _KEY_FEATURES, "comparing texts").with_format("numpy")
+    return TextKeys(**{name: keys[name][:] for name in _KEY_FEATURES})
+
+
+def _keys_of(batch: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return the columns of `_KEY_FEATURES` for a batch of rows."""
+    rows = list(zip(*batch.values(), strict=True))
+    normalised = [[" ".join(text.casefold().split()) for text in texts] for texts in rows]
+    return {
+        "exact": np.array([_key(texts) for texts in rows], dtype=np.uint64),
+        "normalised": np.array([_key(texts) for texts in normalised], dtype=np.uint64),
+        "empty": [not any(texts) for texts in normalised],
+    }
 
 
 def _key(texts: Iterable[str]) -> int:
@@ -41,11 +68,7 @@ def contradictory(keys: np.ndarray, labels: np.ndarray) -> int:
         keys: uint64 (rows,).
         labels: int64 (rows,).
     """
-    pairs = np.unique(np.stack([keys, labels.astype(np.uint64)]), axis=1)
-    return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
-
-
-def without(rows: Dataset, keys: np.ndarray, others: np.ndarray) -> Dataset:
-    """Return the rows whose key is not among the others."""
-    kept = np.flatnonzero(~np.isin(keys, others))
-    return rows if len(kept) == len(rows) else rows.select(kept).flatten_indices()
+    order = np.lexsort((labels, keys))
+    keys, labels = keys[order], labels[order]
+    differs = (keys[1:] == keys[:-1]) & (labels[1:] != labels[:-1])
+    return len(np.unique(keys[1:][differs]))

@@ -1,4 +1,6 @@
-"""The two ways a command may fail that are not defects of the recipe."""
+"""The ways a command may fail that are not defects of the recipe."""
+
+import errno
 
 
 class UsageError(Exception):
@@ -10,3 +12,12 @@ class UsageError(Exception):
 
 class CheckFailed(Exception):
     """A result did not pass its own check, so nothing of it was kept. On the command line it is exit code 1."""
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether that is what an error comes from, however many others it was wrapped in."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -12,7 +12,6 @@ from sklearn.metrics import confusion_matrix
 from recipe.arguments import METRICS, data_arguments_of
 from recipe.baseline import fit_baseline, flat
 from recipe.data import Reviews, load_reviews, texts_of
-from recipe.digests import rows_sha256
 from recipe.errors import UsageError
 from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
 from recipe.metrics import ClassificationMetrics
@@ -44,8 +43,8 @@ def evaluate_run(run: RunFolder) -> dict[str, Any]:
     reviews = load_reviews(args, record["seed"])
     test = reviews.test
     require_same_rows(reviews, record["rows_sha256"])
-    texts, labels = texts_of(test, args), np.asarray(test["label"][:])
-    baseline = fit_baseline(texts_of(reviews.train, args), reviews.train["label"][:])
+    texts, labels = texts_of(test), test.labels
+    baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
     scored = {
         "pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path), "PyTorch"), texts),
         "onnx": time_predictions(_predict_with(OnnxClassifier.from_run(run.path), "ONNX"), texts),
@@ -67,7 +66,7 @@ def require_same_rows(reviews: Reviews, expected: dict[str, str]) -> None:
         UsageError: Names the split that changed.
     """
     for name, split in reviews.splits.items():
-        if rows_sha256(split) != expected.get(name):
+        if split.sha256 != expected.get(name):
             raise UsageError(f"the {name} rows of {reviews.origin['name']} have changed since the run: train it again")
 
 

@@ -84,7 +84,7 @@ def validation_texts(run: RunFolder) -> list[Text]:
     settings = run.read_config()
     args = data_arguments_of(settings)
     validation = load_reviews(args, run.read_record()["seed"]).validation
-    return list(texts_of(validation.select(range(min(CHECKED_REVIEWS, len(validation)))), args))
+    return list(texts_of(validation.take(np.arange(min(CHECKED_REVIEWS, len(validation))))))
 
 
 def write_onnx(trained: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import huggingface_hub
+from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -15,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from requests.exceptions import RequestException
 
-from recipe.errors import UsageError
+from recipe.errors import UsageError, disk_is_full
 
 # One question is asked before anything else, because the libraries themselves retry for 23 seconds and more, and print
 # each try, when there is no Hub.
@@ -107,7 +108,9 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, RequestException) as error:
+    except (OSError, ValueError, RequestException, DatasetsError) as error:
+        if disk_is_full(error):
+            raise
         # The library's own message often says only that something failed; its cause says what.
         reason = str(error.__cause__ or error).strip() or type(error).__name__
         message = f"cannot read {what}: {reason.splitlines()[0]}"

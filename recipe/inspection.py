@@ -1,17 +1,15 @@
 """A look at the data before it is paid for."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from recipe.arguments import Arguments, DataArguments
-from recipe.data import Reviews, load_reviews
-from recipe.duplicates import contradictory, repeated, text_keys
+from recipe.arguments import Arguments
+from recipe.data import Reviews, Split, load_reviews, tokenize
+from recipe.duplicates import contradictory, repeated
 from recipe.model import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder, write_json
 
@@ -29,14 +27,20 @@ def inspect_only(arguments: Arguments) -> RunFolder:
     run.require_free(arguments.training.overwrite_output_dir)
     pretrained = find_pretrained(arguments.model, arguments.data.max_length)
     reviews = load_reviews(arguments.data, arguments.training.seed)
-    report = inspect(reviews, load_tokenizer(pretrained, arguments.data.max_length), arguments)
+    tokens = tokenize(reviews.train, load_tokenizer(pretrained, arguments.data.max_length))
+    report = inspect(reviews, tokens, arguments)
     print(as_block(report))
     write_json(run.data, report)
     return run
 
 
-def inspect(reviews: Reviews, tokenizer: PreTrainedTokenizerBase, arguments: Arguments) -> dict[str, Any]:
+def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str, Any]:
     """Return what a careful person would want to know of the reviews, for `<run>/data.json`.
+
+    Args:
+        reviews: The splits.
+        tokens: The train split, tokenized.
+        arguments: Of the run.
 
     Returns:
         `splits`: each split's `rows`, `labels` (rows by label name), `empty_texts`, `duplicates_exact` and
@@ -47,13 +51,12 @@ def inspect(reviews: Reviews, tokenizer: PreTrainedTokenizerBase, arguments: Arg
         the share truncated and `relative_cost`, padded tokens per epoch as against the run's own `max_length`.
     """
     args, batch_size = arguments.data, arguments.training.train_batch_size
-    lengths = full_lengths(reviews.train, tokenizer, args)
+    lengths = tokens.with_format("numpy")["word_pieces"][:]
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
-    keys = {name: text_keys(rows, args) for name, rows in reviews.splits.items()}
     return {
-        "splits": {name: _describe(rows, *keys[name], args) for name, rows in reviews.splits.items()},
+        "splits": {name: _describe(split, reviews.label_names) for name, split in reviews.splits.items()},
         "dropped": reviews.dropped,
-        "validation_rows_also_in_test": _shared(keys, "validation", "test"),
+        "validation_rows_also_in_test": _shared(reviews, "validation", "test"),
         "word_pieces": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
         "max_length": args.max_length,
         "truncated": _truncated(lengths, args.max_length),
@@ -65,15 +68,6 @@ def inspect(reviews: Reviews, tokenizer: PreTrainedTokenizerBase, arguments: Arg
             for length in LENGTHS
         },
     }
-
-
-def full_lengths(rows: Dataset, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> np.ndarray:
-    """Return each row's word pieces, [CLS] and [SEP] counted in, were nothing cut: int64 (rows,)."""
-    lengths: list[int] = []
-    for batch in rows.iter(batch_size=1000):
-        encoded = tokenizer(*(batch[column] for column in args.text_columns), return_attention_mask=False)
-        lengths += map(len, encoded["input_ids"])
-    return np.array(lengths)
 
 
 def padded_tokens(lengths: np.ndarray, max_length: int, batch_size: int) -> int:
@@ -121,26 +115,24 @@ def as_block(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"max_length {costs}"])
 
 
-def _describe(rows: Dataset, exact: np.ndarray, normalised: np.ndarray, args: DataArguments) -> dict[str, Any]:
-    """Return one split's part of the report, given its rows' keys."""
-    labels = np.array(rows["label"][:])
-    counts = Counter(labels.tolist())
-    empty = sum(
-        not any(map(str.strip, texts)) for texts in zip(*(rows[column] for column in args.text_columns), strict=True)
-    )
+def _describe(split: Split, label_names: list[str]) -> dict[str, Any]:
+    """Return one split's part of the report."""
+    counts = np.bincount(split.labels, minlength=len(label_names)).tolist()
     return {
-        "rows": len(rows),
-        "labels": {name: counts[label] for label, name in enumerate(rows.features["label"].names)},
-        "empty_texts": empty,
-        "duplicates_exact": repeated(exact),
-        "duplicates_normalised": repeated(normalised),
-        "contradictory_texts": contradictory(normalised, labels),
+        "rows": len(split),
+        "labels": dict(zip(label_names, counts, strict=True)),
+        "empty_texts": int(split.keys.empty.sum()),
+        "duplicates_exact": repeated(split.keys.exact),
+        "duplicates_normalised": repeated(split.keys.normalised),
+        "contradictory_texts": contradictory(split.keys.normalised, split.labels),
     }
 
 
-def _shared(keys: dict[str, tuple[np.ndarray, np.ndarray]], split: str, other: str) -> int:
+def _shared(reviews: Reviews, name: str, other: str) -> int:
     """Return how many texts of one split stand in another too, but for case and white space."""
-    return int(np.isin(keys[split][1], keys[other][1]).sum()) if other in keys else 0
+    if other not in reviews.splits:
+        return 0
+    return int(np.isin(reviews.splits[name].keys.normalised, reviews.splits[other].keys.normalised).sum())
 
 
 def _truncated(lengths: np.ndarray, max_length: int) -> float:

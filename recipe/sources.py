@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
+import numpy as np
 import pyarrow.compute
 import pyarrow.csv
 from datasets import ClassLabel, Dataset
@@ -15,11 +15,12 @@ from recipe.digests import file_sha256
 from recipe.errors import UsageError
 from recipe.files import read_file
 from recipe.labels import BINARY_NAMES
+from recipe.slices import Repository
 from recipe.splitting import set_aside
 
 # The commit each dataset is read at unless --dataset_revision says otherwise.
 PINNED_REVISIONS = {"fancyzhx/amazon_polarity": "9d9c45c18f8c3cf1b23a3c27917b60cbf28f3289"}
-# The quickstart's test rows belong to the dataset, not to a run: --seed does not change them.
+# Test rows that are drawn belong to the dataset, not to a run: --seed does not change them.
 TEST_SEED = 42
 
 
@@ -59,7 +60,7 @@ def _read_files(args: DataArguments) -> Source:
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
     splits = {
-        name: _first(read_file(path, [*args.text_columns, args.label_column]), args.max_rows[name])
+        name: _first(read_file(path, [*args.text_columns, args.label_column]), args.first_rows[name])
         for name, path in args.files.items()
     }
     origin = {name: {"file": path, "sha256": file_sha256(Path(path).expanduser())} for name, path in args.files.items()}
@@ -82,56 +83,28 @@ def _read_package(args: DataArguments) -> Source:
             f"{args.dataset_name} has {len(rows)} rows and no test split of its own: "
             f"--max_test_samples {test_rows} leaves none to train on"
         )
-    train, test = set_aside(rows, test_rows, TEST_SEED, "--max_test_samples")
-    return Source(
-        {"train": _first(train, args.max_train_samples), "test": test}, {"name": args.dataset_name} | package.pin
-    )
+    train, test = set_aside(np.asarray(rows["label"][:]), test_rows, TEST_SEED, "--max_test_samples")
+    splits = {"train": _first(rows.select(train), args.first_rows["train"]), "test": rows.select(test)}
+    return Source(splits, {"name": args.dataset_name} | package.pin)
 
 
 def _read_dataset(args: DataArguments) -> Source:
     """Return the rows of a dataset on the Hub, or of a local folder laid out like one, whichever splits it has."""
     name, config = args.dataset_name, args.dataset_config_name
+    origin: dict[str, Any] = {"name": name, "config": config}
     if folder := hub.local_folder(name):
-        with hub.one_line_errors(f"the dataset {folder!r}", None):
-            found = datasets.get_dataset_split_names(folder, config)
-            splits = {
-                split: _read_folder(folder, config, split, rows)
-                for split, rows in args.max_rows.items()
-                if split in found
-            }
-        origin: dict[str, Any] = {"name": name, "config": config}
+        repository = Repository.in_folder(folder, config)
     else:
         commit = hub.resolve_commit("dataset", name, args.dataset_revision or PINNED_REVISIONS.get(name, "main"))
-        found = slices.split_names(name, config, commit)
-        columns = [*args.text_columns, args.label_column]
-        splits = {
-            split: _read_hub(name, config, commit, split, columns, rows)
-            for split, rows in args.max_rows.items()
-            if split in found
-        }
-        origin = {"name": name, "config": config, "revision": commit}
-    if "train" not in splits:
-        raise UsageError(f"the dataset {name!r} has no train split; it has {', '.join(map(str, found))}")
+        repository = Repository.on_the_hub(name, config, commit)
+        origin["revision"] = commit
+    found = slices.split_names(repository)
+    if "train" not in found:
+        raise UsageError(f"the dataset {name!r} has no train split; it has {', '.join(found)}")
+    columns = [*args.text_columns, args.label_column]
+    wanted = {split: rows for split, rows in args.first_rows.items() if split in found}
+    splits = {split: slices.read_rows(repository, split, columns, rows) for split, rows in wanted.items()}
     return Source(splits, origin)
-
-
-def _read_folder(folder: str, config: str | None, split: str, max_rows: int) -> Dataset:
-    """Return the first rows of a split in a local folder; -1 returns all."""
-    if max_rows == -1:
-        return datasets.load_dataset(folder, config, split=split)
-    stream = datasets.load_dataset(folder, config, split=split, streaming=True)
-    rows = list(stream.take(max_rows))
-    if not rows:
-        raise UsageError(f"the {split} split of {folder!r} is empty")
-    return Dataset.from_list(rows, features=stream.features)
-
-
-def _read_hub(name: str, config: str | None, commit: str, split: str, columns: list[str], max_rows: int) -> Dataset:
-    """Return the first rows of a split on the Hub; -1 downloads all of it."""
-    if max_rows != -1:
-        return slices.first_rows(name, config, commit, split, columns, max_rows)
-    with hub.one_line_errors(f"the {split} split of {name!r}", commit):
-        return datasets.load_dataset(name, config, split=split, revision=commit)
 
 
 def _first(rows: Dataset, max_rows: int) -> Dataset:

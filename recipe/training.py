@@ -29,7 +29,6 @@ from recipe import __version__
 from recipe.arguments import DEFAULT_CONFIG, METRICS, Arguments, TrainingArguments
 from recipe.command_line import usable_cores
 from recipe.data import Reviews, load_reviews, tokenize
-from recipe.digests import rows_sha256
 from recipe.errors import CheckFailed, UsageError
 from recipe.inspection import as_block, inspect
 from recipe.metrics import metrics_hook
@@ -48,7 +47,6 @@ class Job:
     arguments: Arguments
     pretrained: Pretrained
     reviews: Reviews
-    tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
     trainer: "ReviewTrainer"
 
@@ -72,7 +70,7 @@ def train(arguments: Arguments) -> RunFolder:
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         print(_header(job), flush=True)
-        report = inspect(job.reviews, job.tokenizer, arguments)
+        report = inspect(job.reviews, trainer.train_dataset, arguments)
         print(as_block(report), flush=True)
         run.clear()
         run.write_config(arguments.resolved)
@@ -94,13 +92,15 @@ def prepare(arguments: Arguments) -> Job:
     """
     max_length, seed = arguments.data.max_length, arguments.training.seed
     pretrained = find_pretrained(arguments.model, max_length)
-    reviews = load_reviews(arguments.data, seed)
+    tokenizer = load_tokenizer(pretrained, max_length)
+    # The others of this machine then find on disk what the first has read and tokenized.
+    with arguments.training.main_process_first(local=True):
+        reviews = load_reviews(arguments.data, seed)
+        tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
     use_all_cores(arguments.training)
     set_seed(seed)
-    tokenizer = load_tokenizer(pretrained, max_length)
     model = load_model(pretrained, reviews.label_names)
-    trainer = make_trainer(arguments, model, tokenizer, reviews)
-    return Job(arguments, pretrained, reviews, tokenizer, model, trainer)
+    return Job(arguments, pretrained, reviews, model, make_trainer(arguments, model, tokenizer, tokens))
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:
@@ -130,26 +130,29 @@ def use_all_cores(args: TrainingArguments) -> None:
 
 
 def make_trainer(
-    arguments: Arguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, reviews: Reviews
+    arguments: Arguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: dict[str, Dataset]
 ) -> "ReviewTrainer":
     """Return the Trainer of a run, which has written nothing yet but made its folder.
+
+    Args:
+        arguments: Of the run.
+        model: To be trained.
+        tokenizer: Goes into every checkpoint, and pads.
+        tokens: The train and validation splits, tokenized.
 
     Raises:
         UsageError: Trainer or Accelerate refuses a setting (a logger that is not installed, say), or the folder cannot
             be made.
     """
-    train_rows, validation_rows = (
-        tokenize(split, tokenizer, arguments.data) for split in (reviews.train, reviews.validation)
-    )
     try:
         trainer = ReviewTrainer(
             model=model,
             args=arguments.training,
-            train_dataset=train_rows,
-            eval_dataset=validation_rows.sort("length"),
+            train_dataset=tokens["train"],
+            eval_dataset=tokens["validation"].sort("length"),
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
-            compute_metrics=metrics_hook(len(reviews.label_names)),
+            compute_metrics=metrics_hook(model.config.num_labels),
         )
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
@@ -321,7 +324,7 @@ def _record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
         "dataset": job.reviews.origin,
         "labels": job.reviews.label_names,
         "rows": {name: len(split) for name, split in job.reviews.splits.items()},
-        "rows_sha256": {name: rows_sha256(split) for name, split in job.reviews.splits.items()},
+        "rows_sha256": {name: split.sha256 for name, split in job.reviews.splits.items()},
         **_place(job.trainer),
         "epochs": epoch_rows(job.trainer.state.log_history)[:-1],
         "best": best | {"checkpoint": f"checkpoint-{int(best['step'])}"},

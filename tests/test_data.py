@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import separable_reviews, write_dataset
 from datasets import Dataset
@@ -11,8 +12,8 @@ from transformers import AutoTokenizer
 
 from recipe import quickstart
 from recipe.arguments import DataArguments
-from recipe.data import load_reviews, texts_of, tokenize
-from recipe.digests import rows_sha256
+from recipe.data import Split, load_reviews, texts_of, tokenize
+from recipe.duplicates import text_keys
 from recipe.errors import UsageError
 
 
@@ -27,16 +28,16 @@ def test_the_quickstart_reads_every_rotten_tomatoes_row_once() -> None:
         "validation": 1206,
         "test": 2500,
     }
-    texts = [text for split in reviews.splits.values() for text in split["content"]]
+    texts = [text for split in reviews.splits.values() for text in split.texts["content"]]
     assert len(texts) == len(set(texts)) == 8530
-    assert reviews.test.features["label"].names == ["negative", "positive"]
-    assert all(abs(sum(split["label"]) / len(split) - 0.5) < 0.001 for split in reviews.splits.values()), "stratified"
+    assert reviews.label_names == ["negative", "positive"]
+    assert all(abs(split.labels.mean() - 0.5) < 0.001 for split in reviews.splits.values()), "stratified"
 
 
 def test_the_seed_moves_validation_rows_but_never_test_rows() -> None:
     first, same, other = (load_reviews(quickstart_arguments(), seed) for seed in (1, 1, 2))
-    assert rows_sha256(first.validation) == rows_sha256(same.validation) != rows_sha256(other.validation)
-    assert rows_sha256(first.test) == rows_sha256(other.test)
+    assert first.validation.sha256 == same.validation.sha256 != other.validation.sha256
+    assert first.test.sha256 == other.test.sha256
 
 
 def test_a_hub_layout_is_read_from_its_first_rows(reviews_folder: Path) -> None:
@@ -44,8 +45,8 @@ def test_a_hub_layout_is_read_from_its_first_rows(reviews_folder: Path) -> None:
     reviews = load_reviews(args, seed=42)
     assert [len(split) for split in reviews.splits.values()] == [80, 20, 10]
     first = separable_reviews(300, seed=1)["content"][:100]
-    assert sorted([*reviews.train["content"], *reviews.validation["content"]]) == sorted(first)
-    assert reviews.test["content"][:] == separable_reviews(60, seed=2)["content"][:10]
+    assert sorted([*reviews.train.texts["content"], *reviews.validation.texts["content"]]) == sorted(first)
+    assert reviews.test.texts["content"][:] == separable_reviews(60, seed=2)["content"][:10]
 
 
 def test_all_rows_and_the_first_of_more_than_there_are_is_the_same(reviews_folder: Path) -> None:
@@ -53,7 +54,7 @@ def test_all_rows_and_the_first_of_more_than_there_are_is_the_same(reviews_folde
         load_reviews(DataArguments(dataset_name=str(reviews_folder), max_train_samples=n, max_test_samples=n), seed=42)
         for n in (-1, 10_000)
     )
-    assert [rows_sha256(split) for split in every.splits.values()] == [rows_sha256(s) for s in more.splits.values()]
+    assert [split.sha256 for split in every.splits.values()] == [split.sha256 for split in more.splits.values()]
 
 
 def test_plain_zero_and_one_are_negative_and_positive(tmp_path: Path) -> None:
@@ -64,30 +65,34 @@ def test_plain_zero_and_one_are_negative_and_positive(tmp_path: Path) -> None:
     write_dataset(tmp_path, train=train, test=test)
     args = DataArguments(dataset_name=str(tmp_path), text_columns=["text"], label_column="stars")
     reviews = load_reviews(args, seed=42)
-    assert reviews.label_names == ["negative", "positive"] and reviews.test["label"][:2] == [1, 0]
+    assert reviews.label_names == ["negative", "positive"] and reviews.test.labels[:2].tolist() == [1, 0]
 
 
 def test_two_columns_are_read_as_a_pair(reviews_folder: Path, tiny_bert: Path) -> None:
     args = DataArguments(dataset_name=str(reviews_folder), text_columns=["title", "content"])
     test = load_reviews(args, seed=42).test
-    row = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert), args)[0]
-    assert texts_of(test, args)[0] == (test["title"][0], test["content"][0])
+    row = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert))[0]
+    assert texts_of(test)[0] == (test.texts["title"][0], test.texts["content"][0])
     assert row["length"] == len(row["input_ids"]) == len(row["token_type_ids"]) and 1 in row["token_type_ids"]
 
 
 def test_reviews_are_cut_at_the_trained_length(reviews_folder: Path, tiny_bert: Path) -> None:
     args = DataArguments(dataset_name=str(reviews_folder), max_length=6)
     test = load_reviews(args, seed=42).test
-    tokens = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert, model_max_length=6), args)
-    assert max(tokens["length"]) == 6 and tokens["labels"][:] == test["label"][:]
+    tokens = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert, model_max_length=6))
+    assert max(tokens["length"]) == 6 and tokens["labels"][:] == test.labels.tolist()
+
+
+def split_of(texts: list[str], labels: list[int]) -> Split:
+    """A split with one text column."""
+    column = Dataset.from_dict({"content": texts})
+    return Split(column, np.array(labels), text_keys(column))
 
 
 def test_a_changed_row_changes_the_hash() -> None:
-    rows = separable_reviews(20, seed=1)
-    flipped = rows.map(
-        lambda row, index: {"label": 1 - row["label"] if index == 7 else row["label"]}, with_indices=True
-    )
-    assert rows_sha256(rows) == rows_sha256(separable_reviews(20, seed=1)) != rows_sha256(flipped)
+    first, same = (split_of(["good", "bad"], [1, 0]).sha256 for _ in range(2))
+    others = [(["good", "bad "], [1, 0]), (["good", "bad"], [1, 1]), (["bad", "good"], [0, 1]), (["good"], [1])]
+    assert first == same and len({first, *(split_of(*other).sha256 for other in others)}) == 5
 
 
 @pytest.mark.parametrize(

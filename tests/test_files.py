@@ -141,7 +141,7 @@ def test_labels_are_understood_and_named(
     labels: list[object], names: list[str], encoded: list[int], tmp_path: Path
 ) -> None:
     reviews = load_reviews(reviews_with(tmp_path, labels), seed=42)
-    assert reviews.label_names == names and reviews.test["label"][:] == encoded
+    assert reviews.label_names == names and reviews.test.labels.tolist() == encoded
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_rows_without_a_text_or_a_label_are_dropped_and_counted_but_never_from_t
     args = DataArguments(train_file=str(tmp_path / "train.jsonl"), test_file=str(tmp_path / "test.jsonl"))
     reviews = load_reviews(args, seed=42)
     assert reviews.dropped["no_text_or_label"] == 3 and len(reviews.train) + len(reviews.validation) == 20
-    assert len(reviews.test) == 5 and texts_of(reviews.test, args)[-1] == ""
+    assert len(reviews.test) == 5 and texts_of(reviews.test)[-1] == ""
 
 
 def test_one_of_two_texts_may_be_missing(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_one_of_two_texts_may_be_missing(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     args = DataArguments(train_file=str(tmp_path / "train.jsonl"), text_columns=["title", "content"])
     reviews = load_reviews(args, seed=42)
-    assert reviews.dropped["no_text_or_label"] == 0 and {title for title, _ in texts_of(reviews.train, args)} == {
+    assert reviews.dropped["no_text_or_label"] == 0 and {title for title, _ in texts_of(reviews.train)} == {
         "",
         "t",
     }
@@ -210,7 +210,7 @@ def test_a_class_label_keeps_its_own_names_and_order(tmp_path: Path) -> None:
     rows.to_parquet(tmp_path / "train.parquet")
     reviews = load_reviews(DataArguments(train_file=str(tmp_path / "train.parquet")), seed=42)
     assert reviews.label_names == ["zebra", "ant"]
-    assert all(label == (text[0] == "b") for label, text in zip(reviews.train["label"], reviews.train["content"]))
+    assert all(label == (text[0] == "b") for label, text in zip(reviews.train.labels, reviews.train.texts["content"]))
 
 
 def test_files_train_and_without_a_test_file_nothing_is_evaluated(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from conftest import files_under
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from recipe.arguments import Arguments, DataArguments
-from recipe.data import load_reviews
+from recipe.arguments import Arguments
+from recipe.data import load_reviews, tokenize
 from recipe.duplicates import contradictory, repeated, text_keys
-from recipe.inspection import as_block, full_lengths, inspect, inspect_only, padded_tokens
+from recipe.inspection import as_block, inspect, inspect_only, padded_tokens
 
 
 def write_rows(file: Path, rows: list[tuple[int, str]]) -> str:
@@ -44,9 +45,15 @@ def arguments(tmp_path: Path, tiny_arguments: Callable[..., Arguments]) -> Argum
     return tiny_arguments("--train_file", train, "--validation_file", validation, "--test_file", test)
 
 
-def test_the_report_counts_what_a_careful_person_would(arguments: Arguments, tiny_bert: Path) -> None:
+def report_of(arguments: Arguments, weights: Path) -> dict[str, Any]:
+    """The report of these arguments' reviews."""
     reviews = load_reviews(arguments.data, seed=42)
-    report = inspect(reviews, AutoTokenizer.from_pretrained(tiny_bert), arguments)
+    tokens = tokenize(reviews.train, AutoTokenizer.from_pretrained(weights, model_max_length=32))
+    return inspect(reviews, tokens, arguments)
+
+
+def test_the_report_counts_what_a_careful_person_would(arguments: Arguments, tiny_bert: Path) -> None:
+    report = report_of(arguments, tiny_bert)
     assert report["dropped"] == {
         "no_text_or_label": 1,
         "train_rows_also_in_test": 1,
@@ -62,12 +69,6 @@ def test_the_report_counts_what_a_careful_person_would(arguments: Arguments, tin
     assert "1 no text or label, 1 train rows also in test, 1 train rows also in validation" in block
 
 
-def test_lengths_are_those_before_anything_is_cut(tiny_bert: Path) -> None:
-    rows = Dataset.from_dict({"content": ["good", "good " * 300], "label": [1, 1]})
-    lengths = full_lengths(rows, AutoTokenizer.from_pretrained(tiny_bert, model_max_length=8), DataArguments())
-    assert lengths.tolist() == [3, 302]
-
-
 def test_padded_tokens_are_those_of_our_batches() -> None:
     lengths = np.array([10] * 400 + [100] * 400)
     for cut in (512, 50):
@@ -77,16 +78,17 @@ def test_padded_tokens_are_those_of_our_batches() -> None:
 
 
 def test_the_cost_of_other_lengths_is_relative_to_the_runs_own(arguments: Arguments, tiny_bert: Path) -> None:
-    report = inspect(load_reviews(arguments.data, seed=42), AutoTokenizer.from_pretrained(tiny_bert), arguments)
+    report = report_of(arguments, tiny_bert)
     assert report["max_length"] == 32 and report["lengths"]["64"] == {"truncated": 0.0, "relative_cost": 1.0}
 
 
 def test_keys_tell_texts_apart_and_nothing_else() -> None:
-    args = DataArguments(text_columns=["title", "content"])
-    rows = Dataset.from_dict({"title": ["a", "a", "A", "a b"], "content": ["b", "b", " b", ""]})
-    exact, normalised = text_keys(rows, args)
-    assert repeated(exact) == 1 and repeated(normalised) == 2
-    assert contradictory(normalised, np.array([0, 0, 1, 1])) == 1
+    texts = Dataset.from_dict({"title": ["a", "a", "A", "a b", " "], "content": ["b", "b", " b", "", ""]})
+    keys = text_keys(texts)
+    assert repeated(keys.exact) == 1 and repeated(keys.normalised) == 2
+    assert contradictory(keys.normalised, np.array([0, 0, 1, 1, 0])) == 1
+    assert contradictory(keys.normalised, np.array([0, 0, 0, 1, 1])) == 0
+    assert keys.empty.tolist() == [False, False, False, False, True]
 
 
 def test_looking_alone_writes_the_report_and_trains_nothing(arguments: Arguments) -> None:

@@ -1,0 +1,57 @@
+"""Measure the recipe on this machine.
+
+    python scripts/benchmark.py data --dataset_name ../shared/amazon_polarity --rows 1000000
+
+data    memory and time of reading, cleaning, splitting, tokenizing and inspecting: the dataset's train rows over and
+        over, with a cache of its own
+
+Prints what it measured as JSON. Exit codes: 0 done, 2 a mistake in what was asked.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
+sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
+
+from recipe.command_line import OneLineErrors, run  # noqa: E402
+
+
+class Parser(OneLineErrors, argparse.ArgumentParser):
+    """The command line's parser: one subcommand per benchmark."""
+
+
+def parser() -> Parser:
+    """Return the command line's parser."""
+    top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data}")
+    data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
+    data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
+    data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
+    return top
+
+
+def benchmark_data(flags: argparse.Namespace) -> None:
+    """Run the data step on many rows, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as work:
+        # Before datasets is imported: nothing may be found there that an earlier run left.
+        os.environ["HF_DATASETS_CACHE"] = str(Path(work) / "cache")
+        from recipe.benchmarks.data import measure, repeat_rows
+
+        repeat_rows(flags.dataset_name, flags.rows, Path(work) / "reviews")
+        print(json.dumps(measure(Path(work) / "reviews", Path(work) / "run"), indent=2))
+
+
+def main(argv: list[str]) -> None:
+    """Run the benchmark that `argv` names."""
+    flags = parser().parse_known_flags(argv)
+    {"data": benchmark_data}[flags.benchmark](flags)
+
+
+if __name__ == "__main__":
+    run(main)
