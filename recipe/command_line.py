@@ -4,6 +4,7 @@ Light on purpose: `--help`, and a mistake in the arguments, must not wait for to
 """
 
 import argparse
+import atexit
 import difflib
 import os
 import sys
@@ -12,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipe.errors import CheckFailed, UsageError, disk_is_full
+from recipe.errors import CheckFailed, UsageError, full_disk
 
 DEFAULT_RUN = "runs/quickstart"
 
@@ -79,9 +80,9 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         # The reader of our output (`| head`) has left; Python would complain once more while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if not disk_is_full(error):
+        if not (full := full_disk(error)):
             raise
-        _exit_with(f"{error}: free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere", 2)
+        _exit_with(f"{full}: free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere", 2)
     sys.exit(0)
 
 
@@ -92,7 +93,8 @@ def silence_libraries() -> None:
     already set is left alone.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DATASETS_VERBOSITY", "error")
+    # It logs as errors what it then raises, on a second line.
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     # The tokenizer is used before data-loader workers fork; without a choice made here it warns in each of them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -150,4 +152,8 @@ def _exit_with(message: object, code: int) -> NoReturn:
     if is_main_process():
         one_line = " ".join(str(message).split())
         print(f"{Path(sys.argv[0]).name}: error: {one_line}", file=sys.stderr)
-    sys.exit(code)
+    # Arrow's threads, where a read broke off, would abort the interpreter while it takes itself apart, with a code and
+    # a message of their own; what clears up at exit is run all the same.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)

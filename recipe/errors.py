@@ -14,10 +14,10 @@ class CheckFailed(Exception):
     """A result did not pass its own check, so nothing of it was kept. On the command line it is exit code 1."""
 
 
-def disk_is_full(error: BaseException | None) -> bool:
-    """Return whether that is what an error comes from, however many others it was wrapped in."""
+def full_disk(error: BaseException | None) -> OSError | None:
+    """Return the full disk that an error comes from, however many others it was wrapped in; `None` without one."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
+            return error
         error = error.__cause__ or error.__context__
-    return False
+    return None

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from requests.exceptions import RequestException
 
-from recipe.errors import UsageError, disk_is_full
+from recipe.errors import UsageError, full_disk
 
 # One question is asked before anything else, because the libraries themselves retry for 23 seconds and more, and print
 # each try, when there is no Hub.
@@ -109,7 +109,7 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RequestException, DatasetsError) as error:
-        if disk_is_full(error):
+        if full_disk(error):
             raise
         # The library's own message often says only that something failed; its cause says what.
         reason = str(error.__cause__ or error).strip() or type(error).__name__

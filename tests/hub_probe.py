@@ -2,12 +2,15 @@
 
     echo '[["--dataset_name", "owner/name"]]' | python tests/hub_probe.py
 
-Prints a JSON list: for each command line the report's rows per split, or the message of the error and its seconds.
+Prints a JSON list: for each command line the rows per split, the share of positive ones, and what was said meanwhile,
+or the message of the error and its seconds.
 """
 
 import json
 import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,9 +30,13 @@ if __name__ == "__main__":
         try:
             arguments = parse_arguments(argv)
             pretrained = find_pretrained(arguments.model, arguments.data.max_length)
-            reviews = load_reviews(arguments.data, seed=42)
+            with redirect_stdout(StringIO()) as said:
+                reviews = load_reviews(arguments.data, arguments.training.seed)
             rows = {name: len(split) for name, split in reviews.splits.items()}
-            answers.append({"rows": rows, "dataset": reviews.origin, "weights": pretrained.source})
+            positive = {name: split.labels.mean() for name, split in reviews.splits.items()}
+            sha256 = {name: split.sha256 for name, split in reviews.splits.items()}
+            found = {"rows": rows, "positive": positive, "sha256": sha256, "said": said.getvalue()}
+            answers.append(found | {"dataset": reviews.origin, "weights": pretrained.source})
         except UsageError as error:
             answers.append({"error": str(error), "seconds": time.perf_counter() - started})
     print(json.dumps(answers))

@@ -77,7 +77,8 @@ class _Handler(BaseHTTPRequestHandler):
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         entries = [self._entry(folder, path) for path in files]
         if what == "revision":
-            siblings = [{"rfilename": entry["path"]} for entry in entries]
+            sizes = [{"size": entry["size"]} if "blobs=" in self.path else {} for entry in entries]
+            siblings = [{"rfilename": entry["path"]} | size for entry, size in zip(entries, sizes, strict=True)]
             answer = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False, "gated": False, "tags": []}
             return self._send_json(answer)
         if what == "tree":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def hub(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
         ("datasets", DATASET): whole,
         ("datasets", "cut/short"): cut,
         ("datasets", "dies/midway"): dying,
+        ("datasets", "own/reviews"): write_repository(root / "own", separable_reviews(800, seed=5), row_group=100),
         ("models", MODEL): tiny_bert,
     }
     moved = {"amazon_polarity": DATASET}
@@ -50,12 +52,12 @@ def hub(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
         yield server
 
 
-def probe(hub: LoopbackHub, home: Path, *command_lines: list[str]) -> list[dict[str, Any]]:
+def probe(hub: LoopbackHub, home: Path, *command_lines: list[str], offline: str = "0") -> list[dict[str, Any]]:
     """What `tests/hub_probe.py` says of each command line, with a cache of its own."""
     result = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "hub_probe.py")],
         input=json.dumps([[*CONFIG, *argv] for argv in command_lines]),
-        env=os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"},
+        env=os.environ | {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(home), "HF_HUB_OFFLINE": offline},
         capture_output=True,
         text=True,
         timeout=300,
@@ -80,6 +82,23 @@ def test_the_first_rows_cost_the_first_row_groups_and_come_from_the_pinned_commi
     assert hub.sent("train-00001-of-00002.parquet") == 0, "the second file is not touched"
     assert 0 < hub.sent("train-00000-of-00002.parquet") < total, "asked for under two names, and less than one file"
     assert former_name["rows"]["train"] == 80 and former_name["dataset"]["revision"] == COMMIT
+
+
+def test_a_random_sample_says_what_it_downloads_and_is_stratified_and_seeded(hub: LoopbackHub, tmp_path: Path) -> None:
+    own = ["--dataset_name", "own/reviews", "--sampling", "random", "--max_train_samples", "101"]
+    own += ["--max_test_samples", "51"]
+    online = probe(hub, tmp_path, own, [*own, "--seed", "7"], [*own, "--max_train_samples", "-1"])
+    first, other_seed, whole = online
+    assert re.fullmatch(r"downloads  own/reviews: 3 files, 0\.\d MB\n", first["said"]) and not other_seed["said"]
+    assert first["rows"]["train"] + first["rows"]["validation"] == 101 and first["rows"]["test"] == 51
+    assert all(abs(share - 0.5) < 0.03 for share in first["positive"].values())
+    assert first["sha256"]["train"] != other_seed["sha256"]["train"], "another seed, another sample of train"
+    assert first["sha256"]["test"] == other_seed["sha256"]["test"], "but never of test"
+    assert whole["rows"] == {"train": 640, "validation": 160, "test": 51}
+    asked = len(hub.requests)
+    again, other_commit = probe(hub, tmp_path, own, [*own, "--dataset_revision", "0" * 40], offline="1")
+    assert again == first | {"said": ""} and "was not downloaded before" in other_commit["error"]
+    assert len(hub.requests) == asked
 
 
 def test_what_the_hub_cannot_give_is_one_line_and_leaves_nothing(hub: LoopbackHub, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""What bad input gets: one line that names the place and what to do, exit code 2, and nothing written."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, files_under, separable_reviews
+
+ROWS = [f"{row % 2},film number {row}" for row in range(40)]
+GOOD = "label,content\n" + "\n".join(ROWS) + "\n"
+# Flags, and what the line must say; the files are written by `folder`.
+CASES = [
+    ("--train_file nowhere.csv", "no file 'nowhere.csv' here"),
+    ("--train_file good.xlsx", "has the extension '.xlsx'; known are .csv, .jsonl, .parquet, .tsv, .txt"),
+    ("--train_file good.csv --text_columns body", "has no column 'body'; it has label, content (--text_columns"),
+    ("--train_file good.csv --label_column stars", "has no column 'stars'; it has label, content"),
+    (
+        "--train_file good.csv --test_file other_label.csv",
+        "row 2 of test has the label '7', which no train row has: 0, 1",
+    ),
+    ("--train_file good.csv --validation_file other_label.csv", "row 2 of validation has the label '7'"),
+    ("--train_file good.csv --test_file no_label.csv", "row 2 of test has no label; test rows are never left out"),
+    ("--train_file latin1.csv", "latin1.csv, line 3: not UTF-8; convert the file first"),
+    ("--train_file fields.csv", "fields.csv, line 3: 3 fields, but the header has 2"),
+    ("--train_file quote.csv", "quote.csv, line 42: "),
+    ("--train_file broken.jsonl", "broken.jsonl, line 2: not JSON"),
+    ("--train_file broken.txt", "broken.txt, line 2: does not begin with __label__NAME and a space"),
+    ("--train_file cut.parquet", "cut.parquet is not a whole parquet file"),
+    ("--train_file one_class.csv", "every train row has the same label in 'label' (1): two are needed"),
+    ("--train_file good.csv --test_file empty.csv", "empty.csv holds no rows"),
+    ("--train_file blank.csv", "no row of the train split has both a text and a label"),
+    ("--train_file few.csv", "--validation_fraction 0.2 does not split 3 rows by class"),
+    (
+        "--train_file good.csv --test_file good.csv",
+        "every train row also stands in test: nothing is left to learn from",
+    ),
+    ("--test_file good.csv", "--test_file needs a --train_file beside it"),
+    ("--dataset_name ./nowhere", "no folder './nowhere' here"),
+    ("--dataset_name cut", "cannot read the dataset"),
+    ("--dataset_name nobody/nothing", "HF_HUB_OFFLINE=1, and the dataset 'nobody/nothing' was not downloaded before"),
+    ("--train_file good.csv --sampling some", "invalid choice: 'some' (choose from"),
+    ("--train_file good.csv --sampling random --max_train_samples 1", "--max_train_samples 1 does not split 40 rows"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The files that the cases name."""
+    texts = {
+        "good.csv": GOOD,
+        "good.xlsx": GOOD,
+        "other_label.csv": "label,content\n1,good\n7,bad\n",
+        "no_label.csv": "label,content\n1,good\n,bad\n",
+        "fields.csv": "label,content\n1,good\n0,bad,worse\n",
+        "quote.csv": GOOD + '1,"never closed\n',
+        "broken.jsonl": '{"label": 1, "content": "good"}\n{"label": 0,\n',
+        "broken.txt": "__label__1 good: film\nno label\n",
+        "one_class.csv": "label,content\n1,good\n1,better\n",
+        "empty.csv": "label,content\n",
+        "blank.csv": "label,content\n1,\n0, \n",
+        "few.csv": "label,content\n1,good\n0,bad\n1,better\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "latin1.csv").write_bytes("label,content\n1,good\n0,déjà vu\n".encode("latin-1"))
+    separable_reviews(40, seed=1).to_parquet(tmp_path / "whole.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-200])
+    (tmp_path / "cut").mkdir()
+    shutil.copy(tmp_path / "cut.parquet", tmp_path / "cut" / "train.parquet")
+    return tmp_path
+
+
+def answers_to(command_lines: list[list[str]], cwd: Path, *launcher: str, cache: Path) -> list[dict[str, Any]]:
+    """What `tests/fork_probe.py` says of each command line, with a cache of its own."""
+    result = subprocess.run(
+        [*launcher, sys.executable, str(ROOT / "tests" / "fork_probe.py")],
+        input=json.dumps(command_lines),
+        env=os.environ | {"HF_DATASETS_CACHE": str(cache)},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return list(json.loads(result.stdout))
+
+
+def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Path, tmp_path_factory: Any) -> None:
+    cache, before = tmp_path_factory.mktemp("cache"), files_under(folder)
+    answers = answers_to([flags.split() for flags, _ in CASES], folder, cache=cache)
+    for (flags, message), answer in zip(CASES, answers, strict=True):
+        lines = answer["stderr"].splitlines()
+        assert answer["code"] == 2 and len(lines) == 1 and not answer["stdout"], (flags, answer)
+        assert lines[0].startswith("train.py: error: ") and message in lines[0], (flags, lines[0])
+    assert files_under(folder) == before
+    assert not [file for file in files_under(cache) if "incomplete/" in file or file.endswith(".part")]
+
+
+def test_a_full_disk_is_said_in_one_line_and_leaves_no_run(reviews_folder: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = f'mount -t tmpfs -o size=40k none {small} && exec "$@"'
+    in_a_small_disk = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
+    if shutil.which("unshare") is None or subprocess.run([*in_a_small_disk, "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    flags = ["--dataset_name", str(reviews_folder), "--output_dir", "run"]
+    streamed, whole = [*flags, "--max_train_samples", "280"], [*flags, "--max_train_samples", "-1"]
+    for answer in answers_to([streamed, whole], tmp_path, *in_a_small_disk, cache=small / "cache"):
+        assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
+        assert "No space left on device: free some space, or put --output_dir, or HF_HOME" in answer["stderr"]
+    assert not (tmp_path / "run").exists()

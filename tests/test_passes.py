@@ -1,0 +1,59 @@
+"""A pass over many rows, by several processes, gives what one process gives over few, and is made once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import files_under, run_script, separable_reviews
+from datasets import Dataset, load_dataset
+from transformers import AutoTokenizer
+
+from recipe import passes
+from recipe.data import Split, tokenize
+from recipe.duplicates import text_keys
+
+
+@pytest.fixture
+def texts(reviews_folder: Path, tmp_path: Path) -> Dataset:
+    """300 rows of two columns on disk, every other one of them picked."""
+    rows = load_dataset(str(reviews_folder), split="train", cache_dir=str(tmp_path))
+    return rows.select_columns(["title", "content"]).select(range(0, 300, 2))
+
+
+def test_several_processes_and_blocks_give_the_same_rows_in_the_same_order(
+    texts: Dataset, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def both() -> tuple[np.ndarray, list[dict[str, object]]]:
+        keys = text_keys(texts)
+        tokenizer = AutoTokenizer.from_pretrained(tiny_bert, model_max_length=12)
+        return keys.exact, tokenize(Split(texts, np.arange(150), keys), tokenizer).to_list()
+
+    keys, tokens = both()
+    monkeypatch.setattr(passes, "PARALLEL_FROM_ROWS", 100)
+    monkeypatch.setattr(passes, "ROWS_PER_PROCESS", 20)
+    in_blocks, tokens_in_blocks = both()
+    assert keys.tolist() == in_blocks.tolist() and tokens == tokens_in_blocks
+    assert [row["labels"] for row in tokens] == list(range(150)) and max(len(row["input_ids"]) for row in tokens) == 12
+
+
+def test_a_pass_is_made_once_and_found_again_by_the_next_process(tiny_flags: list[str], tmp_path: Path) -> None:
+    kept = []
+    for run in ("one", "two"):
+        result = run_script(
+            *("train", "--inspect_data", *tiny_flags, "--output_dir", run),
+            cwd=tmp_path,
+            HF_DATASETS_CACHE=str(tmp_path / "cache"),
+        )
+        assert result.returncode == 0, result.stderr
+        kept.append({file for file in files_under(tmp_path / "cache") if file.endswith(".arrow")})
+    assert kept[0] == kept[1] and len(kept[0]) > 2
+
+
+def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) -> None:
+    separable_reviews(1000, seed=1).to_parquet(tmp_path / "reviews" / "train.parquet")
+    result = run_script("benchmark", "data", "--dataset_name", "reviews", "--rows", "60500", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(result.stdout)
+    assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
+    assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib_before"] < measured["peak_gib"] < 2
