@@ -26,13 +26,14 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import has_length
 
 from recipe import __version__
-from recipe.arguments import DEFAULT_CONFIG, METRICS, Arguments, TrainingArguments
+from recipe.arguments import METRICS, Arguments, TrainingArguments
 from recipe.command_line import usable_cores
 from recipe.data import Reviews, load_reviews, tokenize
 from recipe.errors import CheckFailed, UsageError
 from recipe.inspection import as_block, inspect
 from recipe.metrics import metrics_hook
 from recipe.model import Pretrained, find_pretrained, load_model, load_tokenizer
+from recipe.quickstart import is_package
 from recipe.run_folder import RunFolder, versions, write_json
 
 # A reloaded checkpoint computes what it computed before, up to the order of a GPU's additions.
@@ -287,7 +288,7 @@ def _header(job: Job) -> str:
             f"reviews    {_origin(job.reviews.origin)}: {rows}",
             f"device     {where}; precision {place['precision']}",
             f"output     {job.arguments.training.output_dir}",
-            *([f"The full Amazon Polarity: {FULL_COMMAND}"] if config.stem == DEFAULT_CONFIG else []),
+            *([f"The full Amazon Polarity: {FULL_COMMAND}"] if is_package(job.arguments.data.dataset_name) else []),
         )
     )
 

@@ -58,7 +58,7 @@ def test_validation_reviews_are_the_runs_own_and_real(run: RunFolder, reviews_fo
     from recipe.data import load_reviews
 
     validation = load_reviews(DataArguments(dataset_name=str(reviews_folder), max_train_samples=-1), 42).validation
-    assert validation_texts(run) == validation["content"][:]
+    assert validation_texts(run) == validation.texts["content"][:]
 
 
 def test_a_difference_over_the_limit_leaves_nothing(run: RunFolder) -> None:

@@ -160,6 +160,18 @@ def test_labels_that_make_no_sense_are_named_with_their_row(
         load_reviews(reviews_with(tmp_path, labels, test_labels), seed=42)
 
 
+def test_minus_one_is_a_label_but_in_a_class_label(tmp_path: Path) -> None:
+    columns = {"label": [-1, 0, 1] * 20, "content": [f"film {row}" for row in range(60)]}
+    args = DataArguments(train_file=str(tmp_path / "train.parquet"))
+    Dataset.from_dict(columns).to_parquet(tmp_path / "train.parquet")
+    reviews = load_reviews(args, seed=42)
+    assert reviews.label_names == ["-1", "0", "1"] and reviews.dropped["no_text_or_label"] == 0
+    features = Features({"label": ClassLabel(names=["bad", "good"]), "content": Value("string")})
+    Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "train.parquet")
+    reviews = load_reviews(args, seed=42)
+    assert reviews.label_names == ["bad", "good"] and reviews.dropped["no_text_or_label"] == 20
+
+
 def test_a_thousand_labels_are_hardly_labels(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="1,001 different labels in 'label': is it the label"):
         load_reviews(reviews_with(tmp_path, [f"x{number}" for number in range(1001)]), seed=42)
