@@ -14,7 +14,7 @@ from recipe.duplicates import TextKeys, text_keys
 from recipe.errors import UsageError
 from recipe.labels import NO_LABEL, encode_labels
 from recipe.passes import map_rows
-from recipe.sources import TEST_SEED, read_source
+from recipe.sources import FIXED_SEED, read_source
 from recipe.splitting import set_aside
 
 
@@ -205,7 +205,7 @@ def _sampled(name: str, split: Split, args: DataArguments, seed: int) -> Split:
     rows = args.max_rows[name]
     if rows == -1 or rows >= len(split):
         return split
-    _, sample = set_aside(split.labels, rows, TEST_SEED if name == "test" else seed, f"--max_{name}_samples")
+    _, sample = set_aside(split.labels, rows, FIXED_SEED if name == "test" else seed, f"--max_{name}_samples")
     return split.take(sample)
 
 
