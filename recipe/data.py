@@ -143,8 +143,6 @@ def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
                 encoded[name][row] = value
         return encoded | {"word_pieces": word_pieces, "length": [len(ids) for ids in encoded["input_ids"]]}
 
-    # A tokenizer remembers how it was last called, and a pass is found again under a key that is made of it too.
-    tokenizer(*([""] for _ in columns), truncation=True)
     tokens = map_rows(split.texts, encode, _token_features(tokenizer), "word pieces")
     return tokens.add_column("labels", split.labels)
 

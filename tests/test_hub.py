@@ -95,7 +95,10 @@ def test_a_random_sample_says_what_it_downloads_and_is_stratified_and_seeded(hub
     assert first["sha256"]["train"] != other_seed["sha256"]["train"], "another seed, another sample of train"
     assert first["sha256"]["test"] == other_seed["sha256"]["test"], "but never of test"
     assert whole["rows"] == {"train": 640, "validation": 160, "test": 51}
+    hub.requests.clear()
+    assert probe(hub, tmp_path, own) == [first | {"said": ""}]
     asked = len(hub.requests)
+    assert not [path for _, path, _ in hub.requests if "own" in path and not re.search("/revision/|README", path)]
     again, other_commit = probe(hub, tmp_path, own, [*own, "--dataset_revision", "0" * 40], offline="1")
     assert again == first | {"said": ""} and "was not downloaded before" in other_commit["error"]
     assert len(hub.requests) == asked

@@ -69,6 +69,17 @@ def test_the_report_counts_what_a_careful_person_would(arguments: Arguments, tin
     assert "1 no text or label, 1 train rows also in test, 1 train rows also in validation" in block
 
 
+def test_lengths_are_those_before_anything_is_cut(
+    tiny_arguments: Callable[..., Arguments], tiny_bert: Path, tmp_path: Path
+) -> None:
+    rows = [(row % 2, "good " * (38 if row < 10 else 3) + f"film {row}") for row in range(100)]
+    file = write_rows(tmp_path / "train.jsonl", rows)
+    report = report_of(tiny_arguments("--train_file", file), tiny_bert)
+    assert report["word_pieces"]["50"] == 7 and report["word_pieces"]["100"] == 42, "[CLS] and [SEP] counted in"
+    assert report["splits"]["train"]["rows"] == 80 and 0.02 < report["truncated"] < 0.2
+    assert report["lengths"]["64"]["truncated"] == 0 and report["lengths"]["64"]["relative_cost"] > 1
+
+
 def test_padded_tokens_are_those_of_our_batches() -> None:
     lengths = np.array([10] * 400 + [100] * 400)
     for cut in (512, 50):

@@ -37,6 +37,17 @@ def test_several_processes_and_blocks_give_the_same_rows_in_the_same_order(
     assert [row["labels"] for row in tokens] == list(range(150)) and max(len(row["input_ids"]) for row in tokens) == 12
 
 
+def test_a_pass_is_found_again_for_the_same_length_alone(texts: Dataset, tiny_bert: Path) -> None:
+    splits = [Split(some, np.zeros(len(some), dtype=int), text_keys(some)) for some in (texts, texts.select([1, 5]))]
+
+    def files(length: int) -> list[object]:
+        tokenizer = AutoTokenizer.from_pretrained(tiny_bert, model_max_length=length)
+        return [tokenize(split, tokenizer).cache_files for split in splits]
+
+    first = files(12)
+    assert files(20) != first == files(12)
+
+
 def test_a_pass_is_made_once_and_found_again_by_the_next_process(tiny_flags: list[str], tmp_path: Path) -> None:
     kept = []
     for run in ("one", "two"):
