@@ -139,7 +139,20 @@ class TrainingArguments(transformers.TrainingArguments):
 
     num_train_epochs: float = field(default=5.0, metadata={"help": "Epochs to train for."})
     learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Reviews per device and step."})
+    global_batch_size: int = field(
+        default=16, metadata={"help": "Reviews per step of the optimiser, whatever the number of devices."}
+    )
+    # None until `_share_batch`; transformers, which reads them later, has plain numbers here.
+    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "Reviews that a device computes at once. By default its share of global_batch_size; with fewer it "
+            "accumulates gradients until the step is whole."
+        },
+    )
+    gradient_accumulation_steps: int | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Follows from the two above; where given, the size per device follows."}
+    )
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Reviews per device and validation batch."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch, steps or no."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: as eval_strategy."})
@@ -165,11 +178,12 @@ class TrainingArguments(transformers.TrainingArguments):
             UsageError: A number is not positive, or the best epoch could not be found or reloaded.
         """
         for name in (
-            *("num_train_epochs", "learning_rate", "gradient_accumulation_steps"),
+            *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
             *("per_device_train_batch_size", "per_device_eval_batch_size"),
         ):
-            if not 0 < (value := getattr(self, name)) < math.inf:
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{name} {value} must be more than 0, and finite")
+        self._share_batch(int(os.environ.get("WORLD_SIZE", "1")))
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
         if (metric := self.metric_for_best_model.removeprefix("eval_")) not in (*METRICS, "loss"):
@@ -188,6 +202,31 @@ class TrainingArguments(transformers.TrainingArguments):
             raise UsageError("--save_strategy best does not reload the best epoch: use epoch or steps")
         if self.resume_from_checkpoint is not None:
             raise UsageError("--resume_from_checkpoint is not supported yet: start again with --overwrite_output_dir")
+
+    def _share_batch(self, processes: int) -> None:
+        """Set the size per device and the accumulation steps so that a step sees `global_batch_size` reviews.
+
+        Raises:
+            UsageError: It cannot be shared out; names the nearest that can.
+        """
+        per_device, steps = self.per_device_train_batch_size, self.gradient_accumulation_steps
+        share = processes * (per_device or 1) * (steps or 1)
+        if per_device and steps and share != self.global_batch_size:
+            raise UsageError(
+                f"{processes} process(es) with --per_device_train_batch_size {per_device} and "
+                f"--gradient_accumulation_steps {steps} make a batch of {share}, not --global_batch_size "
+                f"{self.global_batch_size}: leave one of the three out"
+            )
+        if self.global_batch_size % share:
+            lower = self.global_batch_size // share * share
+            raise UsageError(
+                f"--global_batch_size {self.global_batch_size} does not divide by {share} ({processes} process(es)"
+                + (f" of {per_device} reviews" if per_device else "")
+                + (f", {steps} accumulation steps" if steps else "")
+                + f"): the nearest that do are {f'{lower} and ' if lower else ''}{lower + share}"
+            )
+        self.per_device_train_batch_size = per_device or self.global_batch_size // share
+        self.gradient_accumulation_steps = self.global_batch_size // (processes * self.per_device_train_batch_size)
 
 
 @dataclass

@@ -50,7 +50,7 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
         (percentiles of the untruncated length), `truncated` (share at `max_length`) and `lengths`, per `max_length`
         the share truncated and `relative_cost`, padded tokens per epoch as against the run's own `max_length`.
     """
-    args, batch_size = arguments.data, arguments.training.train_batch_size
+    args, batch_size = arguments.data, arguments.training.global_batch_size
     lengths = tokens.with_format("numpy")["word_pieces"][:]
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
     return {

@@ -4,11 +4,15 @@ import math
 import os
 import platform
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler, SequentialSampler
 from tqdm.auto import tqdm
 from transformers import (
@@ -23,7 +27,7 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import has_length
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from recipe import __version__
 from recipe.arguments import METRICS, Arguments, TrainingArguments
@@ -172,16 +176,16 @@ class ReviewTrainer(Trainer):
     global generator, whose state differs between processes as soon as their batches do.
     """
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        """Return the order of the train rows: like lengths together, batches shuffled, new in every epoch."""
-        if not self.args.group_by_length:
-            return super()._get_train_sampler(train_dataset)
+    args: TrainingArguments
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        """Return the order of the train rows: new in every epoch, like lengths together unless that is switched off."""
         # Not `train_dataset`: from that one Trainer has removed what the model does not take, `length` with it.
         rows: Any = self.train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedSampler(
-            self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            lengths=rows["length"][:],
+        return WholeBatches(
+            self.args.global_batch_size,
+            lengths=rows["length"][:] if self.args.group_by_length else [1] * len(rows),
             generator=torch.Generator().manual_seed(seed),
         )
 
@@ -189,6 +193,31 @@ class ReviewTrainer(Trainer):
         """Return the order of the validation rows: as they are."""
         # The validation rows are sorted by length already.
         return SequentialSampler(eval_dataset)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Validate, with the cross-entropy averaged over the rows, each counted once.
+
+        Trainer's own loss is a mean over batches, where on several processes some rows stand twice to fill the last.
+        """
+        output = super().evaluation_loop(*args, **kwargs)
+        logits, labels = (torch.from_numpy(np.asarray(part)) for part in (output.predictions, output.label_ids))
+        exact = {f"{kwargs.get('metric_key_prefix', 'eval')}_loss": cross_entropy(logits.double(), labels).item()}
+        return output._replace(metrics=(output.metrics or {}) | exact)
+
+
+class WholeBatches(LengthGroupedSampler):
+    """Like lengths together, in whole batches: up to a batch less one of the rows, others each epoch, wait.
+
+    A last batch that is not whole would be another one on one process, on two and under accumulation.
+    """
+
+    def __len__(self) -> int:
+        """Return the number of rows of an epoch."""
+        return len(self.lengths) // self.batch_size * self.batch_size or len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the rows of an epoch, by number."""
+        return islice(super().__iter__(), len(self))
 
 
 class EpochTable(ProgressCallback):

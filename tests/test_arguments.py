@@ -19,7 +19,7 @@ def test_the_defaults_are_the_original_recipe() -> None:
         "label",
     )
     assert (data.max_train_samples, data.max_test_samples, data.validation_fraction) == (20_000, 5_000, 0.2)
-    assert (data.max_length, training.per_device_train_batch_size, training.num_train_epochs) == (128, 16, 5)
+    assert (data.max_length, training.global_batch_size, training.num_train_epochs) == (128, 16, 5)
     assert training.learning_rate == 2e-5 and training.optim.value.startswith("adamw")
     assert training.eval_strategy == training.save_strategy == "epoch" and training.metric_for_best_model == "f1"
 
@@ -55,13 +55,56 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
 
 def test_the_resolved_settings_make_the_same_run_again(tmp_path: Path) -> None:
     first = parse_arguments(
-        ["--learning_rate", "7e-5", "--text_columns", "title", "content", "--per_device_train_batch_size", "8"]
+        ["--learning_rate", "7e-5", "--text_columns", "title", "content", "--global_batch_size", "8"]
     )
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(first.resolved))
     second = parse_arguments(["--config", str(again)])
-    assert second.training.per_device_train_batch_size == 8, "transformers' default, but not ours"
+    assert second.training.global_batch_size == 8
     assert second.resolved == first.resolved and (second.data, second.model) == (first.data, first.model)
+
+
+@pytest.mark.parametrize(
+    ("flags", "processes", "shared"),
+    [
+        ("", 1, (16, 1)),
+        ("", 4, (4, 1)),
+        ("--per_device_train_batch_size 2", 2, (2, 4)),
+        ("--gradient_accumulation_steps 8", 1, (2, 8)),
+        ("--global_batch_size 96 --per_device_train_batch_size 8 --gradient_accumulation_steps 4", 3, (8, 4)),
+    ],
+)
+def test_a_step_sees_the_global_batch_however_it_is_shared(
+    flags: str, processes: int, shared: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    arguments = TrainingArguments.__new__(TrainingArguments)
+    named = dict(zip(flags.replace("--", "").split()[::2], map(int, flags.split()[1::2])))
+    arguments.global_batch_size = named.get("global_batch_size", 16)
+    arguments.per_device_train_batch_size = named.get("per_device_train_batch_size")
+    arguments.gradient_accumulation_steps = named.get("gradient_accumulation_steps")
+    arguments._share_batch(processes)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == shared
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            "--global_batch_size 10 --per_device_train_batch_size 4",
+            "does not divide by 4 .*nearest that do are 8 and 12",
+        ),
+        ("--global_batch_size 3 --gradient_accumulation_steps 8", "the nearest that do are 8$"),
+        (
+            "--global_batch_size 16 --per_device_train_batch_size 8 --gradient_accumulation_steps 4",
+            "make a batch of 32, not --global_batch_size 16: leave one of the three out",
+        ),
+        ("--global_batch_size 0", "--global_batch_size 0 must be more than 0"),
+    ],
+)
+def test_a_batch_that_cannot_be_shared_names_the_nearest(flags: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_arguments(flags.split())
 
 
 def test_a_path_is_resolved_from_where_training_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_what_the_hub_cannot_give_is_one_line_and_leaves_nothing(hub: LoopbackHu
 
 def test_a_second_run_asks_the_network_for_nothing(hub: LoopbackHub, tmp_path: Path) -> None:
     flags = """--max_train_samples 100 --max_test_samples 50 --num_train_epochs 1 --use_cpu --disable_tqdm True
-        --per_device_train_batch_size 8""".split()
+        --global_batch_size 8""".split()
     environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
     first = run_script("train", *CONFIG, *flags, cwd=tmp_path, HF_HUB_OFFLINE="0", **environment)
     assert first.returncode == 0, first.stderr

@@ -107,7 +107,7 @@ def test_the_settings_written_train_the_same_model_again(tiny_run: RunFolder, tm
 def test_batches_hold_reviews_of_like_length_and_pad_to_their_own_longest(
     tiny_arguments: Callable[..., Arguments],
 ) -> None:
-    trainer = prepare(tiny_arguments("--per_device_train_batch_size", "8")).trainer
+    trainer = prepare(tiny_arguments("--global_batch_size", "8")).trainer
     lengths = sorted(trainer.train_dataset["length"])
     widths = []
     for batch in trainer.get_train_dataloader():
@@ -201,7 +201,7 @@ def test_more_than_two_classes_train(tiny_bert: Path, tmp_path: Path) -> None:
     rows = Dataset.from_dict({"label": [0, 1, 2] * 40, "content": texts}, features=features)
     folder = write_dataset(tmp_path / "reviews", train=rows)
     argv = f"""--model_name_or_path {tiny_bert} --dataset_name {folder} --max_length 16 --learning_rate 3e-3 --use_cpu
-        --per_device_train_batch_size 8 --num_train_epochs 4 --disable_tqdm True
+        --global_batch_size 8 --num_train_epochs 4 --disable_tqdm True
         --output_dir {tmp_path / "run"}""".split()
     record = train(parse_arguments(argv)).read_record()
     assert record["labels"] == names and record["best"]["accuracy"] == 1.0

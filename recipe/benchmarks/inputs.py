@@ -17,7 +17,7 @@ from recipe.run_folder import RunFolder, write_json
 
 # Text columns and word pieces; the first is the original recipe's, which the others are compared with.
 READINGS = ((("content",), 128), (("title", "content"), 128), (("title", "content"), 256))
-TRAINING = """--max_train_samples 5000 --max_test_samples 5000 --per_device_train_batch_size 16 --learning_rate 5e-5
+TRAINING = """--max_train_samples 5000 --max_test_samples 5000 --global_batch_size 16 --learning_rate 5e-5
     --num_train_epochs 2 --overwrite_output_dir""".split()
 TRAIN_SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "train.py"
 
