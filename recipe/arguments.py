@@ -318,7 +318,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
         parser.set_defaults(max_train_samples=-1, max_test_samples=-1)
     values = vars(parser.parse_known_flags(argv))
     del values["config"]
-    values["output_dir"] = values["output_dir"] or f"runs/{config.stem}"
+    values["output_dir"] = values["output_dir"] or f"runs/{_run_name(values, parser, config)}"
     model, data, training = _build(values, parser)
     del values["inspect_data"]
     return Arguments(config, model, data, training, _resolved(values))
@@ -340,6 +340,14 @@ def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
 def _names_files(settings: dict[str, Any]) -> bool:
     """Return whether settings name files of the user's own."""
     return any(settings.get(key) is not None for key in ("train_file", "validation_file", "test_file"))
+
+
+def _run_name(values: dict[str, Any], parser: RunParser, config: Path) -> str:
+    """Return what a run is called unless told: as its config, or as the reviews that take the place of the config's."""
+    for key in ("train_file", "dataset_name"):
+        if values[key] and values[key] != parser.get_default(key):
+            return Path(values[key]).resolve().stem
+    return config.stem
 
 
 def _config_of(argv: list[str], parser: RunParser) -> str:

@@ -7,13 +7,15 @@ import argparse
 import atexit
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipe.errors import CheckFailed, UsageError, full_disk
+from recipe.errors import CheckFailed, UsageError, disk_refusal
 
 DEFAULT_RUN = "runs/quickstart"
 
@@ -62,9 +64,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 def run(main: Callable[[list[str]], None]) -> NoReturn:
     """Call `main` with the command line and exit.
 
-    Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C.
+    Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
     """
     silence_libraries()
+    # So that what was started is ended and what is half-written removed, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, partial(_end, os.getpid()))
     if isinstance(sys.stdout, TextIOWrapper):
         # A review may hold what the terminal's encoding has no character for.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -80,10 +84,19 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         # The reader of our output (`| head`) has left; Python would complain once more while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if not (full := full_disk(error)):
+        if not (refusal := disk_refusal(error)):
             raise
-        _exit_with(f"{full}: free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere", 2)
+        _exit_with(refusal, 2)
     sys.exit(0)
+
+
+def _end(main_process: int, *_: object) -> NoReturn:
+    """Unwind whatever is running, with the exit code that a shell gives a process ended by SIGTERM."""
+    code = 128 + signal.SIGTERM
+    if os.getpid() != main_process:
+        # A worker that inherited this, and holds locks that others wait for, has nothing to clear up.
+        os._exit(code)
+    sys.exit(code)
 
 
 def silence_libraries() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import Dataset, Features, Sequence, Value
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from transformers import PreTrainedTokenizerBase
 
 from recipe.arguments import DataArguments
@@ -14,7 +14,7 @@ from recipe.duplicates import TextKeys, text_keys
 from recipe.errors import UsageError
 from recipe.labels import NO_LABEL, encode_labels
 from recipe.passes import map_rows
-from recipe.sources import FIXED_SEED, read_source
+from recipe.sources import FIXED_SEED, Source, read_source
 from recipe.splitting import set_aside
 
 
@@ -58,8 +58,9 @@ class Reviews:
         splits: `train`, `validation`, and `test` where the dataset has one.
         label_names: Of labels 0, 1, ….
         origin: Where they come from, for `run.json`: the name, and the revision or sha256.
-        dropped: Rows left out, by reason: `no_text_or_label` of train and validation, and `train_rows_also_in_test` and
-            `train_rows_also_in_validation`, which would make an evaluation flatter the model.
+        dropped: Rows left out, by reason: `no_text_or_label` of all train and validation rows that were read, and
+            `train_rows_also_in_test` and `train_rows_also_in_validation` of those that were taken, which would make an
+            evaluation flatter the model.
     """
 
     splits: dict[str, Split]
@@ -104,20 +105,23 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     """
     datasets.disable_progress_bars()
     source = read_source(args)
-    found = {name: _text_columns(rows, args) for name, rows in source.splits.items()}
-    names, labels = encode_labels(source.splits, args.label_column)
+    found = {name: _text_columns(rows, args, source.where(name)) for name, rows in source.splits.items()}
+    names, labels = encode_labels(source.splits, args.label_column, source.where)
     whole = {name: Split(texts, labels[name], text_keys(texts)) for name, texts in found.items()}
     splits = {name: split if name == "test" else _usable(split) for name, split in whole.items()}
-    _require_usable(splits, args)
+    _require_usable(splits, source)
     dropped = {"no_text_or_label": sum(len(whole[name]) - len(split) for name, split in splits.items())}
     if args.sampling == "random":
-        splits = {name: _sampled(name, split, args, seed) for name, split in splits.items()}
+        splits = {name: _sampled(name, split, names, args, seed) for name, split in splits.items()}
+    labels_before = set(splits["train"].labels)
     dropped |= _drop_shared(splits, "test")
     if "validation" not in splits:
-        train = splits["train"]
-        kept, sample = set_aside(train.labels, args.validation_fraction, seed, "--validation_fraction")
-        splits["train"], splits["validation"] = train.take(kept), train.take(sample)
+        splits["train"], splits["validation"] = _carve(splits["train"], names, args, seed)
     dropped |= _drop_shared(splits, "validation")
+    if gone := labels_before - set(splits["train"].labels):
+        raise UsageError(
+            f"no train row with the label {names[min(gone)]!r} is left, as all of them also stand in test or validation"
+        )
     order: tuple[str, ...] = ("train", "validation", "test")
     return Reviews({name: splits[name] for name in order if name in splits}, names, source.origin, dropped)
 
@@ -160,22 +164,24 @@ def _token_features(tokenizer: PreTrainedTokenizerBase) -> Features:
     return Features({"input_ids": Sequence(Value("int32")), **masks, **lengths})
 
 
-def _text_columns(rows: Dataset, args: DataArguments) -> Dataset:
+def _text_columns(rows: Dataset, args: DataArguments, where: str) -> Dataset:
     """Return the text columns alone, with an empty text for each one that is null.
 
     Raises:
-        UsageError: One of them, or the label's, is missing (lists those there are) or holds something else than text.
+        UsageError: One of them, or the label's, is missing (lists those there are) or holds something else.
     """
     for column in (*args.text_columns, args.label_column):
         if column not in rows.column_names:
             raise UsageError(
-                f"{args.dataset_name!r} has no column {column!r}; it has {', '.join(rows.column_names)} "
+                f"{where} has no column {column!r}; it has {', '.join(rows.column_names)} "
                 "(--text_columns and --label_column choose)"
             )
-        if column in args.text_columns and rows.features[column].dtype not in ("string", "large_string"):
-            raise UsageError(
-                f"column {column!r} of {args.dataset_name!r} holds {rows.features[column].dtype}, not text"
-            )
+        # A `ClassLabel` or a `Value` has a dtype; lists and structs have none.
+        kind = getattr(rows.features[column], "dtype", type(rows.features[column]).__name__)
+        if column in args.text_columns and kind not in ("string", "large_string"):
+            raise UsageError(f"column {column!r} of {where} holds {kind}, not text")
+        if not isinstance(rows.features[column], ClassLabel | Value):
+            raise UsageError(f"column {column!r} of {where} holds {kind}, not a label for each row")
     texts = rows.select_columns(args.text_columns)
     return map_rows(texts, _filled, texts.features, "empty texts") if _has_nulls(texts) else texts
 
@@ -195,7 +201,7 @@ def _usable(split: Split) -> Split:
     return split.where((split.labels != NO_LABEL) & ~split.keys.empty)
 
 
-def _sampled(name: str, split: Split, args: DataArguments, seed: int) -> Split:
+def _sampled(name: str, split: Split, names: list[str], args: DataArguments, seed: int) -> Split:
     """Return as many rows as were asked for, drawn from the whole split, stratified by label.
 
     The test rows do not depend on the seed, so that runs with different seeds are measured on the same ones.
@@ -203,8 +209,17 @@ def _sampled(name: str, split: Split, args: DataArguments, seed: int) -> Split:
     rows = args.max_rows[name]
     if rows == -1 or rows >= len(split):
         return split
-    _, sample = set_aside(split.labels, rows, FIXED_SEED if name == "test" else seed, f"--max_{name}_samples")
+    _, sample = set_aside(split.labels, rows, FIXED_SEED if name == "test" else seed, names, f"--max_{name}_samples")
     return split.take(sample)
+
+
+def _carve(train: Split, names: list[str], args: DataArguments, seed: int) -> tuple[Split, Split]:
+    """Return train and validation rows, a text that repeats with all of its rows on one side."""
+    _, first = np.unique(train.keys.normalised, return_index=True)
+    texts = np.sort(first)
+    _, sample = set_aside(train.labels[texts], args.validation_fraction, seed, names, "--validation_fraction")
+    chosen = np.isin(train.keys.normalised, train.keys.normalised[texts[sample]])
+    return train.where(~chosen), train.where(chosen)
 
 
 def _drop_shared(splits: dict[str, Split], other: str) -> dict[str, int]:
@@ -225,16 +240,16 @@ def _drop_shared(splits: dict[str, Split], other: str) -> dict[str, int]:
     return {f"train_rows_also_in_{other}": len(before) - len(splits["train"])}
 
 
-def _require_usable(splits: dict[str, Split], args: DataArguments) -> None:
+def _require_usable(splits: dict[str, Split], source: Source) -> None:
     """Refuse splits that would fail later, or mislead.
 
     Raises:
-        UsageError: No row is left, train has one class only, or a test row has no label.
+        UsageError: No row is left, train or validation has one class only, or a test row has no label.
     """
     for name, split in splits.items():
         if not len(split):
-            raise UsageError(f"no row of the {name} split has both a text and a label")
-    if len(np.unique(splits["train"].labels)) < 2:
-        raise UsageError(f"every train row has the same label in {args.label_column!r}: two are needed")
+            raise UsageError(f"no row of {source.where(name)} has both a text and a label")
+        if name != "test" and len(np.unique(split.labels)) < 2:
+            raise UsageError(f"every row of {source.where(name)} has the same label: two are needed")
     if "test" in splits and (missing := np.flatnonzero(splits["test"].labels == NO_LABEL)).size:
-        raise UsageError(f"row {missing[0] + 1} of test has no label; test rows are never left out")
+        raise UsageError(f"row {missing[0] + 1} of {source.where('test')} has no label; test rows are never left out")

@@ -1,6 +1,7 @@
 """The ways a command may fail that are not defects of the recipe."""
 
 import errno
+import os
 
 
 class UsageError(Exception):
@@ -14,10 +15,18 @@ class CheckFailed(Exception):
     """A result did not pass its own check, so nothing of it was kept. On the command line it is exit code 1."""
 
 
-def full_disk(error: BaseException | None) -> OSError | None:
-    """Return the full disk that an error comes from, however many others it was wrapped in; `None` without one."""
+def disk_refusal(error: BaseException | None) -> str | None:
+    """Return what a disk refused, and what to do, if that is what an error comes from; `None` if it is not.
+
+    A disk that is full or read-only, or a file that this user may not read or write, however many other errors it was
+    wrapped in.
+    """
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return error
+        # The second is how datasets says it when it looks before it writes.
+        if isinstance(error, OSError) and (error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk space" in str(error)):
+            what_to_do = "free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere"
+            return f"{os.strerror(errno.ENOSPC)}: {what_to_do}"
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+            return f"{error.strerror}: {error.filename}"
         error = error.__cause__ or error.__context__
     return None

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from requests.exceptions import RequestException
 
-from recipe.errors import UsageError, full_disk
+from recipe.errors import UsageError, disk_refusal
 
 # One question is asked before anything else, because the libraries themselves retry for 23 seconds and more, and print
 # each try, when there is no Hub.
@@ -34,8 +34,10 @@ def local_folder(name: str) -> str | None:
         UsageError: It can only be a path (`./x`, `../x`, `/x`, `~/x`, `x/y/z`), and no folder is there.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name.strip() and path.is_dir():
         return str(path)
+    if path.is_file():
+        raise UsageError(f"{name} is a file, where a folder is needed; reviews in a file are given as --train_file")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UsageError(f"no folder {name!r} here (looked for {path.resolve()})")
     return None
@@ -108,11 +110,12 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, RequestException, DatasetsError) as error:
-        if full_disk(error):
+    except (OSError, ValueError, RuntimeError, KeyError, RequestException, DatasetsError) as error:
+        if disk_refusal(error):
             raise
         # The library's own message often says only that something failed; its cause says what.
-        reason = str(error.__cause__ or error).strip() or type(error).__name__
+        cause = error.__cause__ or error
+        reason = f"no column {cause}" if isinstance(cause, KeyError) else str(cause).strip() or type(error).__name__
         message = f"cannot read {what}: {reason.splitlines()[0]}"
         if revision is not None and huggingface_hub.constants.HF_HUB_OFFLINE:
             message += f" (HF_HUB_OFFLINE=1: only what was downloaded before is there). {OFFLINE_HELP}"

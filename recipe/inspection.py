@@ -99,6 +99,8 @@ def as_block(report: dict[str, Any]) -> str:
             if split[key]
         ]
         lines.append(f"{name:10} {split['rows']:,} rows: {balance}" + (f"; {', '.join(notes)}" if notes else ""))
+    if "test" not in report["splits"]:
+        lines.append("test       none: evaluation will ask for one")
     if any(report["dropped"].values()):
         reasons = ", ".join(
             f"{rows:,} {reason.replace('_', ' ')}" for reason, rows in report["dropped"].items() if rows
@@ -129,7 +131,7 @@ def _describe(split: Split, label_names: list[str]) -> dict[str, Any]:
 
 
 def _shared(reviews: Reviews, name: str, other: str) -> int:
-    """Return how many texts of one split stand in another too, but for case and white space."""
+    """Return how many rows of one split have a text that stands in another too, but for case and white space."""
     if other not in reviews.splits:
         return 0
     return int(np.isin(reviews.splits[name].keys.normalised, reviews.splits[other].keys.normalised).sum())

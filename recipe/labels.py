@@ -1,6 +1,8 @@
 """What a dataset's labels mean: whatever they are called there, 0, 1, … and a name each here."""
 
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow
@@ -19,69 +21,94 @@ NO_LABEL = -1
 _UNKNOWN = -2
 
 
-def encode_labels(splits: dict[str, Dataset], column: str) -> tuple[list[str], dict[str, np.ndarray]]:
+def encode_labels(
+    splits: dict[str, Dataset], column: str, where: Callable[[str], str]
+) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` where a row has none.
 
     The order of the names is a `ClassLabel`'s own; negative before positive for 0/1 and 1/2; else by number, where all
-    are numbers, or by name. It depends on train's labels and on nothing else.
+    are numbers, or by name. It depends on train's labels and on nothing else. A `ClassLabel` of another split is read
+    by its names, whatever their order there.
+
+    Args:
+        splits: `train` and others, with `column`.
+        column: Of the labels.
+        where: How a message names a split.
 
     Raises:
         UsageError: Train has a single label or far too many, or another split has one that train has not.
     """
-    values = {name: _values(rows, column) for name, rows in splits.items()}
+    values = {name: _Values.of(rows, column) for name, rows in splits.items()}
     names, keys = _names_and_keys(values["train"], splits["train"].features[column], column)
-    return names, {split: _encode(found, split, keys) for split, found in values.items()}
+    return names, {split: _encode(found, where(split), keys) for split, found in values.items()}
 
 
-def _values(rows: Dataset, column: str) -> pyarrow.ChunkedArray:
-    """Return a column as Arrow, which leaves millions of rows on disk."""
-    return rows.select_columns(column).with_format("arrow")[:].column(0)
+class _Values(NamedTuple):
+    """A column of labels as it was found.
+
+    Attributes:
+        column: Arrow, which leaves millions of rows on disk.
+        distinct: Each value of it once, likewise.
+        plain: The same values in Python; those of a `ClassLabel` as names.
+    """
+
+    column: pyarrow.ChunkedArray
+    distinct: pyarrow.Array
+    plain: list[Any]
+
+    @classmethod
+    def of(cls, rows: Dataset, column: str) -> "_Values":
+        """Read a column."""
+        values = rows.select_columns(column).with_format("arrow")[:].column(0)
+        distinct, feature = values.unique(), rows.features[column]
+        plain = distinct.to_pylist()
+        if isinstance(feature, ClassLabel):
+            plain = [None if value in (None, NO_LABEL) else feature.names[value] for value in plain]
+        return cls(values, distinct, plain)
 
 
-def _names_and_keys(train: pyarrow.ChunkedArray, feature: Any, column: str) -> tuple[list[str], dict[str, int]]:
+def _names_and_keys(train: _Values, feature: Any, column: str) -> tuple[list[str], dict[str, int]]:
     """Return the label names in their order, and which label each value stands for."""
     if isinstance(feature, ClassLabel):
-        keys = {str(label): label for label in (NO_LABEL, *range(len(feature.names)))}
+        keys = {str(label): label for label in range(len(feature.names))}
         return list(feature.names), keys | {name: label for label, name in enumerate(feature.names)}
-    found = {_key(value) for value in train.unique().to_pylist() if _is_label(value)}
+    found = {_key(value) for value in train.plain if _is_label(value)}
     if len(found) < 2:
         raise UsageError(
-            f"every train row has the same label in {column!r} ({', '.join(found) or 'none'}): two are needed"
+            f"every train row has the same label in {column!r} ({', '.join(found) or 'none'}): two are needed; of a "
+            "file that is sorted by label, --sampling random takes rows of each"
         )
     if len(found) > MAX_LABELS:
         raise UsageError(f"{len(found):,} different labels in {column!r}: is it the label? --label_column chooses")
     ordered = sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
-    return BINARY_NAMES if found in BINARY_NUMBERS else ordered, {value: label for label, value in enumerate(ordered)}
+    names = BINARY_NAMES if found in BINARY_NUMBERS else ordered
+    return names, {name: label for order in (ordered, names) for label, name in enumerate(order)}
 
 
-def _encode(values: pyarrow.ChunkedArray, split: str, keys: dict[str, int]) -> np.ndarray:
+def _encode(values: _Values, where: str, keys: dict[str, int]) -> np.ndarray:
     """Return one split's labels, int64 (rows,)."""
-    distinct = values.unique()
-    labels = [keys.get(_key(value), _UNKNOWN) if _is_label(value) else NO_LABEL for value in distinct.to_pylist()]
-    encoded = np.array(labels, dtype=np.int64)[compute.index_in(values, value_set=distinct).to_numpy()]
+    labels = [keys.get(_key(value), _UNKNOWN) if _is_label(value) else NO_LABEL for value in values.plain]
+    number = compute.index_in(values.column, value_set=values.distinct).to_numpy()
+    encoded = np.array(labels, dtype=np.int64)[number]
     if (unknown := np.flatnonzero(encoded == _UNKNOWN)).size:
-        row, known = int(unknown[0]), (key for key, label in keys.items() if label != NO_LABEL)
-        label = values[row].as_py()
-        raise UsageError(
-            f"row {row + 1} of {split} has the label {label!r}, which no train row has: {', '.join(known)}"
-        )
+        row = int(unknown[0])
+        label = values.plain[number[row]]
+        known = ", ".join(keys)
+        raise UsageError(f"row {row + 1} of {where} has the label {label!r}, which no train row has: {known}")
     return encoded
 
 
 def _is_label(value: Any) -> bool:
-    """Return whether a value is one; an empty one is not."""
-    return value is not None and str(value).strip() != ""
+    """Return whether a value is one; an empty one and NaN, as pandas has for what is missing, are not."""
+    return value is not None and str(value).strip().lower() not in ("", "nan")
 
 
 def _key(value: Any) -> str:
-    """Return a label's value as text, the same for 1, 1.0 and "1"."""
-    text = str(value).strip()
-    return str(int(float(text))) if _is_number(text) and float(text).is_integer() else text
+    """Return a label's value as text, the same for 1, 1.0 and "1", and for True and "true"."""
+    text = str(value).lower() if isinstance(value, bool) else str(value).strip()
+    return str(int(float(text))) if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", text) else text
 
 
 def _is_number(text: str) -> bool:
     """Return whether a text is a finite number."""
-    try:
-        return abs(float(text)) < float("inf")
-    except ValueError:
-        return False
+    return re.fullmatch(r"[+-]?\d+(\.\d*)?", text) is not None

@@ -12,12 +12,12 @@ from typing import Any
 import datasets
 import huggingface_hub
 from datasets import Dataset, DatasetBuilder, concatenate_datasets
-from datasets.arrow_writer import ArrowWriter
 from tqdm.auto import tqdm
 
 from recipe import hub
 from recipe.command_line import is_main_process
 from recipe.errors import UsageError
+from recipe.kept import kept_file, writing
 from recipe.passes import PARALLEL_FROM_ROWS
 from recipe.run_folder import write_json
 
@@ -57,9 +57,7 @@ class Repository:
 
     def kept(self, extension: str, **more: Any) -> Path:
         """Return the file, beside the datasets library's own cache, for what `more` says of this repository."""
-        key = {"dataset": self.name, "config": self.config, "state": self.state} | more
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return Path(datasets.config.HF_DATASETS_CACHE) / "kept_rows" / f"{digest[:32]}{extension}"
+        return kept_file(extension, dataset=self.name, config=self.config, state=self.state, **more)
 
 
 def split_names(repository: Repository) -> list[str]:
@@ -121,19 +119,13 @@ def _stream(file: Path, repository: Repository, split: str, columns: list[str], 
                 "(--text_columns and --label_column choose)"
             )
     stream = stream.select_columns(columns).take(rows)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.part")
     quiet = True if rows < PARALLEL_FROM_ROWS else None
-    try:
-        with ArrowWriter(path=str(temporary), features=stream.features) as writer:
-            for row in tqdm(stream, total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=quiet):
-                writer.write(row)
-            written, _ = writer.finalize()
-        if not written:
+    with writing(file, stream.features) as writer:
+        row = None
+        for row in tqdm(stream, total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=quiet):
+            writer.write(row)
+        if row is None:
             raise UsageError(f"the {split} split of {name!r} is empty")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _prepare(repository: Repository, split: str) -> Dataset:

@@ -36,6 +36,11 @@ class Source:
     splits: dict[str, Dataset]
     origin: dict[str, Any]
 
+    def where(self, split: str) -> str:
+        """Return how a message names a split: the user's file, or the split of the dataset."""
+        files = self.origin.get("files", {})
+        return str(files[split]["file"]) if split in files else f"the {split} split of {self.origin['name']}"
+
 
 def read_source(args: DataArguments) -> Source:
     """Return the rows that the arguments name; files given as flags take the place of the config's dataset.
@@ -51,7 +56,7 @@ def read_source(args: DataArguments) -> Source:
         source = _read_dataset(args)
     for name, rows in source.splits.items():
         if not len(rows):
-            raise UsageError(f"the {name} split of {source.origin['name']} is empty")
+            raise UsageError(f"{source.where(name)} is empty")
     return source
 
 
@@ -60,7 +65,7 @@ def _read_files(args: DataArguments) -> Source:
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
     splits = {
-        name: _first(read_file(path, [*args.text_columns, args.label_column]), args.first_rows[name])
+        name: _first(read_file(path, args.text_columns, args.label_column), args.first_rows[name])
         for name, path in args.files.items()
     }
     origin = {name: {"file": path, "sha256": file_sha256(Path(path).expanduser())} for name, path in args.files.items()}
@@ -84,7 +89,7 @@ def _read_package(args: DataArguments) -> Source:
             f"{args.dataset_name} has {len(rows)} rows and no test split of its own: "
             f"--max_test_samples {test_rows} leaves none to train on"
         )
-    train, test = set_aside(np.asarray(rows["label"][:]), test_rows, FIXED_SEED, "--max_test_samples")
+    train, test = set_aside(np.asarray(rows["label"][:]), test_rows, FIXED_SEED, BINARY_NAMES, "--max_test_samples")
     splits = {"train": _first(rows.select(train), args.first_rows["train"]), "test": rows.select(test)}
     return Source(splits, {"name": args.dataset_name} | package.pin)
 

@@ -317,7 +317,7 @@ def _header(job: Job) -> str:
             f"reviews    {_origin(job.reviews.origin)}: {rows}",
             f"device     {where}; precision {place['precision']}",
             f"output     {job.arguments.training.output_dir}",
-            *([f"The full Amazon Polarity: {FULL_COMMAND}"] if is_package(job.arguments.data.dataset_name) else []),
+            *([f"The full Amazon Polarity: {FULL_COMMAND}"] if is_package(job.reviews.origin["name"]) else []),
         )
     )
 

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
 from recipe.command_line import OneLineErrors, run  # noqa: E402
+from recipe.errors import UsageError  # noqa: E402
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
@@ -45,6 +46,8 @@ def parser() -> Parser:
 
 def benchmark_data(flags: argparse.Namespace) -> None:
     """Run the data step on many rows, in a folder that is gone afterwards."""
+    if flags.rows < 100:
+        raise UsageError(f"--rows {flags.rows} are too few to measure: give 100 at least")
     with tempfile.TemporaryDirectory() as work:
         # Before datasets is imported: nothing may be found there that an earlier run left.
         os.environ["HF_DATASETS_CACHE"] = str(Path(work) / "cache")

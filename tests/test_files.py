@@ -2,9 +2,12 @@
 
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from conftest import NEGATIVE, POSITIVE
 from datasets import ClassLabel, Dataset, Features, Value
@@ -47,13 +50,13 @@ def write(folder: Path, extension: str, rows: list[dict[str, str]]) -> Path:
 @pytest.mark.parametrize("extension", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_every_format_gives_the_same_rows(extension: str, tmp_path: Path) -> None:
     file = write(tmp_path, extension, ROWS)
-    assert read_file(str(file), ["label", "title", "content"]).to_list() == ROWS
+    assert read_file(str(file), ["title", "content"], "label").to_list() == ROWS
 
 
 def test_fasttext_lines_are_label_title_and_content(tmp_path: Path) -> None:
     file = tmp_path / "train.ft.txt"
     file.write_text("__label__2 Great: it works: well\n\n__label__1 no title here\n", encoding="utf-8")
-    assert read_file(str(file), ["label", "title", "content"]).to_list() == [
+    assert read_file(str(file), ["title", "content"], "label").to_list() == [
         {"label": "2", "title": "Great", "content": "it works: well"},
         {"label": "1", "title": "", "content": "no title here"},
     ]
@@ -62,22 +65,22 @@ def test_fasttext_lines_are_label_title_and_content(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_windows_lines_are_no_part_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("\ufefflabel,content\r\n1,good\r\n\r\n0,bad\r\n".encode())
     (tmp_path / "a.jsonl").write_bytes('\ufeff{"label": 1, "content": "good"}\r\n'.encode())
-    rows = read_file(str(tmp_path / "a.csv"), ["label", "content"]).to_list()
+    rows = read_file(str(tmp_path / "a.csv"), ["content"], "label").to_list()
     assert rows == [{"label": "1", "content": "good"}, {"label": "0", "content": "bad"}]
-    assert read_file(str(tmp_path / "a.jsonl"), ["content"])["content"][:] == ["good"]
+    assert read_file(str(tmp_path / "a.jsonl"), ["content"], "label")["content"][:] == ["good"]
 
 
 def test_a_review_may_be_a_megabyte_long(tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text(f"label,content\n1,{'good ' * 200_000}\n")
-    assert len(read_file(str(tmp_path / "long.csv"), ["content"])["content"][0]) == 1_000_000
+    assert len(read_file(str(tmp_path / "long.csv"), ["content"], "label")["content"][0]) == 1_000_000
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("label,content\n1,good\n")
-    assert read_file(str(file), ["content"])["content"][:] == ["good"]
+    assert read_file(str(file), ["content"], "label")["content"][:] == ["good"]
     file.write_text("label,content\n1,fine\n")
-    assert read_file(str(file), ["content"])["content"][:] == ["fine"]
+    assert read_file(str(file), ["content"], "label")["content"][:] == ["fine"]
 
 
 @pytest.mark.parametrize(
@@ -105,12 +108,12 @@ def test_a_file_that_is_not_what_it_says_is_named_with_its_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=message):
-        read_file(str(tmp_path / name), ["label", "content"])
+        read_file(str(tmp_path / name), ["content"], "label")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file 'nowhere.csv' here"):
-        read_file("nowhere.csv", ["label"])
+        read_file("nowhere.csv", ["content"], "label")
     with pytest.raises(UsageError, match="--test_file needs a --train_file beside it"):
         load_reviews(DataArguments(test_file="x.csv"), seed=42)
 
@@ -148,9 +151,9 @@ def test_labels_are_understood_and_named(
     ("labels", "test_labels", "message"),
     [
         ([1, 1], None, "every train row has the same label in 'label' .1.: two are needed"),
-        (["a", "b"], ["a", "c"], "row 2 of test has the label 'c', which no train row has: a, b"),
-        ([1, 0], [1, None], "row 2 of test has no label"),
-        ([1, 0], [1, 2], "row 2 of test has the label '2'"),
+        (["a", "b"], ["a", "c"], "row 2 of .*test.jsonl has the label 'c', which no train row has: a, b"),
+        ([1, 0], [1, None], "row 2 of .*test.jsonl has no label"),
+        ([1, 0], [1, 2], "row 2 of .*test.jsonl has the label '2'"),
     ],
 )
 def test_labels_that_make_no_sense_are_named_with_their_row(
@@ -158,6 +161,59 @@ def test_labels_that_make_no_sense_are_named_with_their_row(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         load_reviews(reviews_with(tmp_path, labels, test_labels), seed=42)
+
+
+def test_a_class_label_of_another_split_is_read_by_its_names(tmp_path: Path) -> None:
+    def write_split(name: str, names: list[str]) -> str:
+        features = Features({"label": ClassLabel(names=names), "content": Value("string")})
+        rows = {"label": [names.index("good"), names.index("bad")] * 10, "content": [f"{name} {n}" for n in range(20)]}
+        Dataset.from_dict(rows, features=features).to_parquet(tmp_path / f"{name}.parquet")
+        return str(tmp_path / f"{name}.parquet")
+
+    files = {"train_file": write_split("train", ["bad", "good"]), "test_file": write_split("test", ["good", "bad"])}
+    reviews = load_reviews(DataArguments(**files), seed=42)
+    assert reviews.label_names == ["bad", "good"] and reviews.test.labels.tolist() == [1, 0] * 10
+
+
+def test_what_pandas_writes_for_a_missing_label_is_none(tmp_path: Path) -> None:
+    columns = {"label": [0.0, 1.0, float("nan")] * 20, "content": [f"film {row}" for row in range(60)]}
+    Dataset.from_dict(columns).to_parquet(tmp_path / "train.parquet")
+    reviews = load_reviews(DataArguments(train_file=str(tmp_path / "train.parquet")), seed=42)
+    assert reviews.label_names == ["negative", "positive"] and reviews.dropped["no_text_or_label"] == 20
+
+
+def test_a_name_is_a_file_and_not_a_pattern(tmp_path: Path) -> None:
+    for name in ("q?x.parquet", "qax.parquet", "data[train].parquet"):
+        rows = {"label": [0, 1] * 10, "content": [f"{name} {n}" for n in range(20)]}
+        Dataset.from_dict(rows).to_parquet(tmp_path / name)
+        texts = load_reviews(DataArguments(train_file=str(tmp_path / name)), seed=42).train.texts["content"][:]
+        assert len(texts) == 16 and all(text.startswith(name) for text in texts)
+
+
+def test_categories_are_read_as_their_values(tmp_path: Path) -> None:
+    label = pyarrow.array(["bad", "good"] * 10).dictionary_encode()
+    table = pyarrow.table({"label": label, "content": [f"film {n}" for n in range(20)]})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    assert load_reviews(DataArguments(train_file=str(tmp_path / "train.parquet")), seed=42).label_names == [
+        "bad",
+        "good",
+    ]
+
+
+def test_a_file_changed_within_the_same_moment_is_read_anew(tmp_path: Path) -> None:
+    file, texts = tmp_path / "a.csv", []
+    for word in ("good", "fine"):
+        file.write_text(f"label,content\n1,{word}\n")
+        os.utime(file, ns=(0, 0))
+        texts += read_file(str(file), ["content"], "label")["content"][:]
+    assert texts == ["good", "fine"]
+
+
+def test_a_text_that_repeats_stays_on_one_side(tmp_path: Path) -> None:
+    rows = [json.dumps({"label": row % 50 % 2, "content": f"film {row % 50}"}) for row in range(400)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    reviews = load_reviews(DataArguments(train_file=str(tmp_path / "train.jsonl")), seed=42)
+    assert [len(split) for split in reviews.splits.values()] == [320, 80] and not any(reviews.dropped.values())
 
 
 def test_minus_one_is_a_label_but_in_a_class_label(tmp_path: Path) -> None:

@@ -1,12 +1,20 @@
 """A pass over many rows, by several processes, gives what one process gives over few, and is made once."""
 
+import importlib
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
-from conftest import files_under, run_script, separable_reviews
-from datasets import Dataset, load_dataset
+from conftest import ROOT, files_under, run_script, separable_reviews
+from datasets import Dataset, Features, Value, load_dataset
 from transformers import AutoTokenizer
 
 from recipe import passes
@@ -48,6 +56,19 @@ def test_a_pass_is_found_again_for_the_same_length_alone(texts: Dataset, tiny_be
     assert files(20) != first == files(12)
 
 
+def test_a_pass_is_made_anew_when_its_code_has_changed(texts: Dataset, tmp_path: Path, monkeypatch: Any) -> None:
+    lengths = []
+    monkeypatch.syspath_prepend(tmp_path)
+    for expression in ("len(text)", "2 * len(text)"):
+        body = f"{{'length': [{expression} for text in batch['title']]}}"
+        (tmp_path / "changing.py").write_text(f"def function(batch):\n    return {body}\n")
+        sys.modules.pop("changing", None)
+        importlib.invalidate_caches()
+        function = importlib.import_module("changing").function
+        lengths.append(passes.map_rows(texts, function, Features({"length": Value("int32")}), "")["length"][:])
+    assert lengths[1] == [2 * length for length in lengths[0]]
+
+
 def test_a_pass_is_made_once_and_found_again_by_the_next_process(tiny_flags: list[str], tmp_path: Path) -> None:
     kept = []
     for run in ("one", "two"):
@@ -68,3 +89,28 @@ def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) 
     measured = json.loads(result.stdout)
     assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
     assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib_before"] < measured["peak_gib"] < 2
+
+
+@pytest.mark.parametrize(("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")])
+def test_a_pass_that_is_ended_takes_its_workers_along_and_says_no_more_than_a_line(
+    sent: signal.Signals, code: int, said: str, tmp_path: Path
+) -> None:
+    separable_reviews(1000, seed=1).to_parquet(tmp_path / "reviews" / "train.parquet")
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "benchmark.py"),
+        *"data --dataset_name reviews --rows 300000".split(),
+    ]
+    with (tmp_path / "stderr").open("w+") as stderr:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=stderr, start_new_session=True)
+        workers: list[psutil.Process] = []
+        while len(workers) < 3:  # Two that work, and the one that passes on how far they are.
+            workers = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(1)
+        # As a terminal does it for Ctrl-C, and whoever ends a preempted machine's main process.
+        os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
+        assert process.wait(timeout=60) == code
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        stderr.seek(0)
+        lines = stderr.read().splitlines()
+    assert not alive and len(lines) == (1 if said else 0) and said in "".join(lines), lines

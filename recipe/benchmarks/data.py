@@ -8,16 +8,21 @@ from typing import Any
 import psutil
 import pyarrow.compute as compute
 import pyarrow.parquet
-from datasets import disable_progress_bars, load_dataset
+from datasets import disable_progress_bars
 
 from recipe.arguments import parse_arguments
 from recipe.command_line import usable_cores
 from recipe.data import load_reviews, tokenize
+from recipe.errors import UsageError
+from recipe.hub import local_folder
 from recipe.inspection import inspect
 from recipe.model import find_pretrained, load_tokenizer
+from recipe.slices import Repository, read_rows
 
 SAMPLES_PER_SECOND = 10
 TEXT_COLUMN = "content"
+# Of the dataset, to be repeated: enough to have every length among them.
+MAX_ROWS = 20_000
 
 
 class PeakMemory:
@@ -62,7 +67,10 @@ def repeat_rows(dataset: str, rows: int, folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     disable_progress_bars()
-    table = load_dataset(dataset, split="train").with_format("arrow")[:].select([TEXT_COLUMN, "label"])
+    if not (source := local_folder(dataset)):
+        raise UsageError(f"no folder {dataset!r} here")
+    found = read_rows(Repository.in_folder(source, None), "train", [TEXT_COLUMN, "label"], MAX_ROWS)
+    table = found.with_format("arrow")[:]
     with pyarrow.parquet.ParquetWriter(folder / "train-00000-of-00001.parquet", table.schema) as writer:
         for number, start in enumerate(range(0, rows, table.num_rows)):
             texts = compute.binary_join_element_wise(table[TEXT_COLUMN], str(number), " ")

@@ -43,7 +43,8 @@ def compare(dataset: str, seeds: list[int], output: Path) -> dict[str, Any]:
             if not run.record.is_file():
                 flags = ["--dataset_name", dataset, "--text_columns", *columns, "--max_length", str(length)]
                 flags += ["--seed", str(seed), "--output_dir", str(run)]
-                subprocess.run([sys.executable, str(TRAIN_SCRIPT), *TRAINING, *flags], check=True)
+                if code := subprocess.run([sys.executable, str(TRAIN_SCRIPT), *TRAINING, *flags]).returncode:
+                    sys.exit(code)
             labels, answers = _test_answers(run)
             predicted.append(answers)
     return summarise(labels, np.array(predicted).reshape(len(seeds), len(READINGS), -1))
