@@ -111,19 +111,20 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     splits = {name: split if name == "test" else _usable(split) for name, split in whole.items()}
     _require_usable(splits, source)
     dropped = {"no_text_or_label": sum(len(whole[name]) - len(split) for name, split in splits.items())}
+    known = set(splits["train"].labels)
     if args.sampling == "random":
         splits = {name: _sampled(name, split, names, args, seed) for name, split in splits.items()}
-    labels_before = set(splits["train"].labels)
     dropped |= _drop_shared(splits, "test")
     if "validation" not in splits:
         splits["train"], splits["validation"] = _carve(splits["train"], names, args, seed)
     dropped |= _drop_shared(splits, "validation")
-    if gone := labels_before - set(splits["train"].labels):
+    if gone := known - set(splits["train"].labels):
         raise UsageError(
-            f"no train row with the label {names[min(gone)]!r} is left, as all of them also stand in test or validation"
+            f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, or "
+            "--max_train_samples is too few to draw one"
         )
-    order: tuple[str, ...] = ("train", "validation", "test")
-    return Reviews({name: splits[name] for name in order if name in splits}, names, source.origin, dropped)
+    in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
+    return Reviews(in_order, names, source.origin, dropped)
 
 
 def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -148,7 +148,9 @@ def _file_sizes(builder: DatasetBuilder, repository: Repository) -> list[int]:
     if repository.commit is None:
         return [os.path.getsize(name) for name in names]
     info = huggingface_hub.HfApi().dataset_info(repository.name, revision=repository.commit, files_metadata=True)
-    return [file.size or 0 for file in info.siblings or [] if any(name.endswith(file.rfilename) for name in names)]
+    return [
+        file.size or 0 for file in info.siblings or [] if any(name.endswith(f"/{file.rfilename}") for name in names)
+    ]
 
 
 @contextmanager

@@ -49,7 +49,7 @@ CASES = [
         "--train_file good.csv --test_file good.csv",
         "every train row also stands in test: nothing is left to learn from",
     ),
-    ("--train_file good.csv --test_file ones.csv", "no train row with the label 'positive' is left, as all of them"),
+    ("--train_file good.csv --test_file ones.csv", "no train row with the label 'positive' is left: all of them"),
     ("--train_file good.csv --validation_file one_class.csv", "every row of one_class.csv has the same label"),
     ("--train_file twice.csv", "twice.csv, line 1: names the column 'content' 2 times"),
     ("--train_file several.txt", "several.txt, line 2: has several labels"),
