@@ -120,8 +120,8 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     dropped |= _drop_shared(splits, "validation")
     if gone := known - set(splits["train"].labels):
         raise UsageError(
-            f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, or "
-            "--max_train_samples is too few to draw one"
+            f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, "
+            "or --max_train_samples is too few to draw one"
         )
     in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
     return Reviews(in_order, names, source.origin, dropped)
