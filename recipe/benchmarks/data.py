@@ -63,7 +63,7 @@ def _resident(process: psutil.Process) -> int:
 def repeat_rows(dataset: str, rows: int, folder: Path) -> None:
     """Write a dataset's train rows over and over, `rows` in all, as parquet.
 
-    The n-th time each text ends in n, as equal ones would be dropped where they stand in train and in validation.
+    The n-th time each text ends in n, as equal ones stay on one side of a split, which a few texts cannot share evenly.
     """
     folder.mkdir(parents=True)
     disable_progress_bars()
