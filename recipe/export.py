@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from optimum.onnxruntime import ORTModelForSequenceClassification
+from optimum.exporters.onnx import onnx_export_from_model
 from transformers import AutoTokenizer
 
 from recipe.arguments import data_arguments_of
 from recipe.data import load_reviews, texts_of
 from recipe.errors import CheckFailed
 from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
+from recipe.model import load_trained
 from recipe.run_folder import RunFolder
 
 MAX_LOGIT_DIFFERENCE = 1e-4
@@ -89,9 +90,9 @@ def validation_texts(run: RunFolder) -> list[Text]:
 
 def write_onnx(trained: Path, folder: Path) -> None:
     """Export a trained model's folder into another, with label names, trained length and tokenizer."""
-    # Never `from_pretrained(..., export=True)` without a check of our own after it: it skips Optimum's.
-    model = ORTModelForSequenceClassification.from_pretrained(trained, export=True, local_files_only=True)
-    model.save_pretrained(folder)
+    # The function under `ORTModelForSequenceClassification.from_pretrained(..., export=True)`, which would load a model of
+    # its own, with a whole last layer. `do_validation` would only warn; what is written is compared on real reviews instead.
+    onnx_export_from_model(load_trained(trained), folder, task="text-classification", do_validation=False)
     AutoTokenizer.from_pretrained(trained, local_files_only=True).save_pretrained(folder)
 
 

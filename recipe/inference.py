@@ -12,11 +12,12 @@ from onnxruntime import SessionOptions
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from scipy.special import softmax
 from tqdm.auto import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from recipe.command_line import usable_cores
 from recipe.errors import UsageError
+from recipe.model import load_trained
 from recipe.run_folder import RunFolder
 
 # A review, or the pair of its title and content for a model trained on two text columns.
@@ -116,10 +117,7 @@ class TorchClassifier(Classifier):
     def __init__(self, folder: Path) -> None:
         """Load the weights (safetensors only) and the tokenizer from a run's folder."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = AutoModelForSequenceClassification.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        )
-        self.model.eval().to(self.device)
+        self.model = load_trained(folder).to(self.device)  # type: ignore[arg-type]
         super().__init__(folder, self.model.config.id2label)
 
     @classmethod

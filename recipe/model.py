@@ -17,6 +17,7 @@ from recipe import hub, quickstart
 from recipe.arguments import ModelArguments
 from recipe.digests import file_sha256
 from recipe.errors import UsageError
+from recipe.last_layer import read_only_cls
 
 
 @dataclass
@@ -73,13 +74,22 @@ def load_model(pretrained: Pretrained, label_names: list[str]) -> PreTrainedMode
         UsageError: The weights cannot be read, or are not safetensors.
     """
     with hub.one_line_errors(f"the weights of {pretrained.location!r}", pretrained.revision):
-        return AutoModelForSequenceClassification.from_pretrained(
+        model = AutoModelForSequenceClassification.from_pretrained(
             pretrained.location,
             revision=pretrained.revision,
             id2label=dict(enumerate(label_names)),
             label2id={name: label for label, name in enumerate(label_names)},
             use_safetensors=True,
         )
+    read_only_cls(model)
+    return model
+
+
+def load_trained(folder: Path) -> PreTrainedModel:
+    """Return a run's or checkpoint's model from its folder (safetensors only), ready to answer."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    read_only_cls(model)
+    return model.eval()
 
 
 def _locate(args: ModelArguments) -> tuple[str, str | None, dict[str, Any]]:

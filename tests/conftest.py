@@ -1,8 +1,10 @@
 """A tiny BERT and separable reviews, both built in code, and what a real run of the recipe makes of them."""
 
 import importlib.util
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,6 +52,17 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert_without_dropout(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with nothing left to chance while it is trained."""
+    folder = tmp_path_factory.mktemp("weights") / "no_dropout"
+    shutil.copytree(tiny_bert, folder)
+    config = json.loads((tiny_bert / "config.json").read_text())
+    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config | no_dropout))
     return folder
 
 

@@ -1,7 +1,6 @@
 """One process, two, and accumulated gradients train the same model: real processes on the CPU."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,16 +11,12 @@ TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_p
 
 
 @pytest.fixture(scope="module")
-def epochs(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, float]]]:
+def epochs(bert_without_dropout: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, float]]]:
     """The epochs of the same run made in three ways, with no dropout, whose masks depend on the batch's shape."""
     cwd = tmp_path_factory.mktemp("processes")
-    config = json.loads((tiny_bert / "config.json").read_text())
-    shutil.copytree(tiny_bert, cwd / "bert")
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (cwd / "bert" / "config.json").write_text(json.dumps(config | no_dropout))
     # 243 train and 61 validation rows: the last batch of either is not whole.
     write_dataset(cwd / "reviews", train=separable_reviews(304, seed=1), test=separable_reviews(20, seed=2))
-    flags = """--model_name_or_path bert --dataset_name reviews --max_train_samples -1 --max_length 32 --use_cpu
+    flags = f"""--model_name_or_path {bert_without_dropout} --dataset_name reviews --max_train_samples -1 --max_length 32 --use_cpu
         --learning_rate 2e-3 --num_train_epochs 3 --global_batch_size 8 --per_device_eval_batch_size 7
         --disable_tqdm True""".split()
     ways = {"one": ([], ()), "two": ([], TWO), "accumulated": (["--per_device_train_batch_size", "2"], ())}
