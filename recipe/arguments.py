@@ -14,7 +14,7 @@ import transformers
 import yaml
 from transformers import HfArgumentParser
 
-from recipe.command_line import OneLineErrors, unknown_name
+from recipe.command_line import OneLineErrors, unknown_name, usable_cores
 from recipe.errors import UsageError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -154,6 +154,28 @@ class TrainingArguments(transformers.TrainingArguments):
         default=None, metadata={"help": "Follows from the two above; where given, the size per device follows."}
     )
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Reviews per device and validation batch."})
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = field(
+        default="auto",
+        metadata={"help": "auto: bf16 where the GPU has it, else fp16 on a GPU, fp32 on the CPU."},
+    )
+    optim: str = field(default="adamw_torch_fused", metadata={"help": "The optimiser: AdamW, in one kernel."})
+    class_weights: Literal["none", "balanced"] = field(
+        default="none", metadata={"help": "balanced: reviews of a rare label weigh more in the train loss."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after N validations in a row without a better one."}
+    )
+    # How often in a row no validation was better, above all.
+    restore_callback_states_from_checkpoint: bool = field(default=True, metadata={"help": "On --resume, theirs too."})
+    resume: bool = field(
+        default=False, metadata={"help": "Go on from the newest whole checkpoint in output_dir, as if never stopped."}
+    )
+    save_steps: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "A checkpoint every N steps as well, between those of the validations."}
+    )
+    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Processes that pad batches ahead: by default up to 4 on a GPU, none on a CPU."}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch, steps or no."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: as eval_strategy."})
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log the training loss."})
@@ -179,7 +201,7 @@ class TrainingArguments(transformers.TrainingArguments):
         """
         for name in (
             *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
-            *("per_device_train_batch_size", "per_device_eval_batch_size"),
+            *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
         ):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{name} {value} must be more than 0, and finite")
@@ -188,10 +210,8 @@ class TrainingArguments(transformers.TrainingArguments):
             raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
         if (metric := self.metric_for_best_model.removeprefix("eval_")) not in (*METRICS, "loss"):
             raise UsageError(f"--metric_for_best_model {metric} is not one of {', '.join(METRICS)}, loss")
-        # Asked for by flag, or by `accelerate launch` and its configuration through the environment.
-        fp16 = self.fp16 or os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16"
-        if fp16 and (self.use_cpu or not torch.cuda.is_available()):
-            raise UsageError("fp16 needs a GPU, and there is none: leave mixed precision out")
+        self._set_hardware(0 if self.use_cpu else torch.cuda.device_count())
+        self._set_checkpoint_steps()
         super().__post_init__()
         if not self.load_best_model_at_end:
             raise UsageError("--load_best_model_at_end False would keep the last epoch, not the best: leave it on")
@@ -201,7 +221,56 @@ class TrainingArguments(transformers.TrainingArguments):
             # It reloads the last checkpoint instead of the best (transformers PR #40221).
             raise UsageError("--save_strategy best does not reload the best epoch: use epoch or steps")
         if self.resume_from_checkpoint is not None:
-            raise UsageError("--resume_from_checkpoint is not supported yet: start again with --overwrite_output_dir")
+            raise UsageError(
+                "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume"
+            )
+        if self.resume and self.overwrite_output_dir:
+            raise UsageError("--resume goes on with a run, --overwrite_output_dir removes it: give one of them")
+        if self.auto_find_batch_size:
+            raise UsageError("--auto_find_batch_size would change the batch: give --per_device_train_batch_size")
+
+    def _set_hardware(self, gpus: int) -> None:
+        """Choose precision, TF32, compiling and workers as the device has them, unless told otherwise.
+
+        Raises:
+            UsageError: There are more processes than GPUs, or the device does not have the precision.
+        """
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if gpus and processes > gpus:
+            raise UsageError(f"{processes} processes but {gpus} GPU(s) on this machine: give --num_processes {gpus}")
+        # By flag, or by `accelerate launch` and its configuration through the environment.
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        asked = "bf16" if self.bf16 else "fp16" if self.fp16 else "auto" if launched == "no" else launched
+        has_bf16 = bool(gpus) and torch.cuda.is_bf16_supported(including_emulation=False)
+        chosen = asked if self.precision == "auto" else self.precision
+        if chosen == "auto":
+            chosen = "bf16" if has_bf16 else "fp16" if gpus else "fp32"
+        if chosen in ("bf16", "fp16") and not gpus:
+            raise UsageError(f"{chosen} needs a GPU, and there is none: leave --precision and mixed precision out")
+        if chosen == "bf16" and not has_bf16:
+            raise UsageError(f"{torch.cuda.get_device_name()} has no bf16: use --precision fp16, or leave it out")
+        self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
+        os.environ["ACCELERATE_MIXED_PRECISION"] = chosen if chosen in ("bf16", "fp16") else "no"
+        if self.tf32 is None and gpus and torch.cuda.get_device_capability() >= (8, 0):
+            self.tf32 = True
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = min(4, usable_cores() // processes) if gpus else 0
+        if self.torch_compile:
+            # Lengths change from batch to batch; without it each new one is compiled until the limit is reached.
+            os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"] = "true"
+
+    def _set_checkpoint_steps(self) -> None:
+        """Read `save_steps` as the distance of checkpoints between validations, where those decide when to save.
+
+        Raises:
+            UsageError: It is not a whole number.
+        """
+        given, self.save_steps = self.save_steps, 500 if self.save_steps is None else self.save_steps
+        self.checkpoint_steps = 0
+        if given is not None and self.save_strategy == "epoch":
+            if given != int(given) or given < 1:
+                raise UsageError(f"--save_steps {given:g} must be a whole number of steps, from 1")
+            self.checkpoint_steps = int(given)
 
     def _share_batch(self, processes: int) -> None:
         """Set the size per device and the accumulation steps so that a step sees `global_batch_size` reviews.
@@ -320,7 +389,8 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     del values["config"]
     values["output_dir"] = values["output_dir"] or f"runs/{_run_name(values, parser, config)}"
     model, data, training = _build(values, parser)
-    del values["inspect_data"]
+    # They are no part of what the run is.
+    del values["inspect_data"], values["resume"]
     return Arguments(config, model, data, training, _resolved(values))
 
 

@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipe.errors import CheckFailed, UsageError, disk_refusal
+from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 
 DEFAULT_RUN = "runs/quickstart"
 
@@ -78,6 +78,8 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         _exit_with(error, 2)
     except CheckFailed as error:
         _exit_with(error, 1)
+    except Interrupted as stopped:
+        _exit_with(stopped, stopped.code)
     except KeyboardInterrupt:
         _exit_with("interrupted", 130)
     except BrokenPipeError:

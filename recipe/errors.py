@@ -15,6 +15,28 @@ class CheckFailed(Exception):
     """A result did not pass its own check, so nothing of it was kept. On the command line it is exit code 1."""
 
 
+class Interrupted(Exception):
+    """A signal asked for the end, and nothing was lost. On the command line the exit code is 128 and its number.
+
+    Args:
+        message: Says how to go on.
+        signal_number: 2 for Ctrl-C, 15 for SIGTERM.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        """Keep both, as pickle wants them."""
+        super().__init__(message, signal_number)
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return str(self.args[0])
+
+    @property
+    def code(self) -> int:
+        """Return the exit code that a shell gives a process ended by the signal."""
+        return 128 + int(self.args[1])
+
+
 def disk_refusal(error: BaseException | None) -> str | None:
     """Return what a disk refused, and what to do, if that is what an error comes from; `None` if it is not.
 

@@ -90,8 +90,8 @@ def validation_texts(run: RunFolder) -> list[Text]:
 
 def write_onnx(trained: Path, folder: Path) -> None:
     """Export a trained model's folder into another, with label names, trained length and tokenizer."""
-    # The function under `ORTModelForSequenceClassification.from_pretrained(..., export=True)`, which would load a model of
-    # its own, with a whole last layer. `do_validation` would only warn; what is written is compared on real reviews instead.
+    # What `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls with a model of its own loading,
+    # whose last layer would be whole. `do_validation` would only warn; what is written is compared on real reviews.
     onnx_export_from_model(load_trained(trained), folder, task="text-classification", do_validation=False)
     AutoTokenizer.from_pretrained(trained, local_files_only=True).save_pretrained(folder)
 

@@ -76,9 +76,11 @@ class RunFolder:
             raise UsageError(f"--output_dir {self} is a file")
         found = [path.name for path in self._contents()]
         if found and not overwrite:
-            state = "a finished run" if self.record.is_file() else f"an unfinished run ({', '.join(sorted(found)[:3])})"
+            finished = self.record.is_file()
+            state = "a finished run" if finished else f"an unfinished run ({', '.join(sorted(found)[:3])})"
+            go_on = "" if finished else "give --resume to go on with it, "
             raise UsageError(
-                f"{self} already holds {state}: choose another --output_dir, or give --overwrite_output_dir"
+                f"{self} already holds {state}: {go_on}choose another --output_dir, or give --overwrite_output_dir"
             )
 
     def clear(self) -> None:
@@ -114,7 +116,8 @@ class RunFolder:
     def _contents(self) -> list[Path]:
         """Return what of a run stands in the folder."""
         named = [self.record, self.config, self.onnx, self.report, self.path / "model.safetensors"]
-        return [path for path in (*named, *self.path.glob("checkpoint-*")) if path.exists()]
+        saved = (*self.path.glob("checkpoint-*"), *self.path.glob(".checkpoint-*"))
+        return [path for path in (*named, *saved) if path.exists()]
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

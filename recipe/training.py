@@ -2,43 +2,37 @@
 
 import math
 import os
+import pickle
 import platform
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Sampler, SequentialSampler
-from tqdm.auto import tqdm
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerControl,
-    TrainerState,
     set_seed,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput, has_length
 
-from recipe import __version__
+from recipe import __version__, checkpoints
 from recipe.arguments import METRICS, Arguments, TrainingArguments
 from recipe.command_line import usable_cores
 from recipe.data import Reviews, load_reviews, tokenize
+from recipe.dropout import draw_masks_faster
 from recipe.errors import CheckFailed, UsageError
 from recipe.inspection import as_block, inspect
 from recipe.metrics import metrics_hook
 from recipe.model import Pretrained, find_pretrained, load_model, load_tokenizer
+from recipe.progress import epoch_rows
 from recipe.quickstart import is_package
+from recipe.resuming import find_checkpoint, identity
 from recipe.run_folder import RunFolder, versions, write_json
+from recipe.trainer import ReviewTrainer, precision
 
 # A reloaded checkpoint computes what it computed before, up to the order of a GPU's additions.
 RELOAD_TOLERANCE = 1e-4
@@ -57,36 +51,59 @@ class Job:
 
 
 def train(arguments: Arguments) -> RunFolder:
-    """Fine-tune and return the run's folder, finished.
+    """Fine-tune, or go on with a run that was stopped, and return the run's folder, finished.
 
     Nothing is written before every argument, the data and the weights have been found good.
 
     Raises:
         UsageError: Something that was asked for cannot be done.
-        CheckFailed: The best epoch could not be proven to be the one reloaded.
+        CheckFailed: The loss was not finite, or the best epoch could not be proven to be the one reloaded.
+        Interrupted: The run was stopped by a signal, after a checkpoint.
     """
     args = arguments.training
     run = RunFolder(str(args.output_dir))
-    run.require_free(args.overwrite_output_dir)
+    if not args.resume:
+        run.require_free(args.overwrite_output_dir)
     require_one_process_per_gpu(args.n_gpu)
     job = prepare(arguments)
     trainer = job.trainer
+    resumed = find_checkpoint(run, trainer.identity) if args.resume else None
     # Not before every process has seen the folder as it was.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         print(_header(job), flush=True)
-        report = inspect(job.reviews, trainer.train_dataset, arguments)
-        print(as_block(report), flush=True)
-        run.clear()
-        run.write_config(arguments.resolved)
-        write_json(run.data, report)
+        if resumed is None:
+            _begin(job, run)
+        else:
+            print(f"resumed    from {resumed[0]}", flush=True)
     trainer.accelerator.wait_for_everyone()
-    started = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - started
+    if not run.config.is_file():
+        raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
+    if resumed is not None:
+        trainer.go_on_from(resumed[1])
+    try:
+        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    except pickle.UnpicklingError as error:
+        raise UsageError(f"{resumed and resumed[0]} holds more than weights and numbers, and is not read") from error
+    seconds = trainer.passed.total_seconds()
     best = prove_best_reloaded(trainer)
     _save(job, run, best, seconds)
     return run
+
+
+def _begin(job: Job, run: RunFolder) -> None:
+    """Make room for a new run, and write what it is.
+
+    Raises:
+        UsageError: The disk has no room for a single checkpoint.
+    """
+    report = inspect(job.reviews, job.trainer.train_dataset, job.arguments)
+    print(as_block(report), flush=True)
+    run.path.mkdir(parents=True, exist_ok=True)
+    checkpoints.require_space(run.path, job.trainer.checkpoint_bytes())
+    run.clear()
+    run.write_config(job.arguments.resolved)
+    write_json(run.data, report)
 
 
 def prepare(arguments: Arguments) -> Job:
@@ -105,7 +122,11 @@ def prepare(arguments: Arguments) -> Job:
     use_all_cores(arguments.training)
     set_seed(seed)
     model = load_model(pretrained, reviews.label_names)
-    return Job(arguments, pretrained, reviews, model, make_trainer(arguments, model, tokenizer, tokens))
+    if arguments.training.device.type == "cpu":
+        draw_masks_faster(model)
+    known_by = identity(arguments, pretrained, reviews, type(model).__name__)
+    trainer = make_trainer(arguments, model, tokenizer, tokens, reviews, known_by)
+    return Job(arguments, pretrained, reviews, model, trainer)
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:
@@ -135,8 +156,13 @@ def use_all_cores(args: TrainingArguments) -> None:
 
 
 def make_trainer(
-    arguments: Arguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: dict[str, Dataset]
-) -> "ReviewTrainer":
+    arguments: Arguments,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: dict[str, Dataset],
+    reviews: Reviews,
+    known_by: dict[str, Any],
+) -> ReviewTrainer:
     """Return the Trainer of a run, which has written nothing yet but made its folder.
 
     Args:
@@ -144,145 +170,55 @@ def make_trainer(
         model: To be trained.
         tokenizer: Goes into every checkpoint, and pads.
         tokens: The train and validation splits, tokenized.
+        reviews: Where their labels are counted for class weights.
+        known_by: The run's identity, for its checkpoints.
 
     Raises:
         UsageError: Trainer or Accelerate refuses a setting (a logger that is not installed, say), or the folder cannot
             be made.
     """
+    args = arguments.training
+    balanced = args.class_weights == "balanced"
     try:
         trainer = ReviewTrainer(
             model=model,
-            args=arguments.training,
+            args=args,
             train_dataset=tokens["train"],
             eval_dataset=tokens["validation"].sort("length"),
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
             compute_metrics=metrics_hook(model.config.num_labels),
+            compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
+            identity=known_by,
         )
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
     except OSError as error:
-        raise UsageError(f"--output_dir {arguments.training.output_dir} cannot be made: {error.strerror}") from error
-    for printing in (ProgressCallback, PrinterCallback):
-        trainer.remove_callback(printing)
-    trainer.add_callback(EpochTable())
+        raise UsageError(f"--output_dir {args.output_dir} cannot be made: {error.strerror}") from error
     return trainer
 
 
-class ReviewTrainer(Trainer):
-    """A Trainer that batches reviews of like length.
+def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> Any:
+    """Return a loss in which every class weighs the same however rare it is, as Trainer calls it.
 
-    Trainer's own samplers read lengths one row at a time before the first step (transformers#28069), and draw from the
-    global generator, whose state differs between processes as soon as their batches do.
+    A review of class c weighs rows / (classes * rows of c), as scikit-learn's `class_weight="balanced"` has it. The sum
+    is divided by the number of reviews in the optimiser's step, over all its devices and accumulated batches, and not
+    by their weights, which differ from batch to batch (transformers#34191).
     """
+    labels, classes = reviews.splits["train"].labels, len(reviews.label_names)
+    weights = compute_class_weight("balanced", classes=np.arange(classes), y=labels)
+    tensor = torch.tensor(weights, dtype=torch.float32, device=device)
 
-    args: TrainingArguments
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the weighted cross-entropy of a batch's logits, float (reviews, classes)."""
+        logits = outputs["logits"].float()
+        total = cross_entropy(logits, labels, weight=tensor, reduction="sum", label_smoothing=smoothing)
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        """Return the order of the train rows: new in every epoch, like lengths together unless that is switched off."""
-        # Not `train_dataset`: from that one Trainer has removed what the model does not take, `length` with it.
-        rows: Any = self.train_dataset
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return WholeBatches(
-            self.args.global_batch_size,
-            lengths=rows["length"][:] if self.args.group_by_length else [1] * len(rows),
-            generator=torch.Generator().manual_seed(seed),
-        )
-
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler:
-        """Return the order of the validation rows: as they are."""
-        # The validation rows are sorted by length already.
-        return SequentialSampler(eval_dataset)
-
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Validate, with the cross-entropy averaged over the rows, each counted once.
-
-        Trainer's own loss is a mean over batches, where on several processes some rows stand twice to fill the last.
-        """
-        output = super().evaluation_loop(*args, **kwargs)
-        logits, labels = (torch.from_numpy(np.asarray(part)) for part in (output.predictions, output.label_ids))
-        exact = {f"{kwargs.get('metric_key_prefix', 'eval')}_loss": cross_entropy(logits.double(), labels).item()}
-        return output._replace(metrics=(output.metrics or {}) | exact)
+    return loss
 
 
-class WholeBatches(LengthGroupedSampler):
-    """Like lengths together, in whole batches: up to a batch less one of the rows, others each epoch, wait.
-
-    A last batch that is not whole would be another one on one process, on two and under accumulation.
-    """
-
-    def __len__(self) -> int:
-        """Return the number of rows of an epoch."""
-        return len(self.lengths) // self.batch_size * self.batch_size or len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        """Yield the rows of an epoch, by number."""
-        return islice(super().__iter__(), len(self))
-
-
-class EpochTable(ProgressCallback):
-    """A progress bar, and above it a row per validation: losses, F1, accuracy, seconds. On the main process alone."""
-
-    columns = ("epoch", "train loss", "val loss", "val F1", "val acc", "seconds")
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Print the table's head and open the bar."""
-        self.since = time.perf_counter()
-        self.current_step = 0
-        if state.is_world_process_zero:
-            tqdm.write(" ".join(f"{name:>10}" for name in self.columns))
-            self.training_bar = tqdm(total=state.max_steps, desc="training", unit="step", **_bar_options(args))
-
-    def on_prediction_step(
-        self, args: Any, state: TrainerState, control: TrainerControl, eval_dataloader: Any = None, **kwargs: Any
-    ) -> None:
-        """Move the validation's own bar, which leaves no trace."""
-        if state.is_world_process_zero and has_length(eval_dataloader):
-            if self.prediction_bar is None:
-                self.prediction_bar = tqdm(
-                    total=len(eval_dataloader), desc="validation", unit="batch", leave=False, **_bar_options(args)
-                )
-            self.prediction_bar.update(1)  # type: ignore[attr-defined]
-
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
-        """Print nothing: the row has it."""
-
-    def on_evaluate(
-        self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
-    ) -> None:
-        """Print the row of the validation that has just ended."""
-        super().on_evaluate(args, state, control, **kwargs)
-        now = time.perf_counter()
-        state.log_history[-1]["seconds"] = round(now - self.since, 1)
-        self.since = now
-        if self.training_bar is not None:
-            row = epoch_rows(state.log_history)[-1]
-            values = (row[name] for name in ("epoch", "train_loss", "loss", "f1", "accuracy", "seconds"))
-            formats = ("10.2f", "10.4f", "10.4f", "10.4f", "10.4f", "10.1f")
-            tqdm.write(" ".join(format(value, form) for value, form in zip(values, formats, strict=True)))
-
-
-def _bar_options(args: TrainingArguments) -> dict[str, Any]:
-    """Return what every progress bar is drawn with; few lines where the output is a log file."""
-    return {"dynamic_ncols": True, "mininterval": 0.5, "disable": True if args.disable_tqdm else None}
-
-
-def epoch_rows(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Return a row per validation from Trainer's log: `epoch`, `step`, `train_loss`, `loss`, the metrics and `seconds`.
-
-    `train_loss` is the mean since it was last logged, 0 before that; `seconds` count training and validation.
-    """
-    rows, train_loss = [], 0.0
-    for entry in log_history:
-        train_loss = entry.get("loss", train_loss)
-        if "eval_loss" in entry:
-            row = {name: entry[f"eval_{name}"] for name in ("loss", *METRICS)}
-            head = {"epoch": entry["epoch"], "step": entry["step"], "train_loss": train_loss}
-            rows.append(head | row | {"seconds": entry["seconds"]})
-    return rows
-
-
-def prove_best_reloaded(trainer: Trainer) -> dict[str, float]:
+def prove_best_reloaded(trainer: ReviewTrainer) -> dict[str, float]:
     """Validate once more, with the weights now in memory, and return the best epoch's row.
 
     Raises:
@@ -329,16 +265,15 @@ def _origin(source: dict[str, Any]) -> str:
     return f"{source['name']}@{source['revision'][:12]}" if source.get("revision") else str(source["name"])
 
 
-def _place(trainer: Trainer) -> dict[str, Any]:
+def _place(trainer: ReviewTrainer) -> dict[str, Any]:
     """Return the device, its name, processes, threads and precision in effect."""
     device = trainer.args.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    precision = trainer.accelerator.mixed_precision
     return {
         "device": f"{device.type} ({name})",
         "processes": trainer.args.world_size,
         "threads": torch.get_num_threads(),
-        "precision": "fp32" if precision == "no" else precision,
+        "precision": precision(trainer),
     }
 
 
@@ -366,7 +301,6 @@ def _save(job: Job, run: RunFolder, best: dict[str, float], seconds: float) -> N
     """Write the best model with its tokenizer, and last of all the record that makes the run finished."""
     job.trainer.save_model(str(run.path))
     if job.trainer.is_world_process_zero():
-        # A pickle that nobody needs; nothing in a folder that is handed on should have to be unpickled.
-        (run.path / "training_args.bin").unlink(missing_ok=True)
         write_json(run.record, _record(job, best, seconds))
+        checkpoints.drop_states(run.path)
     job.trainer.accelerator.wait_for_everyone()

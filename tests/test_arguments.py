@@ -168,7 +168,7 @@ def test_every_config_parses() -> None:
         (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
         (["--learning_rate", "-1"], "--learning_rate -1.0 must be more than 0"),
         (["--learning_rate", "nan"], "--learning_rate nan must be more than 0"),
-        (["--resume_from_checkpoint", "x"], "not supported yet"),
+        (["--resume_from_checkpoint", "x"], "give --output_dir and --resume"),
     ],
 )
 def test_a_mistake_in_the_flags_is_named(argv: list[str], message: str) -> None:

@@ -16,9 +16,9 @@ def epochs(bert_without_dropout: Path, tmp_path_factory: pytest.TempPathFactory)
     cwd = tmp_path_factory.mktemp("processes")
     # 243 train and 61 validation rows: the last batch of either is not whole.
     write_dataset(cwd / "reviews", train=separable_reviews(304, seed=1), test=separable_reviews(20, seed=2))
-    flags = f"""--model_name_or_path {bert_without_dropout} --dataset_name reviews --max_train_samples -1 --max_length 32 --use_cpu
-        --learning_rate 2e-3 --num_train_epochs 3 --global_batch_size 8 --per_device_eval_batch_size 7
-        --disable_tqdm True""".split()
+    flags = f"""--model_name_or_path {bert_without_dropout} --dataset_name reviews --max_train_samples -1
+        --max_length 32 --use_cpu --learning_rate 2e-3 --num_train_epochs 3 --global_batch_size 8
+        --per_device_eval_batch_size 7 --disable_tqdm True""".split()
     ways = {"one": ([], ()), "two": ([], TWO), "accumulated": (["--per_device_train_batch_size", "2"], ())}
     found = {}
     for way, (more, launcher) in ways.items():

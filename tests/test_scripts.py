@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -110,7 +112,7 @@ def test_two_processes_train_one_run_and_speak_once(tiny_flags: list[str], tmp_p
     assert record["processes"] == 2 and record["rows"]["train"] == 240
 
 
-def test_a_terminal_sees_progress_and_an_interrupted_run_keeps_its_settings(
+def test_a_terminal_sees_progress_and_an_interrupted_run_says_how_to_go_on(
     tiny_flags: list[str], tmp_path: Path
 ) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *tiny_flags, "--num_train_epochs", "500"]
@@ -121,12 +123,17 @@ def test_a_terminal_sees_progress_and_an_interrupted_run_keeps_its_settings(
     )
     os.close(follower)
     seen = b""
-    while b"training:" not in seen and (chunk := os.read(leader, 4096)):
+    while b"lr " not in seen and (chunk := os.read(leader, 4096)):
         seen += chunk
     process.send_signal(signal.SIGINT)
-    threading.Thread(target=lambda: list(iter(lambda: os.read(leader, 4096), b"")), daemon=True).start()
+    rest: list[bytes] = []
+    threading.Thread(target=lambda: rest.extend(iter(lambda: os.read(leader, 4096), b"")), daemon=True).start()
     assert process.wait(timeout=60) == 130
-    assert b"step" in seen and RunFolder(tmp_path / "runs" / "separable").read_config()["max_length"] == 32
+    # Time passed and left, then reviews per second, mean loss and learning rate.
+    assert re.search(rb"training: .*/120000 \[\d\d:\d\d<.*, .* ?reviews/s, loss 0\.\d{4}, lr \d\.\de-0\d\]", seen)
+    time.sleep(0.2)
+    assert re.search(rb"stopped after step \d+ of 15000. The same command with --resume goes on from", b"".join(rest))
+    assert RunFolder(tmp_path / "runs" / "separable").read_config()["max_length"] == 32
 
 
 def test_an_export_that_fails_its_check_exits_1_and_leaves_nothing(tiny_run: RunFolder, tmp_path: Path) -> None:
