@@ -242,13 +242,7 @@ class TrainingArguments(transformers.TrainingArguments):
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         asked = "bf16" if self.bf16 else "fp16" if self.fp16 else "auto" if launched == "no" else launched
         has_bf16 = bool(gpus) and torch.cuda.is_bf16_supported(including_emulation=False)
-        chosen = asked if self.precision == "auto" else self.precision
-        if chosen == "auto":
-            chosen = "bf16" if has_bf16 else "fp16" if gpus else "fp32"
-        if chosen in ("bf16", "fp16") and not gpus:
-            raise UsageError(f"{chosen} needs a GPU, and there is none: leave --precision and mixed precision out")
-        if chosen == "bf16" and not has_bf16:
-            raise UsageError(f"{torch.cuda.get_device_name()} has no bf16: use --precision fp16, or leave it out")
+        chosen = effective_precision(asked if self.precision == "auto" else self.precision, bool(gpus), has_bf16)
         self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
         os.environ["ACCELERATE_MIXED_PRECISION"] = chosen if chosen in ("bf16", "fp16") else "no"
         if self.tf32 is None and gpus and torch.cuda.get_device_capability() >= (8, 0):
@@ -296,6 +290,21 @@ class TrainingArguments(transformers.TrainingArguments):
             )
         self.per_device_train_batch_size = per_device or self.global_batch_size // share
         self.gradient_accumulation_steps = self.global_batch_size // (processes * self.per_device_train_batch_size)
+
+
+def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
+    """Return bf16, fp16 or fp32: what was asked for, or with "auto" the fastest that the device has.
+
+    Raises:
+        UsageError: The device does not have it.
+    """
+    if asked == "auto":
+        return "bf16" if has_bf16 else "fp16" if has_gpu else "fp32"
+    if asked in ("bf16", "fp16") and not has_gpu:
+        raise UsageError(f"{asked} needs a GPU, and there is none: leave --precision and mixed precision out")
+    if asked == "bf16" and not has_bf16:
+        raise UsageError("this GPU has no bf16: use --precision fp16, or leave it out")
+    return "fp32" if asked == "no" else asked
 
 
 @dataclass

@@ -191,6 +191,17 @@ class ReviewTrainer(Trainer):
         super()._save(output_dir, state_dict)
         (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Read the optimiser's and the schedule's state, numbers only.
+
+        As Trainer does, except that it reads onto a device that torch cannot name where several processes share a CPU.
+        """
+        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        stateful: Any
+        for stateful, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
+            stateful.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
+
     def _load_best_model(self) -> None:
         """Reload the best checkpoint, wherever the run's folder is by now."""
         if self.state.best_global_step:

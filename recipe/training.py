@@ -77,7 +77,7 @@ def train(arguments: Arguments) -> RunFolder:
         else:
             print(f"resumed    from {resumed[0]}", flush=True)
     trainer.accelerator.wait_for_everyone()
-    if not run.config.is_file():
+    if not trainer.agree(run.config.is_file()).all():
         raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
     if resumed is not None:
         trainer.go_on_from(resumed[1])

@@ -2,11 +2,15 @@
 
     python scripts/benchmark.py data --dataset_name ../shared/amazon_polarity --rows 1000000
     python scripts/benchmark.py inputs --dataset_name ../shared/amazon_polarity
+    python scripts/benchmark.py training --dataset_name ../shared/amazon_polarity
 
 data    memory and time of reading, cleaning, splitting, tokenizing and inspecting: the dataset's train rows over and
         over, with a cache of its own
 inputs  F1 on the same test rows after training on the same rows, with the same seeds, read as content at 128 word
         pieces, title and content at 128, and at 256. A run that is finished already is kept
+training
+        reviews a second, memory and losses of the original's loop, of Trainer as run_classification.py sets it up, and
+        of scripts/train.py, pass by pass in turn on the same rows
 
 Prints what it measured as JSON. Exit codes: 0 done, 2 a mistake in what was asked.
 """
@@ -33,7 +37,7 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def parser() -> Parser:
     """Return the command line's parser."""
     top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,inputs}")
+    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,inputs,training}")
     data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
     data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
     data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
@@ -41,6 +45,12 @@ def parser() -> Parser:
     inputs.add_argument("--dataset_name", required=True, help="reviews with columns title, content and label")
     inputs.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a run each (default: 1 2 3)")
     inputs.add_argument("--output_dir", type=Path, default=Path("runs/inputs"), help="(default: %(default)s)")
+    training = benchmarks.add_parser("training", allow_abbrev=False, help="speed beside the original's and Trainer's")
+    training.add_argument("--dataset_name", required=True, help="reviews with columns content and label")
+    training.add_argument("--rows", type=int, default=800, help="rows of a pass (default: %(default)s)")
+    training.add_argument("--rounds", type=int, default=5, help="passes of each, after one to warm up (default: 5)")
+    training.add_argument("--bert_base", action="store_true", help="random weights of that size, for speed alone")
+    training.add_argument("--torch_compile", action="store_true", help="compile the model in our way")
     return top
 
 
@@ -64,10 +74,21 @@ def benchmark_inputs(flags: argparse.Namespace) -> None:
     print(json.dumps(compare(flags.dataset_name, flags.seeds, flags.output_dir), indent=2))
 
 
+def benchmark_training(flags: argparse.Namespace) -> None:
+    """Let the three train in turn."""
+    if flags.rows < 80 or flags.rounds < 1:
+        raise UsageError("--rows must be 80 at least, --rounds 1")
+    from recipe.benchmarks.training import measure
+
+    compiled = ["--torch_compile"] if flags.torch_compile else []
+    print(json.dumps(measure(flags.dataset_name, flags.rows, flags.rounds, flags.bert_base, compiled), indent=2))
+
+
 def main(argv: list[str]) -> None:
     """Run the benchmark that `argv` names."""
     flags = parser().parse_known_flags(argv)
-    {"data": benchmark_data, "inputs": benchmark_inputs}[flags.benchmark](flags)
+    chosen = {"data": benchmark_data, "inputs": benchmark_inputs, "training": benchmark_training}
+    chosen[flags.benchmark](flags)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,14 @@ import pytest
 import transformers
 import yaml
 
-from recipe.arguments import DataArguments, ModelArguments, TrainingArguments, config_names, parse_arguments
+from recipe.arguments import (
+    DataArguments,
+    ModelArguments,
+    TrainingArguments,
+    config_names,
+    effective_precision,
+    parse_arguments,
+)
 from recipe.errors import UsageError
 
 
@@ -107,6 +114,41 @@ def test_a_batch_that_cannot_be_shared_names_the_nearest(flags: str, message: st
         parse_arguments(flags.split())
 
 
+@pytest.mark.parametrize(
+    ("asked", "has_gpu", "has_bf16", "effective"),
+    [
+        ("auto", False, False, "fp32"),
+        ("auto", True, False, "fp16"),
+        ("auto", True, True, "bf16"),
+        ("fp32", True, True, "fp32"),
+        ("fp16", True, True, "fp16"),
+        ("bf16", True, False, "this GPU has no bf16: use --precision fp16"),
+        ("bf16", False, False, "bf16 needs a GPU, and there is none"),
+    ],
+)
+def test_precision_is_the_fastest_that_the_device_has(
+    asked: str, has_gpu: bool, has_bf16: bool, effective: str
+) -> None:
+    if ":" in effective or "," in effective:
+        with pytest.raises(UsageError, match=effective):
+            effective_precision(asked, has_gpu, has_bf16)
+    else:
+        assert effective_precision(asked, has_gpu, has_bf16) == effective
+
+
+def test_precision_asked_of_the_launcher_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(UsageError, match="bf16 needs a GPU, and there is none"):
+        parse_arguments(["--use_cpu"])
+    assert parse_arguments(["--use_cpu", "--precision", "fp32"]).training.bf16 is False
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(UsageError, match="4 processes but 2 GPU.s. on this machine: give --num_processes 2"):
+        TrainingArguments.__new__(TrainingArguments)._set_hardware(gpus=2)
+
+
 def test_a_path_is_resolved_from_where_training_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "reviews").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -166,6 +208,14 @@ def test_every_config_parses() -> None:
         (["--text_columns", "title", "title"], "name a column twice"),
         (["--text_columns", "label", "--label_column", "x"], "read 'label' as text"),
         (["--fp16", "--use_cpu"], "fp16 needs a GPU"),
+        (["--bf16", "--use_cpu"], "bf16 needs a GPU, and there is none"),
+        (["--precision", "bf16", "--use_cpu"], "bf16 needs a GPU, and there is none"),
+        (["--save_steps", "0.5"], "--save_steps 0.5 must be a whole number of steps, from 1"),
+        (["--save_steps", "0"], "--save_steps 0 must be a whole number of steps, from 1"),
+        (["--early_stopping_patience", "0"], "--early_stopping_patience 0 must be more than 0"),
+        (["--class_weights", "mine"], "--class_weights.*invalid choice: 'mine'"),
+        (["--resume", "--overwrite_output_dir"], "--resume goes on with a run, --overwrite_output_dir removes it"),
+        (["--auto_find_batch_size"], "--auto_find_batch_size would change the batch"),
         (["--learning_rate", "-1"], "--learning_rate -1.0 must be more than 0"),
         (["--learning_rate", "nan"], "--learning_rate nan must be more than 0"),
         (["--resume_from_checkpoint", "x"], "give --output_dir and --resume"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, files_under, run_script, separable_reviews
+from conftest import ROOT, files_under, run_script, separable_reviews, write_dataset
 from datasets import Dataset, Features, Value, load_dataset
 from transformers import AutoTokenizer
 
@@ -89,6 +89,22 @@ def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) 
     measured = json.loads(result.stdout)
     assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
     assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib_before"] < measured["peak_gib"] < 2
+
+
+def test_training_is_measured_beside_the_original_and_learns_the_same(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "reviews", train=separable_reviews(200, seed=1), test=separable_reviews(40, seed=2))
+    flags = "--dataset_name reviews --rows 80 --rounds 1".split()
+    result = run_script("benchmark", "training", *flags, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(result.stdout)
+    assert measured["rows"] == 80 and measured["limit_gflops"] > 1
+    ways = measured["ways"]
+    assert list(ways) == ["original loop", "run_classification.py", "ours"] and ways["original loop"]["ratio"] == 1
+    for way in ways.values():
+        assert way["reviews_per_second"] > 0 and 0 < way["share_of_limit"] < 1 and way["peak_gib"] > 0.1
+        assert all(0.3 < loss < 1.2 for loss in way["losses"])
+    # Some 14 word pieces of 128 at most.
+    assert ways["ours"]["padding"] < 0.5 < 0.8 < ways["original loop"]["padding"]
 
 
 @pytest.mark.parametrize(("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")])

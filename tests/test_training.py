@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import files_under, write_dataset
+from conftest import files_under, separable_reviews, write_dataset
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -20,6 +20,7 @@ from recipe.training import (
     prove_best_reloaded,
     require_one_process_per_gpu,
     train,
+    weighted_loss,
 )
 
 CHECKPOINT_FILES = {
@@ -179,6 +180,67 @@ def test_a_finished_run_is_not_written_over_unless_asked(
     train(tiny_arguments("--overwrite_output_dir", "--max_train_samples", "60", *quick))
     assert run.read_record()["rows"]["train"] == 48
     assert len(list(run.path.glob("checkpoint-*"))) == 1 and (run.path / "notes.txt").read_text() == "mine"
+
+
+def unbalanced(folder: Path) -> Path:
+    """A dataset with one positive review of four."""
+    rows = separable_reviews(400, seed=3)
+    kept = [row for row in range(400) if row % 2 == 0 or row % 6 == 1]
+    return write_dataset(folder, train=rows.select(kept), test=separable_reviews(20, seed=2))
+
+
+def test_class_weights_are_the_same_however_gradients_accumulate(
+    bert_without_dropout: Path, tmp_path: Path, tiny_arguments: Callable[..., Arguments]
+) -> None:
+    flags = ["--model_name_or_path", str(bert_without_dropout), "--dataset_name", str(unbalanced(tmp_path / "reviews"))]
+    flags += ["--num_train_epochs", "2", "--label_smoothing_factor", "0.1"]
+    ways = {
+        "plain": [],
+        "weighted": ["--class_weights", "balanced"],
+        "accumulated": ["--class_weights", "balanced", "--per_device_train_batch_size", "2"],
+    }
+    losses = {}
+    for way, more in ways.items():
+        record = train(tiny_arguments(*flags, *more, "--output_dir", str(tmp_path / way))).read_record()
+        losses[way] = [row[name] for row in record["epochs"] for name in ("train_loss", "loss")]
+    assert losses["accumulated"] == pytest.approx(losses["weighted"], abs=1e-4)
+    assert losses["plain"] != pytest.approx(losses["weighted"], abs=1e-2)
+
+
+def test_a_class_weighs_the_same_however_rare_it_is(tmp_path: Path, tiny_arguments: Callable[..., Arguments]) -> None:
+    job = prepare(tiny_arguments("--dataset_name", str(unbalanced(tmp_path / "reviews"))))
+    labels = torch.from_numpy(job.reviews.splits["train"].labels)
+    counts = labels.bincount().double()
+    assert counts[0] > 2.5 * counts[1]
+    logits = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
+    loss = weighted_loss(job.reviews, 0.0, torch.device("cpu"))({"logits": logits}, labels, None)
+    of_each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert loss.item() == pytest.approx(sum(of_each[labels == label].mean().item() for label in (0, 1)) / 2, rel=1e-5)
+
+
+def test_gradient_checkpointing_computes_the_same(tmp_path: Path, tiny_arguments: Callable[..., Arguments]) -> None:
+    runs = [
+        train(tiny_arguments("--num_train_epochs", "2", *more, "--output_dir", str(tmp_path / f"run{len(more)}")))
+        for more in ([], ["--gradient_checkpointing"])
+    ]
+    first, second = ([row["train_loss"] for row in run.read_record()["epochs"]] for run in runs)
+    assert second == pytest.approx(first, abs=1e-5)
+
+
+def test_a_compiled_model_trains_on_changing_lengths_and_is_saved_plain(
+    tiny_run: RunFolder, tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced as for the compiler of a GPU, which itself would take minutes here.
+    flags = "--torch_compile --torch_compile_backend aot_eager --num_train_epochs 2".split()
+    for name in ("BACKEND", "USE_DYNAMIC"):
+        # So that it is taken back for the tests that follow.
+        monkeypatch.setenv(f"ACCELERATE_DYNAMO_{name}", "no")
+    torch._dynamo.utils.counters.clear()
+    run = train(tiny_arguments(*flags))
+    assert load_file(run.path / "model.safetensors").keys() == load_file(tiny_run.path / "model.safetensors").keys()
+    assert run.read_record()["epochs"][-1]["train_loss"] < run.read_record()["epochs"][0]["train_loss"]
+    # Once for training and once for validation, with what else changes between them; not for each of 20 lengths.
+    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] < 12
 
 
 def test_training_that_ends_before_a_validation_is_said(tiny_arguments: Callable[..., Arguments]) -> None:
