@@ -44,7 +44,11 @@ class Passed:
     seconds_since_validation: float = 0.0
 
     def __post_init__(self) -> None:
-        """Begin to count."""
+        """Begin to count the seconds."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Count the seconds from now on."""
         self.started = self.validated = time.perf_counter()
 
     def total_seconds(self) -> float:

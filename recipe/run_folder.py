@@ -78,7 +78,8 @@ class RunFolder:
         if found and not overwrite:
             finished = self.record.is_file()
             state = "a finished run" if finished else f"an unfinished run ({', '.join(sorted(found)[:3])})"
-            go_on = "" if finished else "give --resume to go on with it, "
+            resumable = not finished and any(name.startswith("checkpoint-") for name in found)
+            go_on = "give --resume to go on with it, " if resumable else ""
             raise UsageError(
                 f"{self} already holds {state}: {go_on}choose another --output_dir, or give --overwrite_output_dir"
             )

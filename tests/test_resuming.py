@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import files_under, separable_reviews, write_dataset
+from conftest import ROOT, files_under, separable_reviews, write_dataset
 from safetensors.torch import load_file
 
 from recipe import checkpoints
@@ -320,17 +321,24 @@ def test_early_stopping_stops_and_is_remembered(tiny_flags: list[str], tmp_path:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting a small disk needs root")
+@pytest.mark.parametrize(("size", "foreseen"), [("18m", True), ("2m", False)])
 def test_a_full_disk_keeps_the_checkpoint_before_and_says_how_much_is_needed(
-    tiny_flags: list[str], tmp_path: Path
+    size: str, foreseen: bool, tiny_flags: list[str], tmp_path: Path
 ) -> None:
+    """Once found too small before anything is written, and once filled by others while it is."""
     disk = tmp_path / "disk"
     disk.mkdir()
     # Room for the first checkpoints, each of some 0.3 MB, but not for all.
     flags = [*tiny_flags, *STEPS, "--output_dir", str(disk / "run")]
-    script = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
-    command = f"mount -t tmpfs -o size=18m none {disk} && {sys.executable} {script} {' '.join(flags)}; code=$?"
-    command += f"; ls -A {disk}/run; exit $code"
-    shell = ["unshare", "--map-root-user", "--mount", "sh", "-c", command]
+    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from recipe import checkpoints, training; "
+    program += "" if foreseen else "checkpoints.require_space = lambda *_: None; "
+    program += "from recipe.command_line import run; from recipe.arguments import parse_arguments; "
+    program += "run(lambda argv: training.train(parse_arguments(argv)) and None)"
+    command = [sys.executable, "-c", program, str(ROOT), *flags]
+    script = (
+        f"mount -t tmpfs -o size={size} none {disk} && {shlex.join(command)}; code=$?; ls -A {disk}/run; exit $code"
+    )
+    shell = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
     result = subprocess.run(shell, capture_output=True, text=True, timeout=300)
     if "unshare" in result.stderr or "mount:" in result.stderr:
         pytest.skip("no small disk can be mounted here")

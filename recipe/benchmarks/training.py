@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import profile
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
@@ -52,6 +53,8 @@ OPTIMISATION: dict[str, Any] = {
 # Points of a loss curve, each the mean of as many steps.
 CURVE = 5
 MATRIX = 2048
+# Of the profile, the most costly ones.
+OPERATORS = 12
 
 
 @dataclass
@@ -202,20 +205,21 @@ def _timed(trainer: Trainer) -> Pass:
     return done
 
 
-def measure(dataset: str, rows: int, rounds: int, bert_base: bool, more: list[str]) -> dict[str, Any]:
+def measure(dataset: str, model: str | None, rows: int, rounds: int, more: list[str]) -> dict[str, Any]:
     """Let each way pass over the same rows, in turn, and return the medians.
 
     Every way has a process of its own, that waits while the others work.
 
     Args:
         dataset: A folder, or a name on the Hub, with column content.
+        model: Weights to start from; `None` is a BERT-base of random weights, for speed alone.
         rows: To be trained on in one pass.
         rounds: Passes of each way.
-        bert_base: Whether to take a BERT-base of random weights, for speed alone, in place of the quickstart's weights.
         more: Flags for our way alone (`--torch_compile`).
 
     Returns:
-        `machine`, `limit_gflops` (a matrix multiplication of 2,048 by 2,048), and by way `reviews_per_second`, `ratio`
+        `machine`, `limit_gflops` (a matrix multiplication of 2,048 by 2,048), `profile` (the
+        operators that a pass of ours spends most time in), and by way `reviews_per_second`, `ratio`
         to the original, both medians with the ratio taken round by round; `tokens_per_second`, padding not counted;
         `padding`, its share; `share_of_limit`, of what was computed, padding counted; `peak_gib`; and `losses`, the
         means of each fifth of the steps.
@@ -228,7 +232,7 @@ def measure(dataset: str, rows: int, rounds: int, bert_base: bool, more: list[st
         for way in WAYS:
             pipes[way], theirs = context.Pipe()
             flags = _flags(dataset, rows, Path(work)) + (more if way == "ours" else [])
-            context.Process(target=_serve, args=(way, flags, bert_base, theirs), daemon=True).start()
+            context.Process(target=_serve, args=(way, flags, model, theirs), daemon=True).start()
             costs[way], machine = pipes[way].recv()
         for number in tqdm(range(rounds + 1), unit=" rounds", disable=None):
             for way, pipe in pipes.items():
@@ -238,6 +242,8 @@ def measure(dataset: str, rows: int, rounds: int, bert_base: bool, more: list[st
                 if number:
                     passes[way].append(done)
                     limits.append(limit)
+        pipes["ours"].send("profile")
+        shares = pipes["ours"].recv()
         for pipe in pipes.values():
             pipe.send(None)
     limit = median(limits)
@@ -247,6 +253,7 @@ def measure(dataset: str, rows: int, rounds: int, bert_base: bool, more: list[st
         "rows": sum(size for size, _, _ in passes["ours"][0].batches),
         "rounds": rounds,
         "limit_gflops": round(limit / 1e9),
+        "profile": shares,
         "ways": {way: _summary(done, costs[way], limit, original_seconds, peaks[way]) for way, done in passes.items()},
     }
 
@@ -260,21 +267,23 @@ def _flags(dataset: str, rows: int, folder: Path) -> list[str]:
     return ["--dataset_name", dataset, "--output_dir", str(folder / "run"), *flags.split(), *chosen]
 
 
-def _serve(way: str, flags: list[str], bert_base: bool, pipe: Connection) -> None:
+def _serve(way: str, flags: list[str], model_name: str | None, pipe: Connection) -> None:
     """Be the process of one way: prepare, then make a pass whenever asked."""
     silence_libraries()
     with tempfile.TemporaryDirectory() as folder:
-        if bert_base:
-            flags = [*flags, "--model_name_or_path", _random_bert_base(Path(folder))]
-        arguments = parse_arguments(flags)
+        weights = model_name or _random_bert_base(Path(folder))
+        arguments = parse_arguments([*flags, "--model_name_or_path", weights])
         device = arguments.training.device
         use_all_cores(arguments.training)
         set_seed(0)
         run, model = WAYS[way](arguments)
         machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{usable_cores()} CPU cores"
         pipe.send((_cost(model), machine))
-        while pipe.recv():
-            pipe.send((run(), _limit(device, arguments.training), _peak(device)))
+        while wish := pipe.recv():
+            if wish == "profile":
+                pipe.send(_profile(run, device))
+            else:
+                pipe.send((run(), _limit(device, arguments.training), _peak(device)))
 
 
 def _random_bert_base(folder: Path) -> str:
@@ -283,6 +292,16 @@ def _random_bert_base(folder: Path) -> str:
     AutoTokenizer.from_pretrained(package).save_pretrained(folder)
     BertModel(BertConfig()).save_pretrained(folder)
     return str(folder)
+
+
+def _profile(run: Callable[[], Pass], device: torch.device) -> dict[str, float]:
+    """Return the operators that a pass spends most of its time in, with their shares of it."""
+    with profile(acc_events=True) as profiler:
+        run()
+    name = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    spent = {event.key: float(getattr(event, name)) for event in profiler.key_averages()}
+    total = sum(spent.values())
+    return {key: round(spent[key] / total, 3) for key in sorted(spent, key=spent.__getitem__)[: -OPERATORS - 1 : -1]}
 
 
 def _cost(model: PreTrainedModel) -> np.ndarray:
