@@ -50,7 +50,7 @@ def parser() -> Parser:
     training = benchmarks.add_parser("training", allow_abbrev=False, help="speed beside the original's and Trainer's")
     training.add_argument("--dataset_name", required=True, help="reviews with columns content and label")
     training.add_argument("--rows", type=int, default=800, help="rows of a pass (default: %(default)s)")
-    training.add_argument("--rounds", type=int, default=5, help="passes of each, after one to warm up (default: 5)")
+    training.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     training.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     training.add_argument("--bert_base", action="store_true", help="a BERT-base of random weights, for speed alone")
     training.add_argument("--torch_compile", action="store_true", help="compile the model in our way")

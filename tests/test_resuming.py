@@ -22,7 +22,7 @@ from recipe.arguments import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.run_folder import RunFolder
 from recipe.trainer import ReviewTrainer
-from recipe.training import train
+from recipe.training import prepare, train
 
 PROBE = Path(__file__).with_name("kill_probe.py")
 # 240 train rows: 30 steps an epoch, checkpoints after 7, 14, 21, 28, 30, 35, …
@@ -56,6 +56,11 @@ def assert_the_same(run: RunFolder, expected: RunFolder) -> None:
         for row in (*record["epochs"], record["best"]):
             row.pop("seconds")
     assert found == wanted
+    logged = []
+    for folder in (run.path, expected.path):
+        state = json.loads((folder / f"checkpoint-{wanted['epochs'][-1]['step']}" / "trainer_state.json").read_text())
+        logged.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
+    assert logged[0] == logged[1] and len(logged[0]) == len(wanted["epochs"])
 
 
 def newest(folder: Path) -> str | None:
@@ -300,12 +305,22 @@ def test_the_limit_keeps_the_best_and_the_newest(tiny_arguments: Callable[..., A
 
 def test_a_loss_that_is_not_finite_stops_at_once(tiny_arguments: Callable[..., Arguments]) -> None:
     arguments = tiny_arguments("--learning_rate", "1e30", "--warmup_steps", "40", "--save_steps", "1")
-    with pytest.raises(CheckFailed, match=r"is (nan|inf) at step \d+ .learning rate .*, precision fp32.: training has"):
+    with pytest.raises(CheckFailed, match=r"the loss is (nan|inf) at step \d+ .learning rate .*, precision fp32.: "):
         train(arguments)
     folder = Path(str(arguments.training.output_dir))
     kept = checkpoints.sorted_checkpoints(folder)
     for checkpoint in kept:
         assert all(value.isfinite().all() for value in load_file(checkpoint / "model.safetensors").values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(stopped: tuple[list[str], Path]) -> None:
+    flags, folder = stopped
+    trainer = prepare(parse_arguments(flags)).trainer
+    with torch.no_grad():
+        trainer.model.classifier.bias[0] = float("inf")
+    with pytest.raises(CheckFailed, match="sum of some weights is inf at step 0 .*; checkpoint-14 is kept"):
+        trainer._save_checkpoint(trainer.model, None)
+    assert newest(folder) == "checkpoint-14" and not (folder / "checkpoint-0").exists()
 
 
 def test_early_stopping_stops_and_is_remembered(tiny_flags: list[str], tmp_path: Path) -> None:

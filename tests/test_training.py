@@ -239,8 +239,8 @@ def test_a_compiled_model_trains_on_changing_lengths_and_is_saved_plain(
     run = train(tiny_arguments(*flags))
     assert load_file(run.path / "model.safetensors").keys() == load_file(tiny_run.path / "model.safetensors").keys()
     assert run.read_record()["epochs"][-1]["train_loss"] < run.read_record()["epochs"][0]["train_loss"]
-    # Once for training and once for validation, with what else changes between them; not for each of 20 lengths.
-    assert 0 < torch._dynamo.utils.counters["stats"]["unique_graphs"] < 12
+    # Once for training and once for validation; not for each of 20 lengths.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
 def test_training_that_ends_before_a_validation_is_said(tiny_arguments: Callable[..., Arguments]) -> None:

@@ -234,14 +234,12 @@ def measure(dataset: str, model: str | None, rows: int, rounds: int, more: list[
             flags = _flags(dataset, rows, Path(work)) + (more if way == "ours" else [])
             context.Process(target=_serve, args=(way, flags, model, theirs), daemon=True).start()
             costs[way], machine = pipes[way].recv()
-        for number in tqdm(range(rounds + 1), unit=" rounds", disable=None):
+        for _ in tqdm(range(rounds), unit=" rounds", disable=None):
             for way, pipe in pipes.items():
                 pipe.send("pass")
                 done, limit, peaks[way] = pipe.recv()
-                # The first round warms up.
-                if number:
-                    passes[way].append(done)
-                    limits.append(limit)
+                passes[way].append(done)
+                limits.append(limit)
         pipes["ours"].send("profile")
         shares = pipes["ours"].recv()
         for pipe in pipes.values():
