@@ -226,6 +226,8 @@ class TrainingArguments(transformers.TrainingArguments):
             )
         if self.resume and self.overwrite_output_dir:
             raise UsageError("--resume goes on with a run, --overwrite_output_dir removes it: give one of them")
+        if self.eval_on_start:
+            raise UsageError("--eval_on_start would validate once more on every --resume: leave it out")
         if self.auto_find_batch_size:
             raise UsageError("--auto_find_batch_size would change the batch: give --per_device_train_batch_size")
 
@@ -238,6 +240,9 @@ class TrainingArguments(transformers.TrainingArguments):
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if gpus and processes > gpus:
             raise UsageError(f"{processes} processes but {gpus} GPU(s) on this machine: give --num_processes {gpus}")
+        if not gpus and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            # Accelerate would not join processes on a CPU that it was not told of: each would train alone.
+            self.use_cpu = True
         # By flag, or by `accelerate launch` and its configuration through the environment.
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         asked = "bf16" if self.bf16 else "fp16" if self.fp16 else "auto" if launched == "no" else launched
@@ -262,7 +267,7 @@ class TrainingArguments(transformers.TrainingArguments):
         given, self.save_steps = self.save_steps, 500 if self.save_steps is None else self.save_steps
         self.checkpoint_steps = 0
         if given is not None and self.save_strategy == "epoch":
-            if given != int(given) or given < 1:
+            if not math.isfinite(given) or given != int(given) or given < 1:
                 raise UsageError(f"--save_steps {given:g} must be a whole number of steps, from 1")
             self.checkpoint_steps = int(given)
 

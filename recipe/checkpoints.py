@@ -127,11 +127,16 @@ def _damage(folder: Path) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         digests = dict(manifest["files"])
+        if (
+            not {"data", "model", "settings"} <= manifest["run"].keys()
+            or not {"passed", "validation_due"} <= manifest.keys()
+        ):
+            raise KeyError
     except FileNotFoundError:
         return f"it has no {MANIFEST}"
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return f"its {MANIFEST} cannot be read"
-    for name, digest in digests.items():
+    for name, digest in (dict.fromkeys(("model.safetensors", "trainer_state.json")) | digests).items():
         file = folder / name
         if not file.is_file():
             return f"its {name} is missing"

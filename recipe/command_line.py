@@ -80,6 +80,10 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         _exit_with(error, 1)
     except Interrupted as stopped:
         _exit_with(stopped, stopped.code)
+    except SystemExit as end:
+        if end.code != 128 + signal.SIGTERM:
+            raise
+        _exit_with("ended by SIGTERM", end.code)
     except KeyboardInterrupt:
         _exit_with("interrupted", 130)
     except BrokenPipeError:

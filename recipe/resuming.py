@@ -7,6 +7,7 @@ from typing import Any
 
 from recipe import checkpoints
 from recipe.arguments import Arguments, DataArguments, ModelArguments
+from recipe.command_line import is_main_process
 from recipe.data import Reviews
 from recipe.errors import UsageError
 from recipe.model import Pretrained
@@ -34,7 +35,7 @@ def identity(
     }
     return {
         "data": {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
-        | {"labels": reviews.label_names, "max_length": arguments.data.max_length},
+        | {"labels": reviews.label_names},
         # A folder is its files' hashes wherever it stands, a name on the Hub its commit.
         "model": {
             name: value
@@ -46,18 +47,32 @@ def identity(
     }
 
 
-def find_checkpoint(run: RunFolder, expected: dict[str, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
-    """Return the checkpoint to go on from, with its manifest, having warned of damaged ones.
+def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
+    """Return a run's newest whole checkpoint with its manifest, having warned of damaged ones.
 
     Raises:
-        UsageError: There is none, or it is another run's; says what has changed.
+        UsageError: There is none, or the run is finished.
     """
     if run.record.is_file():
         raise UsageError(f"{run} holds a finished run, so there is nothing to resume")
+    if not run.config.is_file():
+        raise UsageError(f"nothing to resume: {run} holds no run. Is it another --output_dir?")
     checkpoint, manifest, damaged = checkpoints.newest_whole(run.path)
     if checkpoint is None:
         found = f": {'; '.join(damaged)}" if damaged else ", no checkpoint was written yet"
         raise UsageError(f"nothing to resume in {run}{found}. Start again without --resume")
+    if is_main_process():
+        for line in damaged:
+            print(f"warning: {line}, going back to {checkpoint.name}", file=sys.stderr, flush=True)
+    return checkpoint, manifest
+
+
+def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[str, dict[str, Any]]) -> None:
+    """Refuse to go on from a checkpoint with other data, weights or settings.
+
+    Raises:
+        UsageError: Says what has changed.
+    """
     found = manifest["run"]
     changes = [
         f"{name} ({_short(found[part].get(name))}, now {_short(expected[part].get(name))})"
@@ -69,9 +84,6 @@ def find_checkpoint(run: RunFolder, expected: dict[str, dict[str, Any]]) -> tupl
         raise UsageError(
             f"{checkpoint} is of another run: {'; '.join(changes)} changed since. Give what it was begun with"
         )
-    for line in damaged:
-        print(f"warning: {line}, going back to {checkpoint.name}", file=sys.stderr, flush=True)
-    return checkpoint, manifest
 
 
 def _short(value: Any) -> str:

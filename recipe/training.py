@@ -30,7 +30,7 @@ from recipe.metrics import metrics_hook
 from recipe.model import Pretrained, find_pretrained, load_model, load_tokenizer
 from recipe.progress import epoch_rows
 from recipe.quickstart import is_package
-from recipe.resuming import find_checkpoint, identity
+from recipe.resuming import find_checkpoint, identity, require_same_run
 from recipe.run_folder import RunFolder, versions, write_json
 from recipe.trainer import ReviewTrainer, precision
 
@@ -62,12 +62,14 @@ def train(arguments: Arguments) -> RunFolder:
     """
     args = arguments.training
     run = RunFolder(str(args.output_dir))
-    if not args.resume:
+    resumed = find_checkpoint(run) if args.resume else None
+    if resumed is None:
         run.require_free(args.overwrite_output_dir)
     require_one_process_per_gpu(args.n_gpu)
     job = prepare(arguments)
     trainer = job.trainer
-    resumed = find_checkpoint(run, trainer.identity) if args.resume else None
+    if resumed is not None:
+        require_same_run(*resumed, trainer.identity)
     # Not before every process has seen the folder as it was.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():

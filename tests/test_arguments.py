@@ -211,6 +211,8 @@ def test_every_config_parses() -> None:
         (["--bf16", "--use_cpu"], "bf16 needs a GPU, and there is none"),
         (["--precision", "bf16", "--use_cpu"], "bf16 needs a GPU, and there is none"),
         (["--save_steps", "0.5"], "--save_steps 0.5 must be a whole number of steps, from 1"),
+        (["--save_steps", "inf"], "--save_steps inf must be a whole number of steps, from 1"),
+        (["--eval_on_start"], "--eval_on_start would validate once more on every --resume"),
         (["--save_steps", "0"], "--save_steps 0 must be a whole number of steps, from 1"),
         (["--early_stopping_patience", "0"], "--early_stopping_patience 0 must be more than 0"),
         (["--class_weights", "mine"], "--class_weights.*invalid choice: 'mine'"),

@@ -107,11 +107,16 @@ def test_training_is_measured_beside_the_original_and_learns_the_same(tiny_bert:
     for way in ways.values():
         assert way["reviews_per_second"] > 0 and 0 <= way["share_of_limit"] < 1 and way["peak_gib"] > 0.1
         assert all(0.3 < loss < 1.2 for loss in way["losses"])
+    missing = run_script("benchmark", "training", "--dataset_name", "./nowhere", cwd=tmp_path)
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
+    assert "benchmark.py: error: no folder './nowhere' here" in missing.stderr
     # Some 14 word pieces of 128 at most.
     assert ways["ours"]["padding"] < 0.5 < 0.8 < ways["original loop"]["padding"]
 
 
-@pytest.mark.parametrize(("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")])
+@pytest.mark.parametrize(
+    ("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+)
 def test_a_pass_that_is_ended_takes_its_workers_along_and_says_no_more_than_a_line(
     sent: signal.Signals, code: int, said: str, tmp_path: Path
 ) -> None:

@@ -155,12 +155,22 @@ def damage_manifest(checkpoint: Path) -> None:
     (checkpoint / "checkpoint.json").write_text("{")
 
 
+def forget_files(checkpoint: Path) -> None:
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
+    (checkpoint / "checkpoint.json").write_text(json.dumps(manifest | {"files": {}}))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (damage_weights, "its model.safetensors is not what was written"),
         (damage_by_cutting, "its optimizer.pt is not what was written"),
         (damage_manifest, "its checkpoint.json cannot be read"),
+        (
+            lambda checkpoint: (checkpoint / "checkpoint.json").write_text('{"files": {}}'),
+            "its checkpoint.json cannot be read",
+        ),
+        (forget_files, "its model.safetensors is not what was written"),
         (lambda checkpoint: (checkpoint / "rng_state.pth").unlink(), "its rng_state.pth is missing"),
         (lambda checkpoint: (checkpoint / "checkpoint.json").unlink(), "it has no checkpoint.json"),
     ],
@@ -188,8 +198,14 @@ def test_with_no_whole_checkpoint_there_is_nothing_to_resume(
     stopped: tuple[list[str], Path], tiny_arguments: Callable[..., Arguments], tmp_path: Path
 ) -> None:
     flags, folder = stopped
-    with pytest.raises(UsageError, match=f"nothing to resume in {tmp_path}/none, no checkpoint was written yet"):
+    with pytest.raises(UsageError, match=f"nothing to resume: {tmp_path}/none holds no run"):
         train(tiny_arguments("--resume", "--output_dir", str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(folder / "config.yaml", begun)
+    with pytest.raises(UsageError, match=f"nothing to resume in {begun}, no checkpoint was written yet"):
+        train(tiny_arguments("--resume", "--output_dir", str(begun)))
     for checkpoint in folder.glob("checkpoint-*"):
         damage_manifest(checkpoint)
     with pytest.raises(

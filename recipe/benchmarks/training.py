@@ -36,6 +36,7 @@ from recipe import quickstart
 from recipe.arguments import Arguments, parse_arguments
 from recipe.command_line import silence_libraries, usable_cores
 from recipe.data import load_reviews, texts_of
+from recipe.errors import UsageError
 from recipe.model import Pretrained, find_pretrained, load_tokenizer
 from recipe.progress import EpochTable
 from recipe.training import prepare, use_all_cores
@@ -233,15 +234,17 @@ def measure(dataset: str, model: str | None, rows: int, rounds: int, more: list[
             pipes[way], theirs = context.Pipe()
             flags = _flags(dataset, rows, Path(work)) + (more if way == "ours" else [])
             context.Process(target=_serve, args=(way, flags, model, theirs), daemon=True).start()
-            costs[way], machine = pipes[way].recv()
+            # So that a process that died is noticed.
+            theirs.close()
+            costs[way], machine = _answer(pipes[way])
         for _ in tqdm(range(rounds), unit=" rounds", disable=None):
             for way, pipe in pipes.items():
                 pipe.send("pass")
-                done, limit, peaks[way] = pipe.recv()
+                done, limit, peaks[way] = _answer(pipe)
                 passes[way].append(done)
                 limits.append(limit)
         pipes["ours"].send("profile")
-        shares = pipes["ours"].recv()
+        shares = _answer(pipes["ours"])
         for pipe in pipes.values():
             pipe.send(None)
     limit = median(limits)
@@ -265,9 +268,33 @@ def _flags(dataset: str, rows: int, folder: Path) -> list[str]:
     return ["--dataset_name", dataset, "--output_dir", str(folder / "run"), *flags.split(), *chosen]
 
 
+def _answer(pipe: Connection) -> Any:
+    """Return what a way's process answers.
+
+    Raises:
+        UsageError: It found a mistake in what was asked.
+    """
+    answer = pipe.recv()
+    if isinstance(answer, UsageError):
+        raise answer
+    return answer
+
+
 def _serve(way: str, flags: list[str], model_name: str | None, pipe: Connection) -> None:
-    """Be the process of one way: prepare, then make a pass whenever asked."""
+    """Be the process of one way."""
     silence_libraries()
+    try:
+        _serve_passes(way, flags, model_name, pipe)
+    except UsageError as mistake:
+        pipe.send(mistake)
+
+
+def _serve_passes(way: str, flags: list[str], model_name: str | None, pipe: Connection) -> None:
+    """Prepare, then make a pass whenever asked.
+
+    Raises:
+        UsageError: The dataset or the model cannot be had.
+    """
     with tempfile.TemporaryDirectory() as folder:
         weights = model_name or _random_bert_base(Path(folder))
         arguments = parse_arguments([*flags, "--model_name_or_path", weights])
