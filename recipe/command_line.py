@@ -67,8 +67,9 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
     """
     silence_libraries()
-    # So that what was started is ended and what is half-written removed, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, partial(_end, os.getpid()))
+    # So that either ends what was started and removes what is half-written, and workers end without a word.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, partial(_end, os.getpid()))
     if isinstance(sys.stdout, TextIOWrapper):
         # A review may hold what the terminal's encoding has no character for.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -96,13 +97,19 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _end(main_process: int, *_: object) -> NoReturn:
-    """Unwind whatever is running, with the exit code that a shell gives a process ended by SIGTERM."""
-    code = 128 + signal.SIGTERM
+def _end(main_process: int, number: int, *_: object) -> NoReturn:
+    """Unwind whatever is running, with the exit code that a shell gives a process ended by the signal.
+
+    Raises:
+        KeyboardInterrupt: It was Ctrl-C.
+        SystemExit: It was SIGTERM.
+    """
     if os.getpid() != main_process:
-        # A worker that inherited this, and holds locks that others wait for, has nothing to clear up.
-        os._exit(code)
-    sys.exit(code)
+        # A worker that inherited this, and holds locks that others wait for, has nothing to clear up or to say.
+        os._exit(128 + number)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)
 
 
 def silence_libraries() -> None:

@@ -1,4 +1,4 @@
-"""The ways a command may fail that are not defects of the recipe."""
+"""The ways a command may end early that are not defects of the recipe."""
 
 import errno
 import os

@@ -35,9 +35,9 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal, in this process; a worker that inherited the handler ends as it would have."""
+        """Remember the signal, in this process; its workers, which inherit this, are still needed for the step."""
         if os.getpid() != self.process:
-            os._exit(128 + number)
+            return
         if self.signal and number == signal.SIGINT and time.monotonic() - self.since > SECOND_WISH_AFTER:
             raise KeyboardInterrupt
         if not self.signal:
