@@ -309,7 +309,7 @@ def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
         raise UsageError(f"{asked} needs a GPU, and there is none: leave --precision and mixed precision out")
     if asked == "bf16" and not has_bf16:
         raise UsageError("this GPU has no bf16: use --precision fp16, or leave it out")
-    return "fp32" if asked == "no" else asked
+    return asked
 
 
 @dataclass

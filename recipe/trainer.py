@@ -1,6 +1,7 @@
 """The recipe's Trainer: batches of like length, losses that count every row once, checkpoints that are whole."""
 
 import math
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -157,7 +158,7 @@ class ReviewTrainer(Trainer):
             UsageError: The disk is full; the checkpoint before this one is kept.
             CheckFailed: The weights are not finite; likewise.
         """
-        run = Path(str(self.args.output_dir))
+        run = self.run_path
         folder = checkpoints.checkpoint_path(run, self.state.global_step)
         for parameter in self.weights():
             self.require_finite(parameter.detach().sum().item(), "sum of some weights", self.state.global_step)
@@ -167,8 +168,7 @@ class ReviewTrainer(Trainer):
             checkpoints.require_space(run, needed)
         self.accelerator.wait_for_everyone()
         self.store_flos()
-        if self.state.best_global_step:
-            self.state.best_model_checkpoint = str(checkpoints.checkpoint_path(run, self.state.best_global_step))
+        self._locate_best()
         stateful: Any = self.state.stateful_callbacks
         for callback in (*self.callback_handler.callbacks, self.control):
             if isinstance(callback, ExportableState):
@@ -205,10 +205,18 @@ class ReviewTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         """Reload the best checkpoint, wherever the run's folder is by now."""
-        if self.state.best_global_step:
-            run = Path(str(self.args.output_dir))
-            self.state.best_model_checkpoint = str(checkpoints.checkpoint_path(run, self.state.best_global_step))
+        self._locate_best()
         super()._load_best_model()
+
+    def _locate_best(self) -> None:
+        """Let Trainer's state name the best checkpoint where the run's folder is now."""
+        if best := self.state.best_global_step:
+            self.state.best_model_checkpoint = str(checkpoints.checkpoint_path(self.run_path, best))
+
+    @property
+    def run_path(self) -> Path:
+        """Return the run's folder."""
+        return Path(str(self.args.output_dir))
 
     def checkpoint_bytes(self) -> int:
         """Return about how many bytes a checkpoint takes: the weights, and AdamW's two moments of each."""
@@ -247,7 +255,7 @@ class ReviewTrainer(Trainer):
         if math.isfinite(value):
             return
         rate = f"{self._get_learning_rate():g}, " if self.lr_scheduler is not None else ""
-        kept = checkpoints.sorted_checkpoints(Path(str(self.args.output_dir)))
+        kept = checkpoints.sorted_checkpoints(self.run_path)
         raise CheckFailed(
             f"the {what} is {value} at step {step} (learning rate {rate}precision {precision(self)}): training has "
             f"stopped; {f'{kept[-1].name} is kept' if kept else 'no checkpoint was written yet'}. Lower "
@@ -256,12 +264,12 @@ class ReviewTrainer(Trainer):
 
     def interrupted(self) -> Interrupted:
         """Return the end that a signal asks for, after a checkpoint."""
-        saved = checkpoints.sorted_checkpoints(Path(str(self.args.output_dir)))
+        saved = checkpoints.sorted_checkpoints(self.run_path)
         go_on = f"The same command with --resume goes on from {saved[-1]}" if saved else "No checkpoint was due yet"
         return Interrupted(
             f"stopped after step {self.state.global_step} of {self.state.max_steps}. {go_on}",
             # Another process's wish, where this one saw no signal.
-            self.stop.signal or 15,
+            self.stop.signal or signal.SIGTERM,
         )
 
 
@@ -311,7 +319,7 @@ class StepEnd(TrainerCallback):
         if trainer.validation_due:
             trainer.validation_due = False
             # The checkpoint is about to be replaced, by one that must hold the same.
-            trainer._load_rng_state(str(checkpoints.checkpoint_path(Path(args.output_dir), state.global_step)))
+            trainer._load_rng_state(str(checkpoints.checkpoint_path(trainer.run_path, state.global_step)))
             trainer._determine_best_metric(trainer._evaluate(None, None), None)
             trainer._save_checkpoint(trainer.model, None)
         for callback in trainer.callback_handler.callbacks:
