@@ -4,17 +4,36 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from recipe.digests import file_sha256
 from recipe.errors import UsageError
 
 PACKAGES = (
     "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime scikit-learn numpy"
 ).split()
+# The names that the Hub's own `onnx/` folders use.
+VARIANT_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "model_fp16.onnx"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A form of the exported model that has its certificate.
+
+    Attributes:
+        name: `fp32`, `int8` or `fp16`.
+        provider: What it was certified on, `cpu` or `cuda`.
+        sha256: Of its file.
+    """
+
+    name: str
+    provider: str
+    sha256: str
 
 
 class RunFolder:
@@ -25,7 +44,7 @@ class RunFolder:
     config.yaml         the resolved settings, as --config takes them
     data.json           what the reviews are like
     run.json            what was done; written last, so that a folder that has it is a finished run
-    onnx/               the exported model
+    onnx/               the exported model's variants, and what certifies them
     report.json         the evaluation
     """
 
@@ -36,6 +55,7 @@ class RunFolder:
         self.record = self.path / "run.json"
         self.data = self.path / "data.json"
         self.onnx = self.path / "onnx"
+        self.certificate = self.onnx / "certificate.json"
         self.report = self.path / "report.json"
 
     def __str__(self) -> str:
@@ -61,10 +81,46 @@ class RunFolder:
             UsageError: Says how to export it.
         """
         self.require_finished()
-        if not (self.onnx / "model.onnx").is_file():
+        if not self.certificate.is_file():
+            raise UsageError(f"{self} has no {self.certificate}: run python scripts/export_onnx.py --run {self}")
+
+    def read_certificate(self) -> dict[str, Any]:
+        """Return `onnx/certificate.json`.
+
+        Raises:
+            UsageError: The run was not exported, or it is damaged.
+        """
+        self.require_onnx()
+        certificate = _mapping(self.certificate, json.loads)
+        if not certificate.get("variants"):
+            raise UsageError(f"{self.certificate} is damaged: it has no variants")
+        return certificate
+
+    def choose_variant(self, name: str | None, providers: list[str]) -> Variant:
+        """Return a certified variant whose file is the very one that was certified.
+
+        Args:
+            name: Which; `None` is the fastest of those that were certified on one of `providers`.
+            providers: Those that ONNX Runtime has here: `cpu`, `cuda`.
+
+        Raises:
+            UsageError: There is none, or its file is damaged.
+        """
+        certified = self.read_certificate()["variants"]
+        runnable = [key for key, found in certified.items() if found["provider"] in providers]
+        chosen = name or max(runnable, key=lambda key: certified[key]["reviews_per_second"], default="")
+        if chosen not in certified:
             raise UsageError(
-                f"{self} has no {self.onnx / 'model.onnx'}: run python scripts/export_onnx.py --run {self}"
+                f"{self} has no certified variant {chosen or 'for this machine'!r}, only {', '.join(certified)}: "
+                f"see {self.certificate}, or export it with python scripts/export_onnx.py --run {self}"
             )
+        file, found = self.onnx / VARIANT_FILES[chosen], certified[chosen]
+        if not file.is_file() or file_sha256(file) != found["sha256"]:
+            raise UsageError(
+                f"{file} is missing or damaged, it is not the file that was certified: "
+                f"run python scripts/export_onnx.py --run {self}"
+            )
+        return Variant(chosen, found["provider"], found["sha256"])
 
     def require_free(self, overwrite: bool) -> None:
         """Refuse to write over a run, unless asked to.
