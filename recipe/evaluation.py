@@ -13,8 +13,9 @@ from recipe.arguments import METRICS, data_arguments_of
 from recipe.baseline import fit_baseline, flat
 from recipe.data import Reviews, load_reviews, texts_of
 from recipe.errors import UsageError
-from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
+from recipe.inference import Classifier, OnnxClassifier, Text
 from recipe.metrics import ClassificationMetrics
+from recipe.reference import TorchClassifier
 from recipe.run_folder import RunFolder, versions, write_json
 
 
@@ -32,12 +33,12 @@ class Scored:
 
 
 def evaluate_run(run: RunFolder) -> dict[str, Any]:
-    """Write `<run>/report.json` and return it: PyTorch, ONNX and TF-IDF on the same held-out test rows.
+    """Write `<run>/report.json` and return it: PyTorch, each ONNX variant and TF-IDF on the same held-out test rows.
 
     Raises:
         UsageError: There is no finished, exported run, or its rows are not those it was trained with any more.
     """
-    run.require_onnx()
+    certified = run.read_certificate()["variants"]
     record = run.read_record()
     args = data_arguments_of(run.read_config())
     reviews = load_reviews(args, record["seed"])
@@ -45,11 +46,10 @@ def evaluate_run(run: RunFolder) -> dict[str, Any]:
     require_same_rows(reviews, record["rows_sha256"])
     texts, labels = texts_of(test), test.labels
     baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
-    scored = {
-        "pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path), "PyTorch"), texts),
-        "onnx": time_predictions(_predict_with(OnnxClassifier.from_run(run.path), "ONNX"), texts),
-        "tfidf": time_predictions(lambda some: baseline.predict(flat(some)), texts),
-    }
+    scored = {"pytorch": time_predictions(_predict_with(TorchClassifier.from_run(run.path), "PyTorch"), texts)}
+    for name in certified:
+        scored[name] = time_predictions(_predict_with(OnnxClassifier.from_run(run.path, name), name), texts)
+    scored["tfidf"] = time_predictions(lambda some: baseline.predict(flat(some)), texts)
     report = make_report(scored, labels, record["labels"])
     write_json(run.report, {"run": record["config"], "versions": versions()} | report)
     return report
@@ -82,20 +82,23 @@ def make_report(scored: dict[str, Scored], labels: np.ndarray, label_names: list
     """Return the report of several models' answers on the same rows.
 
     Args:
-        scored: Each model's answers, `pytorch`, `onnx` and `tfidf` among them.
+        scored: Each model's answers: `pytorch` first, the ONNX variants, and `tfidf` last.
         labels: The true ones, int64 (reviews,).
         label_names: Of labels 0, 1, ….
 
     Returns:
         `labels`; `variants`, each model's `f1`, `accuracy`, `precision`, `recall`, `confusion` (rows true, columns
-        predicted: `[[tn, fp], [fn, tp]]`), `reviews` and `reviews_per_second`; `labels_changed` by ONNX; and
-        `onnx_against_tfidf`, an exact McNemar test.
+        predicted: `[[tn, fp], [fn, tp]]`), `reviews`, `reviews_per_second` and `labels_changed`, those that differ from
+        PyTorch's; and `pytorch_against_tfidf`, an exact McNemar test.
     """
+    pytorch = scored["pytorch"].predicted
     return {
         "labels": label_names,
-        "variants": {name: score(model, labels, len(label_names)) for name, model in scored.items()},
-        "labels_changed": int((scored["onnx"].predicted != scored["pytorch"].predicted).sum()),
-        "onnx_against_tfidf": mcnemar(scored["onnx"].predicted == labels, scored["tfidf"].predicted == labels),
+        "variants": {
+            name: score(model, labels, len(label_names)) | {"labels_changed": int((model.predicted != pytorch).sum())}
+            for name, model in scored.items()
+        },
+        "pytorch_against_tfidf": mcnemar(pytorch == labels, scored["tfidf"].predicted == labels),
     }
 
 
@@ -130,19 +133,21 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> dict[str, Any]
 
 def as_table(report: dict[str, Any]) -> str:
     """Return the report for the screen."""
-    head = f"{'':8}" + "".join(f"{name:>11}" for name in (*METRICS, "reviews/s")) + f"  confusion ({_order(report)})"
-    lines = [head]
+    names = (*METRICS, "reviews/s", "changed")
+    lines = [f"{'':8}" + "".join(f"{name:>11}" for name in names) + f"  confusion ({_order(report)})"]
     for name, figures in report["variants"].items():
         numbers = "".join(f"{figures[key]:11.4f}" for key in METRICS)
-        lines.append(f"{name:8}{numbers}{figures['reviews_per_second']:11.1f}  {figures['confusion']}")
-    test = report["onnx_against_tfidf"]
-    reviews = report["variants"]["onnx"]["reviews"]
-    lines += [
-        f"{reviews:,} held-out test reviews; PyTorch and ONNX differ on {report['labels_changed']} label(s).",
-        f"Only ONNX is right on {test['only_first_right']} of them, only TF-IDF on {test['only_second_right']}: "
-        f"exact McNemar p = {test['p_value']:.2g}.",
-    ]
-    return "\n".join(lines)
+        numbers += f"{figures['reviews_per_second']:11.1f}{figures['labels_changed']:11d}"
+        lines.append(f"{name:8}{numbers}  {figures['confusion']}")
+    test, reviews = report["pytorch_against_tfidf"], report["variants"]["pytorch"]["reviews"]
+    return "\n".join(
+        [
+            *lines,
+            f"{reviews:,} held-out test reviews; changed: labels that differ from PyTorch's.",
+            f"Only PyTorch is right on {test['only_first_right']} of them, only TF-IDF on {test['only_second_right']}: "
+            f"exact McNemar p = {test['p_value']:.2g}.",
+        ]
+    )
 
 
 def _order(report: dict[str, Any]) -> str:

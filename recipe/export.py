@@ -1,91 +1,103 @@
-"""The trained model as ONNX, proven on real reviews to be the same model."""
+"""The trained model as ONNX in several variants, each certified on real reviews to be the same model."""
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
+import torch
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from optimum.exporters.onnx import onnx_export_from_model
+from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 
 from recipe.arguments import data_arguments_of
-from recipe.data import load_reviews, texts_of
-from recipe.errors import CheckFailed
-from recipe.inference import Classifier, OnnxClassifier, Text, TorchClassifier
+from recipe.certificate import Checked, certificate, measure, refusals, speeds
+from recipe.data import Split, load_reviews, texts_of
+from recipe.errors import CheckFailed, UsageError
+from recipe.inference import PROVIDERS, Classifier, OnnxClassifier, Text, installed_providers, session_options
 from recipe.model import load_trained
-from recipe.run_folder import RunFolder
+from recipe.quantization import this_cpu, write_int8
+from recipe.reference import TorchClassifier
+from recipe.run_folder import VARIANT_FILES, RunFolder, write_json
 
-MAX_LOGIT_DIFFERENCE = 1e-4
-# Validation reviews that both models are run on: enough to meet every length, few enough for a BERT-base on a CPU.
-CHECKED_REVIEWS = 512
+MAX_F1_DROP = 0.01
+# Validation reviews that each variant is held against PyTorch on: enough for an interval of the F1 it may cost that is
+# narrower than the budget, few enough for a BERT-base on a CPU.
+CHECKED_REVIEWS = 1000
+# Train reviews that int8's ranges are taken from.
+CALIBRATION_REVIEWS = 256
 
 
-@dataclass(frozen=True)
-class Parity:
-    """How far two models' outputs for the same reviews lie apart.
+class OptimumClassifier(Classifier):
+    """Runs an exported file as Optimum's users do, in `ORTModelForSequenceClassification`."""
 
-    Attributes:
-        reviews: How many were compared.
-        largest_difference: Of any logit.
-        labels_changed: Reviews whose most probable label differs.
-        finite: Whether no logit was NaN or infinite.
-    """
+    batch_size = OnnxClassifier.batch_size
 
-    reviews: int
-    largest_difference: float
-    labels_changed: int
-    finite: bool
-
-    def __str__(self) -> str:
-        """Return the result in words."""
-        if not self.finite:
-            return f"NaN or infinite logits on {self.reviews} reviews"
-        return (
-            f"largest logit difference {self.largest_difference:.1e} and {self.labels_changed} label(s) changed "
-            f"on {self.reviews} reviews"
+    def __init__(self, folder: Path, variant: str, provider: str) -> None:
+        """Load a variant from the folder it was written to."""
+        super().__init__(folder, threads=1)
+        # `export=False`: from a folder without an ONNX file Optimum would silently export one.
+        self.model = ORTModelForSequenceClassification.from_pretrained(
+            folder,
+            file_name=VARIANT_FILES[variant],
+            export=False,
+            local_files_only=True,
+            provider=PROVIDERS[provider],
+            session_options=session_options(),
         )
 
+    def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Run the batch through Optimum."""
+        tensors = {name: torch.from_numpy(batch[name]).to(self.model.device) for name in self.model.input_names}
+        return np.asarray(self.model(**tensors).logits.cpu().numpy(), dtype=np.float32)
 
-def export(run: RunFolder, max_difference: float = MAX_LOGIT_DIFFERENCE) -> Parity:
-    """Write `<run>/onnx/` and return how it compares with PyTorch on the run's own validation reviews.
 
-    The folder appears whole, once the check has passed, or not at all; an earlier one stays until there is a verdict.
+def export(
+    run: RunFolder, variants: list[str] | None = None, target: str | None = None, max_f1_drop: float = MAX_F1_DROP
+) -> dict[str, Any]:
+    """Write `<run>/onnx/` and return its certificate.
+
+    The folder appears whole, with the variants that are within their budget, or not at all; an earlier one stays until
+    there is a verdict.
 
     Args:
         run: A finished run.
-        max_difference: The largest logit difference to accept.
+        variants: Of `fp32`, `int8`, `fp16`; `None` is fp32 and int8, and fp16 where there is a GPU.
+        target: The kind of CPU that int8 is made for; `None` is this one.
+        max_f1_drop: What int8 and fp16 may cost.
 
     Raises:
-        UsageError: There is no finished run, or its weights or reviews cannot be read any more.
-        CheckFailed: ONNX Runtime's logits differ by more, a label changed, or a logit is not finite.
+        UsageError: There is no finished run, its weights or reviews cannot be read any more, or fp16 has no GPU here.
+        CheckFailed: No variant is within its budget, or fp32 is not, which the others are made from.
     """
     run.require_finished()
-    texts = validation_texts(run)
-    trained = TorchClassifier.from_run(run.path)
+    chosen = variants or default_variants()
+    if "fp16" in chosen and "cuda" not in installed_providers():
+        raise UsageError("fp16 is for a GPU, and ONNX Runtime has none here: leave it out of --variants")
+    checked, calibration = _reviews(run, TorchClassifier.from_run(run.path))
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=run.path) as temporary:
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
-        result = parity(trained, OnnxClassifier(folder), texts)
-        # Whatever the check says, an earlier export is not the one of these weights any more.
-        if run.onnx.exists():
-            shutil.rmtree(run.onnx)
-        require_parity(result, max_difference)
+        write_variants(folder, chosen, target or this_cpu(), calibration)
+        content = certificate(checked, _measure_all(folder, chosen, checked), target or this_cpu(), max_f1_drop)
+        # Whatever the checks say, an earlier export is not the one of these weights any more.
+        shutil.rmtree(run.onnx, ignore_errors=True)
+        # The others are made from it.
+        if not content["variants"] or "fp32" in content["refused"]:
+            raise CheckFailed(f"{refusals(content)}. Nothing was kept")
+        for name in VARIANT_FILES.keys() - content["variants"].keys():
+            (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
+        write_json(folder / run.certificate.name, content)
         folder.replace(run.onnx)
-    return result
+    return content
 
 
-def validation_texts(run: RunFolder) -> list[Text]:
-    """Return up to `CHECKED_REVIEWS` of the run's validation reviews.
-
-    Raises:
-        UsageError: The dataset cannot be read any more.
-    """
-    settings = run.read_config()
-    args = data_arguments_of(settings)
-    validation = load_reviews(args, run.read_record()["seed"]).validation
-    return list(texts_of(validation.take(np.arange(min(CHECKED_REVIEWS, len(validation))))))
+def default_variants() -> list[str]:
+    """Return the variants that this machine can certify."""
+    return ["fp32", "int8", *(["fp16"] if "cuda" in installed_providers() else [])]
 
 
 def write_onnx(trained: Path, folder: Path) -> None:
@@ -96,24 +108,41 @@ def write_onnx(trained: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(trained, local_files_only=True).save_pretrained(folder)
 
 
-def parity(reference: Classifier, candidate: Classifier, texts: Sequence[Text]) -> Parity:
-    """Return how far the candidate's logits lie from the reference's on the same texts."""
-    expected, actual = reference.logits(texts, "PyTorch"), candidate.logits(texts, "ONNX")
-    return Parity(
-        reviews=len(texts),
-        largest_difference=float(np.abs(expected - actual).max()),
-        labels_changed=int((expected.argmax(axis=1) != actual.argmax(axis=1)).sum()),
-        finite=bool(np.isfinite(expected).all() and np.isfinite(actual).all()),
-    )
+def write_variants(folder: Path, chosen: list[str], target: str, calibration: list[Text]) -> None:
+    """Write the other variants beside `model.onnx`."""
+    source = folder / VARIANT_FILES["fp32"]
+    if "int8" in chosen:
+        write_int8(source, folder / VARIANT_FILES["int8"], target, OnnxClassifier(folder).batches(calibration))
+    if "fp16" in chosen:
+        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), folder / VARIANT_FILES["fp16"])
 
 
-def require_parity(result: Parity, max_difference: float) -> None:
-    """Refuse an export that is not the model it came from.
+def _reviews(run: RunFolder, trained: TorchClassifier) -> tuple[Checked, list[Text]]:
+    """Return the validation reviews that decide, with PyTorch's logits, and the train reviews for calibration.
 
     Raises:
-        CheckFailed: It differs too much, changed a label, or is not finite.
+        UsageError: The dataset cannot be read any more.
     """
-    if not result.finite or result.labels_changed or not result.largest_difference <= max_difference:
-        raise CheckFailed(
-            f"the ONNX model is not the PyTorch one: {result} (allowed: {max_difference:g} and none). Nothing was kept"
+    reviews = load_reviews(data_arguments_of(run.read_config()), run.read_record()["seed"])
+    validation = _some(reviews.validation, CHECKED_REVIEWS)
+    texts = texts_of(validation)
+    checked = Checked(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
+    return checked, list(texts_of(_some(reviews.train, CALIBRATION_REVIEWS)))
+
+
+def _some(split: Split, rows: int) -> Split:
+    """Return up to so many rows, from all over the split."""
+    return split.take(np.unique(np.linspace(0, len(split) - 1, rows).astype(int)))
+
+
+def _measure_all(folder: Path, chosen: list[str], checked: Checked) -> dict[str, dict[str, Any]]:
+    """Return the measurements of each variant, its speed among them."""
+    providers = {name: "cuda" if name == "fp16" else "cpu" for name in chosen}
+    served = {name: OnnxClassifier(folder, name, provider) for name, provider in providers.items()}
+    measured = {
+        name: measure(
+            checked, served[name], folder / VARIANT_FILES[name], OptimumClassifier(folder, name, provider), provider
         )
+        for name, provider in providers.items()
+    }
+    return {name: measured[name] | {"reviews_per_second": speed} for name, speed in speeds(served, checked.texts).items()}

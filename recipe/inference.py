@@ -125,6 +125,12 @@ class Classifier(ABC):
         if ahead:
             yield ahead.scores()
 
+    def batches(self, texts: Sequence[Text]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield reviews as the model takes them, a batch at a time: int64 (reviews, word pieces) by input."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        for rows in length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size):
+            yield self._padded([encodings[row] for row in rows])
+
     def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> "_Window":
         """Hand a window's batches to the threads."""
         encodings = self.tokenizer.encode_batch_fast(list(window))

@@ -1,10 +1,15 @@
-"""Export a trained run to ONNX, and prove on its own validation reviews that it is the same model.
+"""Export a trained run to ONNX, and certify each variant on the run's own validation reviews.
 
     python scripts/export_onnx.py
-    python scripts/export_onnx.py --run runs/mine
+    python scripts/export_onnx.py --run runs/mine --variants fp32
+    python scripts/export_onnx.py --run runs/mine --target avx2 --max_f1_drop 0.005
 
-Writes <run>/onnx/: model.onnx, config.json with the label names, and the tokenizer. Exit codes: 0 done, 1 the ONNX
-model differs from PyTorch's and nothing was kept, 2 a mistake in what was asked.
+Writes <run>/onnx/: model.onnx (fp32), model_quantized.onnx (int8), model_fp16.onnx (where there is a GPU), config.json
+with the label names, the tokenizer, and certificate.json: how far each variant lies from PyTorch, and what it may cost.
+fp32 must give PyTorch's logits to 1e-4 and every label; the others may cost --max_f1_drop of F1, held against the end of
+the 95 % interval. A variant over its budget is not written, and without fp32 none is.
+
+Exit codes: 0 done, 1 a variant is over its budget, 2 a mistake in what was asked.
 """
 
 import sys
@@ -15,23 +20,44 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
 from recipe.command_line import Parser, run  # noqa: E402
-from recipe.run_folder import RunFolder  # noqa: E402
+from recipe.errors import CheckFailed, UsageError  # noqa: E402
+from recipe.run_folder import VARIANT_FILES, RunFolder  # noqa: E402
 
 
 def parser() -> Parser:
     """Return the command line's parser."""
-    return Parser(__doc__)
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=list(VARIANT_FILES),
+        help="which to write (default: fp32 and int8, and fp16 where ONNX Runtime has a GPU)",
+    )
+    parser.add_argument(
+        "--target", choices=["vnni", "avx2", "arm"], help="the kind of CPU that int8 is for (default: this one)"
+    )
+    parser.add_argument(
+        "--max_f1_drop", type=float, default=0.01, help="what int8 and fp16 may cost of F1 (default: %(default)s)"
+    )
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """Export the run that `argv` names."""
-    folder = RunFolder(parser().parse_known_flags(argv).run)
+    flags = parser().parse_known_flags(argv)
+    if not 0 <= flags.max_f1_drop <= 1:
+        raise UsageError(f"--max_f1_drop {flags.max_f1_drop} is not a difference of F1, from 0 to 1")
+    folder = RunFolder(flags.run)
     folder.require_finished()
+    from recipe.certificate import as_table, refusals
     from recipe.export import export
 
-    result = export(folder)
-    print(f"{folder.onnx / 'model.onnx'}: {result}")
-    print(f"Next: python scripts/evaluate.py --run {folder}")
+    content = export(folder, flags.variants, flags.target, flags.max_f1_drop)
+    print(as_table(content))
+    print(f"In full: {folder.certificate}")
+    print(f"Next: python scripts/evaluate.py --run {folder}", flush=True)
+    if content["refused"]:
+        raise CheckFailed(f"{refusals(content)}. The others were written to {folder.onnx}")
 
 
 if __name__ == "__main__":

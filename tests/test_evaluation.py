@@ -21,20 +21,21 @@ PREDICTED = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 
 
 def test_confusion_counts_stand_where_the_report_says() -> None:
-    scored = {"pytorch": Scored(PREDICTED, 10.0), "onnx": Scored(PREDICTED, 20.0), "tfidf": Scored(1 - LABELS, 30.0)}
+    scored = {"pytorch": Scored(PREDICTED, 10.0), "fp32": Scored(PREDICTED, 20.0), "tfidf": Scored(1 - LABELS, 30.0)}
     report = make_report(scored, LABELS, ["negative", "positive"])
-    onnx = report["variants"]["onnx"]
+    onnx = report["variants"]["fp32"]
     assert onnx["confusion"] == [[4, 1], [2, 3]], "[[tn, fp], [fn, tp]]"
     assert (onnx["reviews"], onnx["reviews_per_second"], onnx["accuracy"]) == (10, 20.0, 0.7)
-    assert report["labels_changed"] == 0
+    assert onnx["labels_changed"] == 0
     assert report["variants"]["tfidf"]["confusion"] == [[0, 5], [5, 0]]
 
 
-def test_labels_changed_counts_onnx_against_pytorch() -> None:
+def test_labels_changed_counts_a_variant_against_pytorch() -> None:
     changed = PREDICTED.copy()
     changed[[0, 9]] = 1 - changed[[0, 9]]
-    scored = {"pytorch": Scored(PREDICTED, 1.0), "onnx": Scored(changed, 1.0), "tfidf": Scored(PREDICTED, 1.0)}
-    assert make_report(scored, LABELS, ["negative", "positive"])["labels_changed"] == 2
+    scored = {"pytorch": Scored(PREDICTED, 1.0), "int8": Scored(changed, 1.0), "tfidf": Scored(PREDICTED, 1.0)}
+    report = make_report(scored, LABELS, ["negative", "positive"])
+    assert [figures["labels_changed"] for figures in report["variants"].values()] == [0, 2, 0]
 
 
 def test_mcnemar_counts_only_where_the_two_differ() -> None:
@@ -56,14 +57,16 @@ def test_the_report_of_a_run_has_the_promised_keys(tiny_run: RunFolder, tmp_path
     run = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "run"))
     with pytest.raises(UsageError, match="export_onnx.py"):
         evaluate_run(run)
-    export(run)
+    export(run, max_f1_drop=0.2)
     evaluate_run(run)
     report = json.loads(run.report.read_text(encoding="utf-8"))
-    assert set(report["variants"]) == {"pytorch", "onnx", "tfidf"}
+    assert list(report["variants"]) == ["pytorch", "fp32", "int8", "tfidf"]
     for figures in report["variants"].values():
-        assert set(figures) == {*"f1 accuracy precision recall reviews reviews_per_second confusion".split()}
+        assert set(figures) == set(
+            "f1 accuracy precision recall reviews reviews_per_second confusion labels_changed".split()
+        )
         assert figures["reviews"] == 60 and np.sum(figures["confusion"]) == 60
-    assert report["variants"]["onnx"]["f1"] == report["variants"]["pytorch"]["f1"] == 1.0
+    assert report["variants"]["fp32"]["f1"] == report["variants"]["pytorch"]["f1"] == 1.0
     assert "pytorch" in as_table(report) and "[[30, 0], [0, 30]]" in as_table(report)
 
 

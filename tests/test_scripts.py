@@ -43,7 +43,7 @@ def chain(
     flags = [*tiny_flags, "--dataloader_num_workers", "2", "--output_dir", "runs/quickstart"]
     results = {"train": run_script("train", *flags, cwd=cwd, launcher=ACCELERATE)}
     assert results["train"].returncode == 0, results["train"].stderr
-    results["export_onnx"] = run_script("export_onnx", cwd=cwd)
+    results["export_onnx"] = run_script("export_onnx", "--max_f1_drop", "0.2", cwd=cwd)
     results["evaluate"] = run_script("evaluate", cwd=cwd, launcher=ACCELERATE)
     results["predict"] = run_script("predict", "a lovely film", "an awful plot", cwd=cwd)
     results["cwd"] = cwd  # type: ignore[assignment]
@@ -72,7 +72,7 @@ def test_the_chain_leaves_its_files_where_the_user_stands(chain: dict[str, subpr
     run = Path(str(chain["cwd"])) / "runs" / "quickstart"
     assert files_under(run / "onnx") == ONNX_FILES
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
-    assert report["variants"]["onnx"]["f1"] == 1.0 and report["labels_changed"] == 0
+    assert report["variants"]["fp32"]["f1"] == 1.0 and report["variants"]["fp32"]["labels_changed"] == 0
     assert "pytorch" in chain["evaluate"].stdout and "tfidf" in chain["evaluate"].stdout
 
 
@@ -136,6 +136,33 @@ def test_a_terminal_sees_progress_and_an_interrupted_run_says_how_to_go_on(
     time.sleep(0.2)
     assert re.search(rb"stopped after step \d+ of 15000. The same command with --resume goes on from", b"".join(rest))
     assert RunFolder(tmp_path / "runs" / "separable").read_config()["max_length"] == 32
+
+
+def test_a_variant_over_its_budget_is_said_with_exit_code_1_and_the_others_stay(
+    tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    result = run_script("export_onnx", "--run", run.path, cwd=tmp_path)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "error: int8 is over its budget: it may cost 0.0" in line and "The others were written" in line
+    assert files_under(run.onnx) == ONNX_FILES - {"model_quantized.onnx"}
+    assert "95 % interval" in result.stdout and "60 validation reviews against PyTorch" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--variants", "fp8"], "invalid choice: 'fp8'"),
+        (["--target", "amiga"], "invalid choice: 'amiga'"),
+        (["--max_f1_drop", "-1"], "--max_f1_drop -1.0 is not a difference of F1"),
+        (["--variants", "fp16"], "fp16 is for a GPU"),
+    ],
+)
+def test_an_export_that_cannot_be_made_is_one_line(
+    flags: list[str], message: str, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    assert_one_line_error(run_script("export_onnx", "--run", tiny_run.path, *flags, cwd=tmp_path), message)
 
 
 def test_an_export_that_fails_its_check_exits_1_and_leaves_nothing(tiny_run: RunFolder, tmp_path: Path) -> None:

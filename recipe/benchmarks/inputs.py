@@ -10,7 +10,7 @@ import numpy as np
 
 from recipe.arguments import data_arguments_of
 from recipe.data import load_reviews, texts_of
-from recipe.inference import TorchClassifier
+from recipe.reference import TorchClassifier
 from recipe.intervals import interval, resampled_f1
 from recipe.metrics import ClassificationMetrics
 from recipe.run_folder import RunFolder, write_json
