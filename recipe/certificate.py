@@ -106,10 +106,8 @@ def objection(name: str, measured: dict[str, Any], max_f1_drop: float) -> str | 
             f"(allowed: {MAX_LOGIT_DIFFERENCE:g} and none)"
         )
     if name != "fp32" and (end := measured["f1_drop_interval"][1]) > max_f1_drop:
-        return (
-            f"it may cost {end:.4f} of F1 (95 % interval of the drop {measured['f1_drop_interval'][0]:.4f} to {end:.4f}, "
-            f"allowed: {max_f1_drop:g})"
-        )
+        low = measured["f1_drop_interval"][0]
+        return f"it may cost {end:.4f} of F1 (95 % interval of the drop {low:.4f} to {end:.4f}, allowed {max_f1_drop:g})"
     return None
 
 
@@ -138,8 +136,8 @@ def certificate(
         max_f1_drop: The budget of int8 and fp16.
 
     Returns:
-        `command`, `versions`, `target`, `reviews`, `f1_of_pytorch`, `budget`; `variants`, those within their budget, and
-        `refused`, the others, each with its `objection`.
+        `command`, `versions`, `target`, `reviews`, `f1_of_pytorch`, `budget`; `variants`, those within their budget,
+        and `refused`, the others, each with its `objection`.
     """
     reasons = {name: objection(name, found, max_f1_drop) for name, found in measured.items()}
     return {
@@ -216,17 +214,17 @@ def _flipped(checked: Checked, logits: np.ndarray) -> list[dict[str, Any]]:
             model: {"label": names[scores.argmax()], "probability": round(float(scores.max()), 4)}
             for model, scores in (("pytorch", expected[row]), ("variant", found[row]))
         }
-        for row in np.flatnonzero(expected.argmax(axis=1) != found.argmax(axis=1))
+        for row in np.flatnonzero(expected.argmax(axis=1) != found.argmax(axis=1)).tolist()
     ]
 
 
 def _f1(checked: Checked, predicted: np.ndarray) -> dict[str, Any]:
     """Return a variant's `f1`, how far it is below PyTorch's, and the 95 % interval of that, from paired resamples.
 
-    Where hardly a label differs, resamples of these reviews alone would make too sure of it, and of no difference at all
-    a certainty. So two more reviews are counted, one that only PyTorch gets right and one that only the variant does
-    (Bonett and Price, *Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data*,
-    2012, who add one to either count).
+    Where hardly a label differs, resamples of these reviews alone would make too sure of it, and of no difference at
+    all a certainty. So two more reviews are counted, one that only PyTorch gets right and one that only the variant
+    does (Bonett and Price, *Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired
+    Data*, 2012, who add one to either count).
     """
     f1, of_pytorch = _f1_score(checked, predicted), _f1_score(checked, checked.predicted)
     labels = np.append(checked.labels, [1, 1])

@@ -145,4 +145,5 @@ def _measure_all(folder: Path, chosen: list[str], checked: Checked) -> dict[str,
         )
         for name, provider in providers.items()
     }
-    return {name: measured[name] | {"reviews_per_second": speed} for name, speed in speeds(served, checked.texts).items()}
+    fast = speeds(served, checked.texts)
+    return {name: found | {"reviews_per_second": fast[name]} for name, found in measured.items()}

@@ -1,7 +1,7 @@
 """Labels and probabilities for reviews, from an exported model in ONNX Runtime.
 
-Light on purpose: of the libraries it needs NumPy, tokenizers and onnxruntime alone, so that a small service that imports
-it answers within a second of its start.
+Light on purpose: of the libraries it needs NumPy, tokenizers and onnxruntime alone, so that a small service that
+imports it answers within a second of its start.
 """
 
 import itertools
@@ -105,7 +105,8 @@ class Classifier(ABC):
             TypeError: A lone string was given.
         """
         _require_list(texts)
-        with tqdm(total=len(texts), desc=progress, unit=" reviews", leave=False, disable=None if progress else True) as bar:
+        shown = {"desc": progress, "disable": None if progress else True}
+        with tqdm(total=len(texts), unit=" reviews", leave=False, dynamic_ncols=True, **shown) as bar:
             parts = [scores.logits for scores in self.score(windows(texts), bar.update)]
         return np.concatenate([np.empty((0, len(self.label_names)), dtype=np.float32), *parts])
 
@@ -161,7 +162,7 @@ class Classifier(ABC):
 
     @abstractmethod
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the logits, float32 (reviews, classes), of a batch as `_padded` makes it; called by several threads."""
+        """Return the logits, float32 (reviews, classes), of a batch as `_padded` makes it; several threads call it."""
 
 
 class OnnxClassifier(Classifier):
@@ -252,7 +253,7 @@ def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[n
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, float32 (reviews, classes), of logits; scipy's takes longer to import than all else here."""
+    """Return probabilities, float32 (reviews, classes); scipy's function takes longer to import than all else here."""
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float32)
 
@@ -278,7 +279,7 @@ def open_session(file: Path, provider: str) -> InferenceSession:
     settings = {"device_id": int(os.environ.get("LOCAL_RANK", "0"))} if provider == "cuda" else {}
     session = InferenceSession(file, session_options(), providers=[(wanted, settings)])
     if session.get_providers()[0] != wanted:
-        raise UsageError(f"ONNX Runtime has no {wanted} that works here: install onnxruntime-gpu, or use --provider cpu")
+        raise UsageError(f"ONNX Runtime has no {wanted} that works here: install onnxruntime-gpu, or take the CPU")
     return session
 
 

@@ -4,19 +4,19 @@ Every `MatMul` by weights is computed on 8-bit integers. Where ONNX Runtime's dy
 range from the batch at hand, so that a review's score moves with its batch-mates (onnxruntime#10111), the range here is
 fixed: a review scores the same alone and in any batch, and nothing is spent on looking for it.
 
-A few channels of BERT's activations are far wider than the rest, and 256 levels over the widest leave few for the others.
-So each channel is divided by a factor, and its row of the weights multiplied by it, which changes nothing but the rounding
-(Xiao et al., *SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models*, 2023).
+Some channels of BERT's activations are wider than the rest, and 256 levels over the widest leave few for the others. So
+each channel is divided by a factor, and its row of the weights multiplied by it, which changes nothing but the rounding
+(Xiao et al., *SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models*, 2023). The
+very widest, one to three, are multiplied in float beside the others (Dettmers et al., *LLM.int8()*, 2022).
 
-Left in float are `MatMul`s that are computed for `[CLS]` alone, which cost next to nothing and decide at once, and those of
-two activations in the attention.
+Left in float are `MatMul`s that are computed for `[CLS]` alone, which cost next to nothing and decide at once, and
+those of two activations in the attention.
 """
 
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -29,11 +29,11 @@ from recipe.inference import session_options
 # The largest 8-bit weight by kind of CPU. Without VNNI, AVX2 adds products of an activation and a weight in pairs in 16
 # bits, which two full ones overflow (onnxruntime#5644, #11286): there one bit less.
 LARGEST_WEIGHT = {"vnni": 127, "avx2": 63, "arm": 127}
-# SmoothQuant's alpha: how much of a channel's width goes to its weights. Of 0.5 to 1 it left the smallest differences in
-# the logits of a fine-tuned MiniLM.
+# SmoothQuant's alpha: how much of a channel's width goes to its weights. Of 0.5 to 1 it left about the smallest
+# differences in the logits of a fine-tuned MiniLM.
 SMOOTHING = 0.8
-# Channels that reach so many times as far as the median one have their part of a product computed in float. In a fine-tuned
-# MiniLM those were one to three of 384 or 1,536, and most of the error.
+# Channels that reach so many times as far as the median one have their part of a product computed in float. In a
+# fine-tuned MiniLM those were one to three of 384 or 1,536, and nearly half of the error.
 WIDE = 5
 # Embeddings are 8-bit too from this size on; a small table is not worth another operator.
 LARGE_TABLE = 1 << 20
@@ -217,7 +217,7 @@ def _bias(graph: GraphProto, product: str, weights: dict[str, np.ndarray]) -> No
 
 
 def _smoothing(found: Range, matrices: list[np.ndarray]) -> np.ndarray:
-    """Return what each channel is divided by, float32 (channels,): its width to alpha, over its weights' to 1 - alpha."""
+    """Return what each channel is divided by, float32 (channels,): its width ** alpha / its weights' ** (1 - alpha)."""
     of_weights = np.maximum(np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0), 1e-5)
     factors = found.width**SMOOTHING / of_weights ** (1 - SMOOTHING)
     return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float32)
@@ -249,7 +249,7 @@ def _quantize_tables(graph: GraphProto, weights: dict[str, np.ndarray]) -> dict[
             continue
         name, rows = node.input[0], _quantized_matrix(table.T, 127)
         _add_constants(graph, name, {"quantized": rows["quantized"].T.copy(), "scale": rows["scale"][:, None]})
-        whole, scale, real = (f"{node.output[0]}_{part}" for part in ("whole", "scale", "real"))
+        whole, scale, real = (f"{node.output[0]}_row_{part}" for part in ("bytes", "scale", "float"))
         replaced[node.output[0]] = [
             helper.make_node("Gather", [f"{name}_quantized", node.input[1]], [whole]),
             helper.make_node("Gather", [f"{name}_scale", node.input[1]], [scale]),

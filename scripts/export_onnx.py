@@ -6,8 +6,8 @@
 
 Writes <run>/onnx/: model.onnx (fp32), model_quantized.onnx (int8), model_fp16.onnx (where there is a GPU), config.json
 with the label names, the tokenizer, and certificate.json: how far each variant lies from PyTorch, and what it may cost.
-fp32 must give PyTorch's logits to 1e-4 and every label; the others may cost --max_f1_drop of F1, held against the end of
-the 95 % interval. A variant over its budget is not written, and without fp32 none is.
+fp32 must give PyTorch's logits to 1e-4 and every label; the others may cost --max_f1_drop of F1, held against the end
+of the 95 % interval. A variant over its budget is not written, and without fp32 none is.
 
 Exit codes: 0 done, 1 a variant is over its budget, 2 a mistake in what was asked.
 """

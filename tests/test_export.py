@@ -73,7 +73,8 @@ def test_validation_reviews_are_the_runs_own_and_those_of_calibration_are_not(
 
     reviews = load_reviews(DataArguments(dataset_name=str(reviews_folder), max_train_samples=-1), 42)
     checked, calibration = exporting._reviews(run, TorchClassifier.from_run(run.path))
-    assert checked.texts == reviews.validation.texts["content"][:] and (checked.labels == reviews.validation.labels).all()
+    validation = reviews.validation
+    assert checked.texts == validation.texts["content"][:] and (checked.labels == validation.labels).all()
     assert set(calibration) <= set(reviews.train.texts["content"][:]) and len(calibration) == 240
 
 

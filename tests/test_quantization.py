@@ -72,7 +72,8 @@ def test_padding_does_not_widen_a_range() -> None:
 @pytest.mark.parametrize(("cpu", "largest"), [("vnni", 127), ("avx2", 63), ("arm", 127)])
 def test_weights_are_as_large_as_the_kind_of_cpu_can_add(cpu: str, largest: int, tmp_path: Path) -> None:
     quantized_error(tmp_path, wide=1, cpu=cpu)
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
+    written = onnx.load(tmp_path / "int8.onnx").graph.initializer
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in written}
     assert np.abs(tensors["w_quantized"].astype(int)).max() == largest
     assert "w" not in tensors, "the float weights are gone"
 
@@ -92,7 +93,9 @@ def test_the_scheme_follows_the_cpus_own_flags(machine: str, described: str, kin
     assert kind_of_cpu(machine, described) == kind
 
 
-def test_a_large_table_is_kept_as_bytes_and_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_kept_as_bytes_and_gives_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = np.random.default_rng(3).normal(size=(50, CHANNELS)).astype(np.float32)
     weights = np.eye(CHANNELS, OUTPUTS, dtype=np.float32)
     nodes = [helper.make_node("Gather", ["t", "ids"], ["x"]), helper.make_node("MatMul", ["x", "w"], ["logits"])]
