@@ -6,18 +6,15 @@ from typing import Any
 import datasets
 import evaluate
 import numpy as np
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from transformers import EvalPrediction
 
-from recipe.arguments import METRICS
+from recipe.scores import score_labels
 
 
 class ClassificationMetrics(evaluate.Metric):
-    """F1, accuracy, precision and recall from scikit-learn.
+    """F1, accuracy, precision and recall, as `recipe.scores.score_labels` has them.
 
-    With two classes F1, precision and recall are of the positive class, label 1; with more they are macro averages. A
-    class that is never predicted has precision 0. A subclass, because `evaluate.load("f1")` fetches code from the Hub
-    each time, and fails without it.
+    A subclass, because `evaluate.load("f1")` fetches code from the Hub each time, and fails without it.
     """
 
     def __init__(self, num_labels: int) -> None:
@@ -25,7 +22,7 @@ class ClassificationMetrics(evaluate.Metric):
         # In memory: Trainer gathers every process's predictions before it asks for metrics, and processes that shared
         # evaluate's default cache file would wait for each other's locks.
         super().__init__(keep_in_memory=True)
-        self.average = "binary" if num_labels == 2 else "macro"
+        self.num_labels = num_labels
 
     def _info(self) -> evaluate.MetricInfo:
         """Tell evaluate what it is given: a label per review, predicted and true."""
@@ -39,11 +36,7 @@ class ClassificationMetrics(evaluate.Metric):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         """Return the figures by name, from labels int64 (reviews,)."""
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            references, predictions, average=self.average, zero_division=0.0
-        )
-        values = (f1, accuracy_score(references, predictions), precision, recall)
-        return {name: float(value) for name, value in zip(METRICS, values, strict=True)}
+        return score_labels(np.asarray(references), np.asarray(predictions), self.num_labels)
 
 
 def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]]:
