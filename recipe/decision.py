@@ -107,7 +107,8 @@ class Decision:
             UsageError: A key is missing or not known, or what it holds is no number.
         """
         if set(content) != set(cls.__dataclass_fields__):
-            raise UsageError(f"a decision has {', '.join(cls.__dataclass_fields__)}, not {', '.join(content) or 'none'}")
+            known = ", ".join(cls.__dataclass_fields__)
+            raise UsageError(f"a decision has {known}, not {', '.join(content) or 'nothing'}")
         for name, value in content.items():
             if isinstance(value, bool) or not isinstance(value, int | float | None):
                 raise UsageError(f"a decision's {name} is {value!r}: it must be a number")
