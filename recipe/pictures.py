@@ -59,7 +59,7 @@ def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_nam
     shown = [_short(name) for name in label_names]
     # An inch holds about 11 letters.
     beside = 0.09 * max(map(len, shown))
-    below = 0.6 + (beside if _are_upright(shown) else 0.2)
+    below = 0.8 + (beside if _are_upright(shown) else 0.2)
     figure = Figure(figsize=(columns * (side + 0.2) + beside + 1.5, rows * (side + below)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)

@@ -109,6 +109,9 @@ def test_a_difference_is_as_sure_as_its_pairs_make_it() -> None:
     spread = 1.96 * np.sqrt(30 - 20**2 / 1000) / 1000
     assert found["accuracy"] == pytest.approx(0.02, abs=5e-4)
     assert found["accuracy_interval"] == pytest.approx([0.02 - spread, 0.02 + spread], abs=1.5e-3)
+    assert found["f1"] == pytest.approx(f1_score(labels, first) - f1_score(labels, second), abs=5e-4)
+    gains = np.subtract(*resampled_f1(labels, np.stack([first, second])).T)
+    assert found["f1_interval"] == pytest.approx(interval(gains))
     assert (found["first"], found["second"]) == ("int8", "tfidf")
     of_int8 = report["variants"]["int8"]
     assert of_int8["accuracy"][0] < accuracy_score(labels, first) < of_int8["accuracy"][1]
