@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
+from recipe.scores import score_labels
+
 RESAMPLES = 2000
 LEVEL = 0.95
 # Drawn numbers that are held at a time, 128 MiB of them, however many kinds of rows there are.
@@ -25,24 +27,25 @@ def describe_intervals(
 
     Returns:
         `level` and `resamples`; `variants`, by name `f1` and `accuracy`, `[low, high]` each; and `differences`, per
-        pair `first`, `second`, `f1` and `accuracy` (the first's mean gain over the second), `f1_interval` and
+        pair `first`, `second`, `f1` and `accuracy` (the first's gain over the second), `f1_interval` and
         `accuracy_interval`.
     """
-    place = {name: number for number, name in enumerate(predicted)}
-    f1, accuracy = resample(labels, np.stack(list(predicted.values())), classes=classes)
+    names = list(predicted)
+    drawn = dict(zip(("f1", "accuracy"), resample(labels, np.stack(list(predicted.values())), classes=classes)))
+    measured = {name: score_labels(labels, answers, classes) for name, answers in predicted.items()}
     return {
         "level": LEVEL,
         "resamples": RESAMPLES,
         "variants": {
-            name: {"f1": list(interval(f1[:, at])), "accuracy": list(interval(accuracy[:, at]))}
-            for name, at in place.items()
+            name: {figure: list(interval(values[:, at])) for figure, values in drawn.items()}
+            for at, name in enumerate(names)
         },
         "differences": [
-            {
-                "first": first,
-                "second": second,
-                **_describe_gain("f1", f1[:, place[first]] - f1[:, place[second]]),
-                **_describe_gain("accuracy", accuracy[:, place[first]] - accuracy[:, place[second]]),
+            {"first": first, "second": second}
+            | {figure: measured[first][figure] - measured[second][figure] for figure in drawn}
+            | {
+                f"{figure}_interval": list(interval(values[:, names.index(first)] - values[:, names.index(second)]))
+                for figure, values in drawn.items()
             }
             for first, second in pairs
         ],
@@ -121,11 +124,6 @@ def f1_interval(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float
         return None
     low, high = share_interval(hits, rows)
     return 2 * low / (1 + low), 2 * high / (1 + high)
-
-
-def _describe_gain(name: str, gains: np.ndarray) -> dict[str, Any]:
-    """Return a figure's mean gain and its interval, from that of each resample, float64 (resamples,)."""
-    return {name: float(gains.mean()), f"{name}_interval": list(interval(gains))}
 
 
 def _draw(draw: np.random.Generator, true: np.ndarray, counts: np.ndarray, resamples: int) -> np.ndarray:
