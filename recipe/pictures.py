@@ -26,6 +26,45 @@ LONGEST_NAME = 20
 MOST_COUNTED_LABELS = 12
 
 
+def draw_report(
+    report: Mapping[str, Any],
+    record: Mapping[str, Any],
+    labels: np.ndarray,
+    positive: Mapping[str, np.ndarray] | None,
+    folder: Path,
+) -> dict[str, str]:
+    """Draw every picture of a report into a folder.
+
+    Args:
+        report: As `recipe.model_card.make_card` takes it.
+        record: The run's `run.json`.
+        labels: Of the test rows, int64 (reviews,).
+        positive: By variant, their probabilities of label 1, float64 (reviews,), the served one's after the
+            temperature; `None` with more than two classes.
+        folder: For the png files; made where it is not there.
+
+    Returns:
+        Each file's name, by what it shows.
+    """
+    files = {"Learning curve": "learning_curve.png", "Confusion matrices": "confusion.png"}
+    variants, served = report["variants"], report["served"]
+    draw_learning_curve(record["epochs"], record["best"]["epoch"], folder / "learning_curve.png")
+    confusions = {name: figures["confusion"] for name, figures in variants.items()}
+    draw_confusions(confusions, report["labels"], folder / "confusion.png")
+    if positive is not None:
+        files["Precision and recall"] = "precision_recall.png"
+        threshold = report["thresholds"]["chosen"]["threshold"]
+        draw_precision_recall(labels, positive, served, threshold, folder / "precision_recall.png")
+    draw_reliability(report["calibration"], folder / "reliability.png")
+    draw_slices(report["slices"], variants[served]["f1"], folder / "slices.png")
+    draw_trade_off(variants, report["intervals"]["variants"], folder / "trade_off.png")
+    return files | {
+        "Reliability before and after the temperature": "reliability.png",
+        "F1 by slice": "slices.png",
+        "Accuracy against throughput": "trade_off.png",
+    }
+
+
 def draw_learning_curve(epochs: Sequence[Mapping[str, float]], best_epoch: float, path: Path) -> None:
     """Draw train and validation loss, and validation F1, by epoch.
 
@@ -156,7 +195,7 @@ def draw_slices(slices: Sequence[Mapping[str, Any]], overall: float, path: Path)
         axes.plot([low, high], [place, place], color=COLOURS[number], linewidth=2)
         axes.plot(row["f1"], place, marker=MARKERS[number], color=COLOURS[number], markersize=7)
     axes.axvline(overall, **REFERENCE)
-    axes.set_ylim(places[-1] - 0.7, 0.7)
+    axes.set_ylim(min(places, default=0) - 0.7, 0.7)
     axes.set_yticks(places, [f"{row['slice']}: {_short(row['value'], 24)}" for row in shown])
     counts = axes.secondary_yaxis("right")
     counts.set_yticks(places, [f"{row['rows']:,}" for row in shown])

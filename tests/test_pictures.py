@@ -106,6 +106,30 @@ def test_every_picture_is_a_png_and_nothing_else_is_left(tmp_path: Path) -> None
     assert (tmp_path / "slices.png").read_bytes() == first
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_report_has_exactly_these_pictures(classes: int, tmp_path: Path) -> None:
+    counts = confusions(classes, 2)
+    report = {
+        "labels": [f"label{number}" for number in range(classes)],
+        "served": "variant1",
+        "variants": {
+            name: {"confusion": matrix, "f1": 0.8, "accuracy": 0.8, "reviews_per_second": 9.0}
+            for name, matrix in counts.items()
+        },
+        "intervals": {"variants": {name: {"accuracy": [0.7, 0.9]} for name in counts}},
+        "thresholds": {"chosen": {"threshold": 0.4}},
+        "calibration": calibration(),
+        "slices": SLICES[3:],
+    }
+    labels, logits = scored()
+    positive = dict.fromkeys(counts, 1 / (1 + np.exp(-logits[:, 1]))) if classes == 2 else None
+    record = {"epochs": EPOCHS, "best": EPOCHS[1]}
+    drawn = pictures.draw_report(report, record, labels, positive, tmp_path / "report")
+    names = {"learning_curve.png", "confusion.png", "reliability.png", "slices.png", "trade_off.png"}
+    assert set(drawn.values()) == {path.name for path in (tmp_path / "report").iterdir()}
+    assert set(drawn.values()) == names | ({"precision_recall.png"} if classes == 2 else set())
+
+
 def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "slices.png"
     old.write_bytes(b"old")
