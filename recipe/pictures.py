@@ -156,7 +156,6 @@ def draw_reliability(calibration: Mapping[str, Any], path: Path) -> None:
         path: Of the picture, a png.
     """
     figure = Figure(figsize=(8, 4.6), layout="constrained")
-    figure.get_layout_engine().set(hspace=0.06)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
     titles = {"before": "as trained", "after": f"with a temperature of {calibration['temperature']:.2f}"}
     lowest = min(row["confidence"] for side in titles for row in calibration[side]["bins"])

@@ -134,15 +134,16 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
     old = tmp_path / "slices.png"
     old.write_bytes(b"old")
 
-    def fail_half_way(self: Figure, target: Any, **options: Any) -> None:
-        """Write a little and then fail, wherever it was to go."""
-        (target.write if hasattr(target, "write") else Path(target).write_bytes)(b"half")
-        raise RuntimeError
+    def fail_half_way(self: Path, content: bytes) -> None:
+        """Write half of it, and find the disk full."""
+        with self.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError
 
-    monkeypatch.setattr(Figure, "savefig", fail_half_way)
-    with pytest.raises(RuntimeError):
+    monkeypatch.setattr(Path, "write_bytes", fail_half_way)
+    with pytest.raises(OSError):
         pictures.draw_slices(SLICES, 0.86, old)
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+    assert list(tmp_path.iterdir()) == [old] and old.read_bytes() == b"old"
 
 
 def test_nothing_is_cut_off_at_the_edge(drawn: dict[str, Figure]) -> None:
@@ -169,6 +170,8 @@ def test_the_learning_curve_shows_both_losses_f1_and_the_epoch_kept(drawn: dict[
     assert list(scores.lines[0].get_ydata()) == [0.80, 0.82, 0.81]
     assert {line.get_linestyle() for line in losses.lines[:2]} == {"-", "--"}, "told apart without colour"
     assert list(losses.lines[2].get_xdata()) == [2.0, 2.0]
+    for axes in (losses, scores):
+        assert all(name.get_window_extent().x1 < axes.bbox.x1 for name in axes.texts), "no name lies on the frame"
 
 
 def test_a_confusion_shows_the_true_label_by_row(drawn: dict[str, Figure]) -> None:
