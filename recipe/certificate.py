@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from recipe.decision import Decision
 from recipe.digests import file_sha256
-from recipe.inference import Classifier, OnnxClassifier, Text, softmax
+from recipe.inference import Classifier, OnnxClassifier, Text
 from recipe.intervals import interval, resampled_f1
 from recipe.metrics import ClassificationMetrics
 from recipe.run_folder import versions
@@ -77,7 +78,7 @@ def measure(checked: Checked, served: OnnxClassifier, file: Path, optimum: Class
         **_graph(file),
         "finite": bool(np.isfinite(logits).all() and np.isfinite(checked.logits).all()),
         "logit_difference": _difference(logits, checked.logits),
-        "probability_difference": _difference(softmax(logits), softmax(checked.logits)),
+        "probability_difference": _difference(*(Decision().probabilities(some) for some in (logits, checked.logits))),
         "labels_flipped": int((predicted != checked.predicted).sum()),
         "flipped": _flipped(checked, logits),
         **_f1(checked, predicted),
@@ -107,7 +108,7 @@ def objection(name: str, measured: dict[str, Any], max_f1_drop: float) -> str | 
         )
     if name != "fp32" and (end := measured["f1_drop_interval"][1]) > max_f1_drop:
         low = measured["f1_drop_interval"][0]
-        return f"it may cost {end:.4f} of F1 (95 % interval of the drop {low:.4f} to {end:.4f}, allowed {max_f1_drop:g})"
+        return f"it may cost {end:.4f} of F1 (95 % interval {low:.4f} to {end:.4f}, at most {max_f1_drop:g})"
     return None
 
 
@@ -207,7 +208,8 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
 
 def _flipped(checked: Checked, logits: np.ndarray) -> list[dict[str, Any]]:
     """Return the reviews whose label is another one: with the true label, and both models' labels and probabilities."""
-    expected, found, names = softmax(checked.logits), softmax(logits), checked.label_names
+    expected, found = (Decision().probabilities(some) for some in (checked.logits, logits))
+    names = checked.label_names
     return [
         {"review": checked.texts[row], "label": names[checked.labels[row]]}
         | {

@@ -1,5 +1,6 @@
 """Labelled reviews: cleaned, split and turned into word pieces."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +62,14 @@ class Reviews:
         dropped: Rows left out, by reason: `no_text_or_label` of all train and validation rows that were read, and
             `train_rows_also_in_test` and `train_rows_also_in_validation` of those that were taken, which would make an
             evaluation flatter the model.
+        test_rows: Which rows of the test split were drawn, int64 (rows,); `None` where it was all that were read.
     """
 
     splits: dict[str, Split]
     label_names: list[str]
     origin: dict[str, Any]
     dropped: dict[str, int]
+    test_rows: np.ndarray | None = None
 
     @property
     def train(self) -> Split:
@@ -112,8 +115,8 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     _require_usable(splits, source)
     dropped = {"no_text_or_label": sum(len(whole[name]) - len(split) for name, split in splits.items())}
     known = set(splits["train"].labels)
-    if args.sampling == "random":
-        splits = {name: _sampled(name, split, names, args, seed) for name, split in splits.items()}
+    drawn = {name: _draw(name, split, names, args, seed) for name, split in splits.items()}
+    splits = {name: split if (rows := drawn[name]) is None else split.take(rows) for name, split in splits.items()}
     dropped |= _drop_shared(splits, "test")
     if "validation" not in splits:
         splits["train"], splits["validation"] = _carve(splits["train"], names, args, seed)
@@ -124,7 +127,29 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
             "or --max_train_samples is too few to draw one"
         )
     in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
-    return Reviews(in_order, names, source.origin, dropped)
+    return Reviews(in_order, names, source.origin, dropped, drawn.get("test"))
+
+
+def column_of_test(args: DataArguments, reviews: Reviews, column: str) -> list[Any]:
+    """Return a further column of the test rows, in their order.
+
+    Args:
+        args: As the reviews were loaded with.
+        reviews: They.
+        column: Its name.
+
+    Raises:
+        UsageError: The test rows have no such column.
+    """
+    wanted = copy.copy(args)
+    # Whatever stands there, one value for each row, is read as a label would be.
+    wanted.label_column = column
+    if args.files:
+        wanted.train_file, wanted.validation_file = args.test_file, None
+    rows = read_source(wanted).splits["test"]
+    values = rows[column][:] if reviews.test_rows is None else rows.select(reviews.test_rows)[column][:]
+    kind = rows.features[column]
+    return [kind.int2str(value) for value in values] if isinstance(kind, ClassLabel) else list(values)
 
 
 def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -202,16 +227,16 @@ def _usable(split: Split) -> Split:
     return split.where((split.labels != NO_LABEL) & ~split.keys.empty)
 
 
-def _sampled(name: str, split: Split, names: list[str], args: DataArguments, seed: int) -> Split:
-    """Return as many rows as were asked for, drawn from the whole split, stratified by label.
+def _draw(name: str, split: Split, names: list[str], args: DataArguments, seed: int) -> np.ndarray | None:
+    """Return as many rows as were asked for, drawn from the whole split, stratified by label; `None` where it is all.
 
     The test rows do not depend on the seed, so that runs with different seeds are measured on the same ones.
     """
     rows = args.max_rows[name]
-    if rows == -1 or rows >= len(split):
-        return split
+    if args.sampling == "first" or rows == -1 or rows >= len(split):
+        return None
     _, sample = set_aside(split.labels, rows, FIXED_SEED if name == "test" else seed, names, f"--max_{name}_samples")
-    return split.take(sample)
+    return sample
 
 
 def _carve(train: Split, names: list[str], args: DataArguments, seed: int) -> tuple[Split, Split]:

@@ -21,6 +21,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from recipe.command_line import usable_cores
+from recipe.decision import Decision
 from recipe.errors import UsageError
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
@@ -32,7 +33,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class Prediction(NamedTuple):
-    """A review's label and how probable the model holds it to be, from 1 / classes to 1."""
+    """A review's label, and how probable the model holds it to be."""
 
     label: str
     probability: float
@@ -61,6 +62,7 @@ class Classifier(ABC):
         batch_size: Reviews that are computed at once.
         label_names: Of labels 0, 1, ….
         max_length: Word pieces a review is cut at.
+        decision: What makes answers of its logits.
     """
 
     batch_size = 16
@@ -73,6 +75,7 @@ class Classifier(ABC):
         self.tokenizer, self.max_length = _read_tokenizer(folder)
         self.padding = {"input_ids": config.get("pad_token_id") or 0, "attention_mask": 0, "token_type_ids": 0}
         self.threads = ThreadPoolExecutor(threads)
+        self.decision = Decision()
 
     def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
         """Return each review's most probable label, in the order given.
@@ -86,13 +89,13 @@ class Classifier(ABC):
     def stream(self, texts: Iterable[Text]) -> Iterator[Prediction]:
         """Yield each review's most probable label, in the order given, holding no more than some thousand reviews."""
         for scores in self.score(windows(texts)):
-            probabilities = softmax(scores.logits)
-            for label, row in zip(probabilities.argmax(axis=1), probabilities, strict=True):
-                yield Prediction(self.label_names[label], float(row[label]))
+            answers = self.decision(scores.logits)
+            for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
+                yield Prediction(self.label_names[label], probability)
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
-        """Return each review's probability of each label, float32 (reviews, classes), in the order given."""
-        return softmax(self.logits(texts))
+        """Return each review's probability of each label, float64 (reviews, classes), in the order given."""
+        return self.decision.probabilities(self.logits(texts))
 
     def logits(self, texts: Sequence[Text], progress: str | None = None) -> np.ndarray:
         """Return the model's output for each review, float32 (reviews, classes), in the order given.
@@ -192,7 +195,12 @@ class OnnxClassifier(Classifier):
 
     @classmethod
     def from_run(
-        cls, run: str | Path, variant: str | None = None, provider: str | None = None, threads: int | None = None
+        cls,
+        run: str | Path,
+        variant: str | None = None,
+        provider: str | None = None,
+        threads: int | None = None,
+        raw: bool = False,
     ) -> "OnnxClassifier":
         """Return the classifier of a run that was exported.
 
@@ -201,6 +209,7 @@ class OnnxClassifier(Classifier):
             variant: One that has its certificate; `None` is the fastest of those that this machine can run.
             provider: `cpu` or `cuda`; `None` is the one that the variant was certified on.
             threads: As of the class.
+            raw: Whether to leave out the temperature, the threshold and the doubt that an evaluation has chosen.
 
         Raises:
             UsageError: There is no such run or variant, or what was exported is damaged or cannot be run here.
@@ -208,7 +217,10 @@ class OnnxClassifier(Classifier):
         folder = RunFolder(run)
         chosen = folder.choose_variant(variant, installed_providers())
         with damage_named(folder.onnx):
-            return cls(folder.onnx, chosen.name, provider or chosen.provider, threads)
+            classifier = cls(folder.onnx, chosen.name, provider or chosen.provider, threads)
+            if not raw and folder.decision.is_file():
+                classifier.decision = Decision.from_dict(_read_json(folder.decision))
+        return classifier
 
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
         """Run the batch in ONNX Runtime."""
@@ -250,12 +262,6 @@ def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[n
     order = np.argsort(-np.asarray(lengths), kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, float32 (reviews, classes); scipy's function takes longer to import than all else here."""
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def session_options() -> SessionOptions:

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from recipe.run_folder import write_whole
+from recipe.run_folder import VARIANT_FILES, write_whole
 
 # The Hub's names of the metrics that its front matter shows.
 HUB_METRICS = {
@@ -141,7 +141,7 @@ def _sections(
     yield "## Pictures"
     yield from (f"![{shows}]({path})" for shows, path in pictures.items())
     yield from _limits(report, record)
-    yield from _loading(run)
+    yield from _loading(run, VARIANT_FILES[report["served"]])
 
 
 def _introduction(run: Path, report: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
@@ -279,8 +279,8 @@ def _limits(report: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[st
     )
 
 
-def _loading(run: Path) -> Iterator[str]:
-    """Yield the three ways to load it."""
+def _loading(run: Path, file: str) -> Iterator[str]:
+    """Yield the three ways to load it, the exported one from `file`."""
     yield "## How to load it"
     yield f'''```python
 from transformers import pipeline
@@ -292,7 +292,7 @@ classify("a lovely film", truncation=True)
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 
-model = ORTModelForSequenceClassification.from_pretrained("{run}/onnx")
+model = ORTModelForSequenceClassification.from_pretrained("{run}/onnx", file_name="{file}")
 tokenizer = AutoTokenizer.from_pretrained("{run}/onnx")
 model(**tokenizer("a lovely film", truncation=True, return_tensors="pt")).logits
 ```'''

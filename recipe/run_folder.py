@@ -45,7 +45,7 @@ class RunFolder:
     data.json           what the reviews are like
     run.json            what was done; written last, so that a folder that has it is a finished run
     onnx/               the exported model's variants, and what certifies them
-    report.json         the evaluation
+    report.json         the evaluation; README.md, a model card, and report/, its pictures, show it
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -56,7 +56,10 @@ class RunFolder:
         self.data = self.path / "data.json"
         self.onnx = self.path / "onnx"
         self.certificate = self.onnx / "certificate.json"
+        self.decision = self.onnx / "decision.json"
         self.report = self.path / "report.json"
+        self.report_folder = self.path / "report"
+        self.card = self.path / "README.md"
 
     def __str__(self) -> str:
         """Return the path as the user gave it."""
@@ -172,7 +175,8 @@ class RunFolder:
 
     def _contents(self) -> list[Path]:
         """Return what of a run stands in the folder."""
-        named = [self.record, self.config, self.onnx, self.report, self.path / "model.safetensors"]
+        named = [self.record, self.config, self.onnx, self.path / "model.safetensors"]
+        named += [self.report, self.report_folder, self.card]
         saved = (*self.path.glob("checkpoint-*"), *self.path.glob(".checkpoint-*"))
         return [path for path in (*named, *saved) if path.exists()]
 

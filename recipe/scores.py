@@ -67,17 +67,15 @@ def score_labels(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dic
     return {name: float(value) for name, value in values.items()}
 
 
-def require_scorable(labels: np.ndarray, probabilities: np.ndarray, label_names: Sequence[str], variant: str) -> None:
-    """Refuse rows and probabilities of which most figures would mean nothing.
+def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
+    """Refuse test rows of which most figures would mean nothing.
 
     Args:
         labels: int64 (reviews,).
-        probabilities: float (reviews, classes).
         label_names: Of labels 0, 1, ….
-        variant: The model's name, for the message.
 
     Raises:
-        UsageError: All test rows have one label, or a probability is NaN.
+        UsageError: All of them have one label.
     """
     present = np.unique(labels)
     if len(present) < 2:
@@ -85,10 +83,22 @@ def require_scorable(labels: np.ndarray, probabilities: np.ndarray, label_names:
             f"all {len(labels):,} test rows have the label {label_names[present[0]]!r}: two are needed, so give more "
             "rows (--max_test_samples) or others (--test_file)"
         )
+
+
+def require_numbers(probabilities: np.ndarray, variant: str) -> None:
+    """Refuse a broken model.
+
+    Args:
+        probabilities: float (reviews, classes).
+        variant: The model's name, for the message.
+
+    Raises:
+        UsageError: A probability is NaN.
+    """
     broken = np.flatnonzero(np.isnan(probabilities).any(axis=1))
     if broken.size:
         raise UsageError(
-            f"{variant} gave NaN for {broken.size:,} of {len(labels):,} test rows, row {broken[0] + 1} the first: "
+            f"{variant} gave NaN for {broken.size:,} of {len(probabilities):,} test rows, row {broken[0] + 1} first: "
             "its weights or its precision are broken, so train or export it again"
         )
 

@@ -1,9 +1,11 @@
-"""Evaluate a run's best checkpoint, its ONNX model and TF-IDF with logistic regression on the same held-out test rows.
+"""Evaluate a run's best checkpoint, its ONNX variants and TF-IDF with logistic regression on the same test rows.
 
     python scripts/evaluate.py
-    python scripts/evaluate.py --run runs/mine
+    python scripts/evaluate.py --run runs/mine --abstain 0.05 --target_precision 0.95 --slice_by source
 
-Prints a table and writes <run>/report.json. Exit codes: 0 done, 2 a mistake in what was asked.
+Prints a table, and writes <run>/report.json, <run>/README.md (a model card), <run>/report/ with the pictures and the 50
+most confident mistakes, and <run>/onnx/decision.json: the temperature, the threshold and the doubt, chosen on
+validation rows, by which predict.py answers from then on. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
 import sys
@@ -19,17 +21,24 @@ from recipe.run_folder import RunFolder  # noqa: E402
 
 def parser() -> Parser:
     """Return the command line's parser."""
-    return Parser(__doc__)
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--target_precision", type=float, help="precision wished for label 1 (default: the threshold of best F1)"
+    )
+    parser.add_argument("--abstain", type=float, help="share of reviews to leave to a person, as 0.05 (default: none)")
+    parser.add_argument("--slice_by", metavar="COLUMN", help="a column of the test rows to show figures by")
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """Evaluate the run that `argv` names."""
-    folder = RunFolder(parser().parse_known_flags(argv).run)
+    flags = parser().parse_known_flags(argv)
+    folder = RunFolder(flags.run)
     folder.require_onnx()
-    from recipe.evaluation import as_table, evaluate_run
+    from recipe.evaluation import Wishes, as_table, evaluate_run
 
-    print(as_table(evaluate_run(folder)))
-    print(f"In full: {folder.report}")
+    print(as_table(evaluate_run(folder, Wishes(flags.target_precision, flags.abstain, flags.slice_by))))
+    print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_onnx_and_pytorch_agree(exported: RunFolder, classifier: OnnxClassifier)
 
 def test_probabilities_sum_to_one(classifier: OnnxClassifier) -> None:
     probabilities = classifier.probabilities(["good", "bad", ""])
-    assert probabilities.dtype == np.float32 and probabilities.shape == (3, 2)
+    assert probabilities.dtype == np.float64 and probabilities.shape == (3, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
 

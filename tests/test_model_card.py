@@ -139,7 +139,8 @@ def test_pictures_and_three_ways_to_load_stand_in_it(report: dict[str, Any]) -> 
     pictures = {"F1 by slice": "report/slices.png", "Learning curve": "report/learning_curve.png"}
     text = make_card(Path("runs/mine"), report, RECORD, pictures).text
     assert "![F1 by slice](report/slices.png)\n\n![Learning curve](report/learning_curve.png)" in text
-    for way in ('pipeline("text-classification", "runs/mine")', 'from_pretrained("runs/mine/onnx")', "OnnxClassifier"):
+    optimum = 'from_pretrained("runs/mine/onnx", file_name="model_quantized.onnx")'
+    for way in ('pipeline("text-classification", "runs/mine")', optimum, "OnnxClassifier"):
         assert way in text
     for block in text.split("```python\n")[1:]:
         compile(block.split("```")[0], "card", "exec")

@@ -5,7 +5,7 @@ import pytest
 
 from recipe.errors import UsageError
 from recipe.metrics import ClassificationMetrics
-from recipe.scores import require_scorable, score, score_labels
+from recipe.scores import require_numbers, require_two_labels, score, score_labels
 
 # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
 LABELS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0])
@@ -77,12 +77,13 @@ def test_the_figures_are_those_that_pick_the_best_epoch(classes: int) -> None:
 
 def test_one_class_only_in_test_is_refused() -> None:
     with pytest.raises(UsageError, match="all 10 test rows have the label 'positive': two are needed"):
-        require_scorable(np.ones(10, dtype=np.int64), BINARY, ["negative", "positive"], "int8")
+        require_two_labels(np.ones(10, dtype=np.int64), ["negative", "positive"])
 
 
 def test_nan_is_refused_by_row() -> None:
     broken = BINARY.copy()
     broken[[3, 5], 1] = np.nan
-    with pytest.raises(UsageError, match="fp16 gave NaN for 2 of 10 test rows, row 4 the first"):
-        require_scorable(LABELS, broken, ["negative", "positive"], "fp16")
-    require_scorable(LABELS, BINARY, ["negative", "positive"], "fp16")
+    with pytest.raises(UsageError, match="fp16 gave NaN for 2 of 10 test rows, row 4 first"):
+        require_numbers(broken, "fp16")
+    require_numbers(BINARY, "fp16")
+    require_two_labels(LABELS, ["negative", "positive"])
