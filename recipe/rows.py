@@ -52,10 +52,14 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         """Yield each line with its end."""
-        for number, line in enumerate(self.text, start=1):
-            if not self.not_utf8 and not is_utf8(line):
-                self.not_utf8 = number
-            yield line
+        try:
+            for number, line in enumerate(self.text, start=1):
+                if not self.not_utf8 and not is_utf8(line):
+                    self.not_utf8 = number
+                yield line
+        finally:
+            # Or it would close the stream, which is not its own, when it is thrown away.
+            self.text.detach()
 
 
 class DelimitedRows:

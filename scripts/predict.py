@@ -1,13 +1,24 @@
-"""Label reviews with a run's ONNX model.
+"""Label reviews with a run's ONNX model: some, or a file of any size.
 
     python scripts/predict.py "Great sound, but it died after two days."
     python scripts/predict.py --json < reviews.txt
+    python scripts/predict.py --input reviews.parquet --output scored.parquet
+    torchrun --nproc_per_node 4 scripts/predict.py --input reviews.csv.gz --output scored.csv.gz
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
 the order given, with white space inside a review as single blanks; with --json an object per line, the review as it
-was. Exit codes: 0 done, 2 a mistake in what was asked.
+was.
+
+With --input and --output a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
+after it; - is standard input or output. Its rows are written in their order with label, probability and truncated (was
+the review longer than the model reads?) after their own columns, or predicted_label and so on where it has columns of
+these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
+appears when it is whole. Malformed rows that are skipped are in OUTPUT.errors.jsonl.
+
+Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,8 +27,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import Parser, read_lines, require_utf8, run  # noqa: E402
-from recipe.run_folder import RunFolder  # noqa: E402
+from recipe.command_line import Parser, is_main_process, read_lines, require_utf8, run  # noqa: E402
+from recipe.errors import UsageError  # noqa: E402
+from recipe.run_folder import VARIANT_FILES, RunFolder  # noqa: E402
+
+ONLY_FILES = ("text_columns", "on_error", "limit", "overwrite")
 
 
 def parser() -> Parser:
@@ -25,22 +39,72 @@ def parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("reviews", nargs="*", metavar="REVIEW", help="a review; none reads standard input")
     parser.add_argument("--json", action="store_true", help="an object per line: text, label, probability")
+    parser.add_argument("--input", metavar="FILE", help="a file of reviews to score, - for standard input")
+    parser.add_argument("--output", metavar="FILE", help="where its scored rows go, - for standard output")
+    parser.add_argument("--variant", choices=VARIANT_FILES, help="of the model (default: the fastest certified one)")
+    parser.add_argument("--provider", choices=["cpu", "cuda"], help="(default: the one that it was certified on)")
+    parser.add_argument("--threads", type=positive, help="(default: one per core that this process may use)")
+    parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
+    parser.add_argument("--on_error", choices=["stop", "skip"], help="at a malformed row (default: stop)")
+    parser.add_argument("--limit", type=positive, metavar="ROWS", help="score no more rows than these")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output, or what is done of another one")
     return parser
 
 
-def main(argv: list[str]) -> None:
-    """Label the reviews that `argv` or standard input gives."""
-    args = parser().parse_known_flags(argv)
-    RunFolder(args.run).require_onnx()
+def positive(value: str) -> int:
+    """Return a flag's value, a number from 1."""
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1")
+    return int(value)
+
+
+def require_sense(args: argparse.Namespace) -> None:
+    """Refuse flags that do not go together.
+
+    Raises:
+        UsageError: Names them.
+    """
+    if (args.input is None) != (args.output is None):
+        raise UsageError("--input and --output go together; - is standard input or output")
+    if args.input and (args.reviews or args.json):
+        raise UsageError(f"--input does not go with {'--json' if args.json else 'reviews as arguments'}: give one")
+    given = [name for name in ONLY_FILES if getattr(args, name)]
+    if args.input is None and given:
+        raise UsageError(f"--{given[0]} is for a file of reviews: give --input and --output")
+    if args.text_columns and len(args.text_columns) > 2:
+        raise UsageError(f"--text_columns takes one column or two, not {len(args.text_columns)}")
+
+
+def score_file(args: argparse.Namespace) -> None:
+    """Score the file that the flags name."""
+    from recipe.scoring import Request, score
+
+    settings = {name: value for name, value in vars(args).items() if value is not None}
+    del settings["reviews"], settings["json"]
+    summary = score(Request(**settings))
+    if is_main_process():
+        print(summary, file=sys.stderr if args.output == "-" else sys.stdout)
+
+
+def label_texts(args: argparse.Namespace) -> None:
+    """Label the reviews that the arguments or standard input give."""
     texts = require_utf8(args.reviews) or read_lines(sys.stdin)  # type: ignore[arg-type]
     from recipe.inference import OnnxClassifier
 
-    predictions = OnnxClassifier.from_run(args.run)(texts)
+    predictions = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads)(texts)
     for text, (label, probability) in zip(texts, predictions, strict=True):
         if args.json:
             print(json.dumps({"text": text, "label": label, "probability": round(probability, 6)}, ensure_ascii=False))
         else:
             print(f"{label}\t{probability:.4f}\t{' '.join(text.split())}")
+
+
+def main(argv: list[str]) -> None:
+    """Label what `argv` or standard input gives."""
+    args = parser().parse_known_flags(argv)
+    require_sense(args)
+    RunFolder(args.run).require_onnx()
+    label_texts(args) if args.input is None else score_file(args)
 
 
 if __name__ == "__main__":
