@@ -152,8 +152,10 @@ def compressed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
         with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as stream:
             yield stream  # type: ignore[misc]
     elif compression == ".zst":
-        with pyarrow.CompressedOutputStream(file, "zstd") as stream:
-            yield stream
+        # Arrow closes what it writes to.
+        with open(file.fileno(), "wb", closefd=False) as open_once_more:
+            with pyarrow.CompressedOutputStream(open_once_more, "zstd") as stream:
+                yield stream
     else:
         yield file
 

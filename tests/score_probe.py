@@ -1,0 +1,69 @@
+"""Runs `scripts/predict.py` several times, one after another, each in a process forked once all is imported.
+
+    echo '[{"argv": ["--input", "a.csv", "--output", "b.csv"], "window": 8, "die_at": 3}]' | python tests/score_probe.py
+
+With `die_at` the process kills itself before it does the so-manieth thing to the disk that others could see. Prints a
+JSON list: of each run its exit code, standard output, standard error, and how many such things it did.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from recipe.command_line import run, silence_libraries
+
+MOMENTS = [(os, "fsync"), (Path, "replace"), (Path, "touch"), (Path, "mkdir"), (Path, "unlink"), (shutil, "rmtree")]
+
+
+def count_moments(file: Any, die_at: int) -> None:
+    """Write a byte for each moment to a file, and die at one of them; a number of 0 never comes."""
+    passed = 0
+
+    def deadly(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        nonlocal passed
+        passed += 1
+        file.write(b".")
+        file.flush()
+        if passed == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    for owner, name in MOMENTS:
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *args, original=original, **kwargs: deadly(original, *args, **kwargs))
+
+
+if __name__ == "__main__":
+    silence_libraries()
+    # Imported once, for all of the processes.
+    from recipe import inference, scoring  # noqa: F401
+    from scripts.predict import main
+
+    answers = []
+    for job in json.load(sys.stdin):
+        files = [tempfile.TemporaryFile("w+") for _ in range(2)]
+        moments = tempfile.NamedTemporaryFile()
+        child = os.fork()
+        if not child:
+            os.dup2(os.open(job.get("stdin", os.devnull), os.O_RDONLY), 0)
+            os.dup2(files[0].fileno(), 1)
+            os.dup2(files[1].fileno(), 2)
+            inference.WINDOW = job.get("window", inference.WINDOW)
+            count_moments(moments, job.get("die_at", 0))
+            sys.argv = ["predict.py", *job["argv"]]
+            run(main)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for file in files:
+            file.seek(0)
+        texts = [file.read() for file in files]
+        passed = os.stat(moments.name).st_size
+        answers.append({"code": code, "stdout": texts[0], "stderr": texts[1], "moments": passed})
+    print(json.dumps(answers))
