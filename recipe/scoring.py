@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recipe import __version__, inference
 from recipe.command_line import usable_cores
 from recipe.digests import file_sha256
-from recipe.errors import Interrupted, UsageError, disk_refusal
+from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 from recipe.inference import OnnxClassifier, Scores, damage_named, installed_providers, softmax
 from recipe.parts import Part, Parts
 from recipe.processes import Processes
@@ -100,6 +100,7 @@ def score(request: Request) -> Summary:
     Raises:
         UsageError: There is no such run, variant, input or column, the output cannot be written, or a row is malformed.
         Interrupted: By Ctrl-C or SIGTERM, while a file was written; says how to go on.
+        CheckFailed: Not every row was scored once.
     """
     began = time.perf_counter()
     processes = Processes()
@@ -318,7 +319,7 @@ def _to_file(job: Job, parts: Parts, kind: Kind, require_unchanged: Callable[[],
     processes = job.processes
     processes.join()
     processes.wait()
-    with _kept(parts, resumable=job.manifest["input"] is not None):
+    with _kept(parts, resumable=job.manifest["input"] is not None, alone=processes.count == 1):
         if processes.rank == 0:
             _announce(job, sys.stdout)
             parts.begin(job.manifest)
@@ -351,6 +352,11 @@ def _finish(job: Job, parts: Parts, kind: Kind, rows_before: int) -> Summary:
     summary = Summary(where=str(parts.output))
     for part in parts.done() if job.processes.rank == 0 else []:
         summary.add(part)
+    if job.processes.rank == 0 and job.reviews.rows not in (0, summary.rows + summary.skipped):
+        raise CheckFailed(
+            f"{parts.folder} holds {summary.rows + summary.skipped:,} of {job.reviews.rows:,} rows: "
+            "begin anew with --overwrite"
+        )
     summary.rows_now = summary.rows - rows_before
     if summary.skipped:
         summary.where += f" ({parts.errors.name})"
@@ -366,8 +372,13 @@ def _finish(job: Job, parts: Parts, kind: Kind, rows_before: int) -> Summary:
 
 
 @contextmanager
-def _kept(parts: Parts, resumable: bool) -> Iterator[None]:
+def _kept(parts: Parts, resumable: bool, alone: bool) -> Iterator[None]:
     """Say what is kept when the writing ends early, and remove what is not.
+
+    Args:
+        parts: That are written.
+        resumable: Whether the input can be read once more.
+        alone: Whether no other process may be writing.
 
     Raises:
         Interrupted: By Ctrl-C or SIGTERM.
@@ -377,7 +388,7 @@ def _kept(parts: Parts, resumable: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not resumable:
+        if alone and not (resumable and parts.done()):
             parts.discard()
             raise
         if isinstance(error, KeyboardInterrupt):

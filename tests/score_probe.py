@@ -20,20 +20,51 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from recipe.command_line import run, silence_libraries
 
-MOMENTS = [(os, "fsync"), (Path, "replace"), (Path, "touch"), (Path, "mkdir"), (Path, "unlink"), (shutil, "rmtree")]
+ON_PATHS = ("open", "replace", "touch", "mkdir", "unlink")
+MOMENTS = [(os, "fsync"), (shutil, "rmtree"), *((Path, name) for name in ON_PATHS)]
+
+
+class HalfWritten:
+    """A file in which the first half of what is written is on the disk a moment before the second half."""
+
+    def __init__(self, file: Any, moment: Callable[[], None]) -> None:
+        self.file = file
+        self.moment = moment
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def __enter__(self) -> "HalfWritten":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, data: Any) -> int:
+        data = bytes(data)
+        written = self.file.write(data[: len(data) // 2])
+        self.file.flush()
+        self.moment()
+        return int(written + self.file.write(data[len(data) // 2 :]))
 
 
 def count_moments(file: Any, die_at: int) -> None:
     """Write a byte for each moment to a file, and die at one of them; a number of 0 never comes."""
-    passed = 0
+    passed, open_path = 0, Path.open
 
-    def deadly(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def moment() -> None:
         nonlocal passed
         passed += 1
         file.write(b".")
         file.flush()
         if passed == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def deadly(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if original is open_path:
+            opened = original(*args, **kwargs)
+            return HalfWritten(opened, moment) if args[1:] == ("wb",) else opened
+        moment()
         return original(*args, **kwargs)
 
     for owner, name in MOMENTS:

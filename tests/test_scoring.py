@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -290,7 +291,8 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
 
     shutil.copy(reviews / name, tmp_path)
     if name == "a.csv":
-        (tmp_path / name).write_text((reviews / name).read_text().replace('\n"100",', '\n"100","",'))
+        # In most windows a row is malformed.
+        (tmp_path / name).write_text(re.sub(r'\n"(\d*7)",', r'\n"\1","",', (reviews / name).read_text()))
     (whole,) = probe([job(f"whole{name}")], tmp_path)
     assert whole["code"] == 0, whole["stderr"]
     expected = (tmp_path / f"whole{name}").read_bytes()
@@ -562,8 +564,7 @@ def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Pat
         lines = answer["stderr"].splitlines()
         assert answer["code"] == 2 and len(lines) == 1 and not answer["stdout"], (flags, answer)
         assert lines[0].startswith("predict.py: error: ") and message in lines[0], (flags, lines[0])
-    left = files_under(folder) - {name for name in files_under(folder) if name.startswith(".out.parquet.parts/")}
-    assert {name: (folder / name).read_bytes() for name in left} == before
+    assert {name: (folder / name).read_bytes() for name in files_under(folder)} == before
 
 
 def test_a_run_without_a_whole_export_is_refused(exported: RunFolder, tiny_run: RunFolder, folder: Path) -> None:
