@@ -3,7 +3,7 @@
     python scripts/predict.py "Great sound, but it died after two days."
     python scripts/predict.py --json < reviews.txt
     python scripts/predict.py --input reviews.parquet --output scored.parquet
-    torchrun --nproc_per_node 4 scripts/predict.py --input reviews.csv.gz --output scored.csv.gz
+    torchrun --nproc_per_node 4 -- scripts/predict.py --input reviews.csv.gz --output scored.csv.gz
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
 the order given, with white space inside a review as single blanks; with --json an object per line, the review as it
@@ -13,7 +13,8 @@ With --input and --output a file: csv, tsv, jsonl or parquet by its extension, t
 after it; - is standard input or output. Its rows are written in their order with label, probability and truncated (was
 the review longer than the model reads?) after their own columns, or predicted_label and so on where it has columns of
 these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
-appears when it is whole. Malformed rows that are skipped are in OUTPUT.errors.jsonl.
+appears when it is whole. Malformed rows that are skipped are in OUTPUT.errors.jsonl. Processes that a launcher started
+share the rows; without the -- torchrun would take --run for a flag of its own.
 
 Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
