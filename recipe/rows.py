@@ -59,7 +59,8 @@ class _Lines:
                 yield line
         finally:
             # Or it would close the stream, which is not its own, when it is thrown away.
-            self.text.detach()
+            if not self.text.closed:
+                self.text.detach()
 
 
 class DelimitedRows:

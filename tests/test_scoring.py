@@ -445,6 +445,18 @@ def test_standard_input_and_output_are_files_like_others(
     assert files_under(tmp_path) == {"b.csv.gz"}
 
 
+def test_a_reader_that_leaves_and_rows_that_are_left_out_cost_no_word(
+    exported: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    flags = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output", "-"]
+    limited = run_script("predict", *flags, "--limit", "3", cwd=tmp_path)
+    assert limited.stdout.count("\n") == 4 and len(limited.stderr.splitlines()) == 1
+    predict = [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
+    command = ["sh", "-c", '"$@" | head -n 1', "sh", *predict]
+    left = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert left.stdout.count("\n") == 1 and left.stderr.count("\n") <= 1, left.stderr
+
+
 def test_a_stream_that_breaks_leaves_nothing(exported: RunFolder, tmp_path: Path) -> None:
     flags = ["--run", str(exported.path), "--input", "-", "--output", "out.jsonl"]
     content = '{"content": "good"}\n' * 5000
