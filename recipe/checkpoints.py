@@ -39,14 +39,14 @@ def publish(checkpoint: Path, content: dict[str, Any]) -> None:
     digests = {}
     for file in _files(staged):
         digests[str(file.relative_to(staged))] = file_sha256(file)
-        _flush(file)
+        flush(file)
     write_json(staged / MANIFEST, content | {"files": digests})
-    _flush(staged / MANIFEST)
-    _flush(staged)
+    flush(staged / MANIFEST)
+    flush(staged)
     # One that is replaced was written when its step's validation was still to come.
     shutil.rmtree(checkpoint, ignore_errors=True)
     staged.rename(checkpoint)
-    _flush(checkpoint.parent)
+    flush(checkpoint.parent)
 
 
 def newest_whole(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
@@ -150,7 +150,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

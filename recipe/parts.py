@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from recipe.checkpoints import flush
 from recipe.errors import UsageError
 from recipe.run_folder import write_json
 
@@ -172,12 +173,3 @@ def _concatenate(files: Iterable[Path], target: IO[bytes]) -> None:
     """Write files one after another."""
     for file in files:
         target.write(file.read_bytes())
-
-
-def flush(folder: Path) -> None:
-    """Wait until a folder's list of names is on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
