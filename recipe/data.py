@@ -147,6 +147,8 @@ def column_of_test(args: DataArguments, reviews: Reviews, column: str) -> list[A
     if args.files:
         wanted.train_file, wanted.validation_file = args.test_file, None
     rows = read_source(wanted).splits["test"]
+    if column not in (there := rows.column_names):
+        raise UsageError(f"--slice_by {column}: the test rows have no such column; they have {', '.join(there)}")
     values = rows[column][:] if reviews.test_rows is None else rows.select(reviews.test_rows)[column][:]
     kind = rows.features[column]
     return [kind.int2str(value) for value in values] if isinstance(kind, ClassLabel) else list(values)

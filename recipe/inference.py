@@ -21,7 +21,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from recipe.command_line import usable_cores
-from recipe.decision import Decision
+from recipe.decision import Answers, Decision
 from recipe.errors import UsageError
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
@@ -92,6 +92,10 @@ class Classifier(ABC):
             answers = self.decision(scores.logits)
             for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
                 yield Prediction(self.label_names[label], probability)
+
+    def answers(self, texts: Sequence[Text]) -> Answers:
+        """Return each review's label and its probability, and whether it is certain enough, in the order given."""
+        return self.decision(self.logits(texts))
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """Return each review's probability of each label, float64 (reviews, classes), in the order given."""
@@ -280,11 +284,14 @@ def open_session(file: Path, provider: str) -> InferenceSession:
     Raises:
         UsageError: ONNX Runtime does not have the provider; it would take the CPU without an error (onnxruntime#23372).
     """
-    wanted = PROVIDERS[provider]
+    wanted, found = PROVIDERS[provider], []
     # Each process that a launcher started has a GPU of its own.
     settings = {"device_id": int(os.environ.get("LOCAL_RANK", "0"))} if provider == "cuda" else {}
-    session = InferenceSession(file, session_options(), providers=[(wanted, settings)])
-    if session.get_providers()[0] != wanted:
+    # Of one that it was not built with ONNX Runtime would warn in a line of its own.
+    if provider in installed_providers():
+        session = InferenceSession(file, session_options(), providers=[(wanted, settings)])
+        found = session.get_providers()
+    if wanted not in found:
         raise UsageError(f"ONNX Runtime has no {wanted} that works here: install onnxruntime-gpu, or take the CPU")
     return session
 

@@ -29,20 +29,32 @@ class Answers(NamedTuple):
         labels: A name for each.
         probabilities: float32 (rows,), of that label.
         truncated: bool (rows,), whether the review was longer than the model reads.
+        doubtful: bool (rows,), whether a person should decide; `None` where nobody has said when.
     """
 
     labels: list[str]
     probabilities: np.ndarray
     truncated: np.ndarray
+    doubtful: np.ndarray | None = None
+
+    def columns(self) -> list[Any]:
+        """Return what is added to the rows, column by column."""
+        return [column for column in self if column is not None]
 
 
-def added_names(present: Collection[str], where: str) -> tuple[str, ...]:
-    """Return the names of the three columns that are added, none of which is there already.
+def added_names(present: Collection[str], where: str, doubt: bool = False) -> tuple[str, ...]:
+    """Return the names of the columns that are added, none of which is there already.
+
+    Args:
+        present: The names of those that are.
+        where: They are, for the message.
+        doubt: Whether there is a fourth, `doubtful`.
 
     Raises:
-        UsageError: Either three of them would have one that is.
+        UsageError: Under either name one of them is there.
     """
-    for names in (ADDED, PREDICTED):
+    count = len(ADDED) if doubt else len(ADDED) - 1
+    for names in (ADDED[:count], PREDICTED[:count]):
         if not set(names) & set(present):
             return names
     clash = sorted({*ADDED, *PREDICTED} & set(present))
@@ -99,10 +111,10 @@ class Delimited(TextFormat):
 
 
 class JsonLines(TextFormat):
-    """Objects, each as it was spelled, with three members more."""
+    """Objects, each as it was spelled, with further members."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        """Name the three."""
+        """Name these."""
         self.names = [json.dumps(name) for name in names]
 
     def encode(self, kept: list[str], answers: Answers) -> bytes:
@@ -116,16 +128,17 @@ class JsonLines(TextFormat):
 
 
 class Parquet(Format):
-    """A table with its own types and notes, and three columns more."""
+    """A table with its own types and notes, and further columns."""
 
     def __init__(self, schema: pyarrow.Schema, names: tuple[str, ...]) -> None:
-        """Take the table's schema, and name the three."""
-        self.added = list(map(pyarrow.field, names, (pyarrow.string(), pyarrow.float32(), pyarrow.bool_())))
+        """Take the table's schema, and name these."""
+        types = (pyarrow.string(), pyarrow.float32(), pyarrow.bool_(), pyarrow.bool_())
+        self.added = list(map(pyarrow.field, names, types))
         self.schema = pyarrow.schema([*schema, *self.added], metadata=schema.metadata)
 
     def encode(self, kept: pyarrow.Table, answers: Answers) -> bytes:
         """Return a small parquet file."""
-        for field, values in zip(self.added, answers, strict=True):
+        for field, values in zip(self.added, answers.columns(), strict=True):
             kept = kept.append_column(field, pyarrow.array(values, field.type))
         buffer = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(kept.cast(self.schema), buffer, compression="zstd", store_schema=True)
@@ -160,10 +173,11 @@ def compressed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _spelled(answers: Answers) -> tuple[list[str], list[str], list[str]]:
-    """Return the three as text."""
-    probabilities = [f"{probability:.6f}" for probability in answers.probabilities]
-    return answers.labels, probabilities, ["true" if truncated else "false" for truncated in answers.truncated]
+def _spelled(answers: Answers) -> list[list[str]]:
+    """Return the added columns as text."""
+    labels, probabilities, *facts = answers.columns()
+    spelled = [["true" if value else "false" for value in column] for column in facts]
+    return [labels, [f"{probability:.6f}" for probability in probabilities], *spelled]
 
 
 def _extended(line: str, members: str) -> str:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import onnxruntime
 from tqdm import tqdm
 
 from recipe import __version__, inference
 from recipe.command_line import usable_cores
 from recipe.digests import file_sha256
 from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
-from recipe.inference import OnnxClassifier, Scores, damage_named, installed_providers, softmax
+from recipe.inference import OnnxClassifier, Scores, installed_providers
 from recipe.parts import Part, Parts
 from recipe.processes import Processes
 from recipe.run_folder import RunFolder, Variant
@@ -46,6 +47,7 @@ class Request:
         on_error: `stop` at a malformed row, or `skip` it.
         limit: Score no more rows than so many; `None` scores all.
         overwrite: Whether an output, and parts of one that was made in another way, may be replaced.
+        raw: Whether to leave out the temperature, the threshold and the doubt that an evaluation has chosen.
     """
 
     run: Path
@@ -58,6 +60,7 @@ class Request:
     on_error: str = "stop"
     limit: int | None = None
     overwrite: bool = False
+    raw: bool = False
 
 
 @dataclass
@@ -153,16 +156,17 @@ class Job:
         for scores in self.classifier.score(texts(), bar.update):
             window = waiting.popleft()
             bar.update(len(window.malformed))
-            answers = _answers(scores, self.classifier.label_names)
+            answers = _answers(scores, self.classifier)
             counts = len(window.texts), int(scores.truncated.sum()), len(window.malformed)
             yield Part(window.number, *counts), self.format.encode(window.kept, answers), window.malformed
 
 
-def _answers(scores: Scores, names: list[str]) -> Answers:
+def _answers(scores: Scores, classifier: OnnxClassifier) -> Answers:
     """Return what the model's output says."""
-    probabilities = softmax(scores.logits)
-    labels = [names[label] for label in probabilities.argmax(axis=1)]
-    return Answers(labels, probabilities.max(axis=1), scores.truncated)
+    found = classifier.decision(scores.logits)
+    labels = [classifier.label_names[label] for label in found.labels]
+    doubtful = None if classifier.decision.abstain_below is None else ~found.certain
+    return Answers(labels, found.probabilities, scores.truncated, doubtful)
 
 
 def _require_files(request: Request, processes: Processes) -> tuple[Kind, Kind]:
@@ -238,14 +242,14 @@ def _prepare(request: Request, kinds: tuple[Kind, Kind], processes: Processes) -
     text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
     variant = run.choose_variant(request.variant, installed_providers())
     reviews = _survey(request, kinds[0], text_columns, window)
-    names = added_names({*reviews.columns, *reviews.found}, reviews.name)
+    provider = request.provider or variant.provider
+    threads = request.threads or max(1, usable_cores() // processes.on_this_machine)
+    classifier = OnnxClassifier.from_run(request.run, variant.name, provider, threads, request.raw)
+    doubt = classifier.decision.abstain_below is not None
+    names = added_names({*reviews.columns, *reviews.found}, reviews.name, doubt)
     reviews.taken = set(names)
-    provider, threads = request.provider or variant.provider, request.threads
-    with damage_named(run.onnx):
-        cores = max(1, usable_cores() // processes.on_this_machine)
-        classifier = OnnxClassifier(run.onnx, variant.name, provider, threads or cores)
     manifest = _manifest(request, run, variant) | {"text columns": text_columns, "provider": provider, "window": window}
-    manifest["format"] = kinds[1].format
+    manifest |= {"labels": classifier.label_names, "decision": classifier.decision.to_dict(), "format": kinds[1].format}
     schema = reviews.schema if isinstance(reviews, ParquetReviews) else None
     format_ = format_of(kinds[1].format, reviews.columns, names, schema)
     return Job(classifier, reviews, format_, names, processes, manifest, window)
@@ -281,6 +285,7 @@ def _manifest(request: Request, run: RunFolder, variant: Variant) -> dict[str, A
         "limit": request.limit,
         "on_error": request.on_error,
         "version": __version__,
+        "onnxruntime": onnxruntime.__version__,
     }
 
 
@@ -436,5 +441,5 @@ def _require_unchanged(path: str, stamp: tuple[int, int, int] | None) -> None:
 
 def _announce(job: Job, screen: TextIO) -> None:
     """Say where the answers are, if that is not where one looks."""
-    if job.names != ADDED:
+    if job.names[0] != ADDED[0]:
         print(f"{job.reviews.name} has columns of these names, so they are called {', '.join(job.names)}", file=screen)

@@ -21,7 +21,8 @@ from recipe.rows import DelimitedRows, Malformed, Row, is_utf8, json_lines, requ
 
 STANDARD = "-"
 # The columns that scoring adds, and what they are called where the file has any of them already.
-ADDED = ("label", "probability", "truncated")
+# The last only where an evaluation has chosen how many reviews to leave to a person.
+ADDED = ("label", "probability", "truncated", "doubtful")
 PREDICTED = tuple(f"predicted_{name}" for name in ADDED)
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 TEXT_FORMATS = (*DELIMITERS, ".jsonl")

@@ -7,14 +7,15 @@
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
 the order given, with white space inside a review as single blanks; with --json an object per line, the review as it
-was.
+was. Once the run was evaluated, answers come by the temperature and the threshold that were chosen for it; and where a
+share of the reviews is to be left to a person, a doubtful label has a question mark. --raw leaves all that out.
 
 With --input and --output a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
-after it; - is standard input or output. Its rows are written in their order with label, probability and truncated (was
-the review longer than the model reads?) after their own columns, or predicted_label and so on where it has columns of
-these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
-appears when it is whole. Malformed rows that are skipped are in OUTPUT.errors.jsonl. Processes that a launcher started
-share the rows; without the -- torchrun would take --run for a flag of its own.
+after it; - is standard input or output. Its rows are written in their order, after their own columns label, probability
+and truncated (was the review longer than the model reads?), and where a doubt was chosen doubtful; predicted_label and
+so on where it has columns of these names. Stopped at any moment, the same command goes on from there: what is done is
+kept beside the output, which appears when it is whole. Malformed rows that are skipped are in OUTPUT.errors.jsonl.
+Processes that a launcher started share the rows; without the -- torchrun would take --run for a flag of its own.
 
 Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
@@ -44,6 +45,7 @@ def parser() -> Parser:
     parser.add_argument("--output", metavar="FILE", help="where its scored rows go, - for standard output")
     parser.add_argument("--variant", choices=VARIANT_FILES, help="of the model (default: the fastest certified one)")
     parser.add_argument("--provider", choices=["cpu", "cuda"], help="(default: the one that it was certified on)")
+    parser.add_argument("--raw", action="store_true", help="the model's own probabilities, and its most probable label")
     parser.add_argument("--threads", type=positive, help="(default: one per core that this process may use)")
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
     parser.add_argument("--on_error", choices=["stop", "skip"], help="at a malformed row (default: stop)")
@@ -92,12 +94,15 @@ def label_texts(args: argparse.Namespace) -> None:
     texts = require_utf8(args.reviews) or read_lines(sys.stdin)  # type: ignore[arg-type]
     from recipe.inference import OnnxClassifier
 
-    predictions = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads)(texts)
-    for text, (label, probability) in zip(texts, predictions, strict=True):
+    classifier = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads, args.raw)
+    for text, label, probability, certain in zip(texts, *classifier.answers(texts), strict=True):
+        name = classifier.label_names[label]
         if args.json:
-            print(json.dumps({"text": text, "label": label, "probability": round(probability, 6)}, ensure_ascii=False))
+            answer = {"text": text, "label": name, "probability": round(float(probability), 6)}
+            doubt = {} if classifier.decision.abstain_below is None else {"doubtful": not certain}
+            print(json.dumps(answer | doubt, ensure_ascii=False))
         else:
-            print(f"{label}\t{probability:.4f}\t{' '.join(text.split())}")
+            print(f"{name}{'' if certain else '?'}\t{probability:.4f}\t{' '.join(text.split())}")
 
 
 def main(argv: list[str]) -> None:

@@ -19,14 +19,13 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 from conftest import ROOT, files_under, run_script, separable_reviews
-from optimum.exporters.onnx import onnx_export_from_model
-from transformers import AutoTokenizer
 
 from recipe import inference
+from recipe.decision import Decision
 from recipe.digests import file_sha256
 from recipe.errors import UsageError
+from recipe.export import export
 from recipe.inference import OnnxClassifier
-from recipe.model import load_trained
 from recipe.run_folder import RunFolder, write_json
 from recipe.scoring import Request, Summary, score
 
@@ -54,10 +53,7 @@ TEXTS = [
 def exported(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The tiny run with a certified model; not to be changed."""
     run = RunFolder(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("exported") / "run"))
-    onnx_export_from_model(load_trained(run.path), run.onnx, task="text-classification", do_validation=False)
-    AutoTokenizer.from_pretrained(run.path, local_files_only=True).save_pretrained(run.onnx)
-    certificate = {"file": "model.onnx", "provider": "cpu", "sha256": file_sha256(run.onnx / "model.onnx")}
-    write_json(run.certificate, {"variants": {"fp32": certificate | {"reviews_per_second": 1.0}}})
+    export(run, ["fp32"])
     return run
 
 
@@ -250,6 +246,27 @@ def test_columns_that_are_there_already_stay_and_others_are_added(
     assert "so they are called predicted_label, predicted_probability" in capsys.readouterr().out
 
 
+def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(
+    exported: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(shutil.copytree(exported.path, tmp_path / "run"))
+    texts = separable_reviews(40, seed=12)["content"][:]
+    write_csv(Path("in.csv"), [{"content": text} for text in texts])
+    logits = OnnxClassifier.from_run(run.path, raw=True).logits(texts)
+    decision = Decision(3.0, 0.97, float(np.median(Decision(3.0, 0.97).confidence(logits))))
+    write_json(run.decision, decision.to_dict())
+    score(Request(run.path, "in.csv", "out.csv"))
+    score(Request(run.path, "in.csv", "raw.csv", raw=True))
+    rows, raw = (read_csv(Path(name).read_bytes().decode()) for name in ("out.csv", "raw.csv"))
+    expected = decision(logits)
+    assert [row["label"] for row in rows] == [LABELS[label] for label in expected.labels]
+    assert [row["doubtful"] for row in rows] == ["false" if certain else "true" for certain in expected.certain]
+    assert 0 < sum(row["doubtful"] == "true" for row in rows) < 40
+    assert [row["label"] for row in raw] == [LABELS[label] for label in logits.argmax(axis=1)]
+    assert list(raw[0]) == ["content", "label", "probability", "truncated"]
+
+
 def test_malformed_rows_are_all_found_before_anything_is_scored(
     score_here: Callable[..., Summary], tmp_path: Path
 ) -> None:
@@ -346,9 +363,13 @@ def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path,
         tmp_path,
     )
     kept = files_under(tmp_path / ".out.csv.parts")
-    with (tmp_path / "a.csv").open("a") as file:
-        file.write("300,good\n")
+    before = (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
     changed += probe([job(exported.path)], tmp_path)
+    (tmp_path / "a.csv").write_bytes(before)
+    decided = RunFolder(shutil.copytree(exported.path, tmp_path / "decided"))
+    write_json(decided.decision, {"temperature": 2.0, "threshold": None, "abstain_below": None})
+    changed += probe([job(decided.path)], tmp_path)
     says = [
         "the model has changed",
         "the text columns has changed from ['content'] to ['id']",
@@ -356,13 +377,14 @@ def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path,
         "the limit has changed from None to 5",
         "the window has changed from 32 to 16",
         "the input has changed",
+        f"the decision has changed from {Decision().to_dict()} to {Decision(2.0).to_dict()}",
     ]
     for answer, message in zip(changed, says, strict=True):
         assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
         assert f"and since then {message}: go on as it was begun, or give --overwrite to" in answer["stderr"]
     assert files_under(tmp_path / ".out.csv.parts") == kept, "and none of them touched what was there"
     (anew,) = probe([job(exported.path, "--overwrite")], tmp_path)
-    assert anew["code"] == 0 and anew["stdout"].startswith("301 rows in ")
+    assert anew["code"] == 0 and anew["stdout"].startswith("300 rows in ")
 
 
 def test_an_input_that_changes_meanwhile_is_noticed(
@@ -485,6 +507,7 @@ CASES = [
     ("--input good.csv --output out.csv --text_columns a b c", "--text_columns takes one column or two, not 3"),
     ("--input good.csv --output out.csv --variant int4", "invalid choice: 'int4'"),
     ("--input good.csv --output out.csv --variant int8", "no certified variant 'int8', only fp32"),
+    ("--input good.csv --output out.csv --provider cuda", "ONNX Runtime has no CUDAExecutionProvider that works here"),
     ("--input nowhere.csv --output out.csv", "no file 'nowhere.csv' here"),
     ("--input folder.csv --output out.csv", "no file 'folder.csv' here"),
     ("--input good.txt --output out.txt", "--input good.txt has the extension '.txt'; known are .csv, .tsv, .jsonl"),
