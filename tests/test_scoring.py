@@ -383,8 +383,9 @@ def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path,
         assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
         assert f"and since then {message}: go on as it was begun, or give --overwrite to" in answer["stderr"]
     assert files_under(tmp_path / ".out.csv.parts") == kept, "and none of them touched what was there"
+    (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
     (anew,) = probe([job(exported.path, "--overwrite")], tmp_path)
-    assert anew["code"] == 0 and anew["stdout"].startswith("300 rows in ")
+    assert anew["code"] == 0 and anew["stdout"].startswith("301 rows in ")
 
 
 def test_an_input_that_changes_meanwhile_is_noticed(
