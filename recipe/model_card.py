@@ -131,7 +131,8 @@ def _sections(
 ) -> Iterator[str]:
     """Yield the body, section by section."""
     yield from _introduction(run, report, record)
-    yield from _measured(report)
+    yield "## What it is worth"
+    yield from measured_tables(report)
     yield "## What is more than noise"
     yield "\n".join(f"- {sentence}" for sentence in describe_differences(report))
     yield _noise_explained(report)
@@ -166,10 +167,9 @@ def _origin(dataset: Mapping[str, Any]) -> str:
     return f"`{dataset['name']}`"
 
 
-def _measured(report: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the tables of the variants."""
+def measured_tables(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of the variants, and what they count."""
     variants, intervals = report["variants"], report["intervals"]["variants"]
-    yield "## What it is worth"
     rows = [
         [
             name,

@@ -93,7 +93,8 @@ def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_nam
         label_names: Of labels 0, 1, ….
         path: Of the picture, a png.
     """
-    columns = min(3, len(confusions))
+    # Four stand better in a square.
+    columns = 2 if len(confusions) == 4 else min(3, len(confusions))
     rows, side = -(-len(confusions) // columns), max(2.1, 0.45 * min(len(label_names), MOST_COUNTED_LABELS))
     shown = [_short(name) for name in label_names]
     # An inch holds about 11 letters.

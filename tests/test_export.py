@@ -11,6 +11,7 @@ import torch
 from conftest import files_under, separable_reviews
 from onnx import numpy_helper
 from optimum.onnxruntime import ORTModelForSequenceClassification
+from optimum.onnxruntime import pipeline as optimum_pipeline
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, pipeline
 
@@ -63,6 +64,8 @@ def test_an_export_loads_where_people_will_load_it(variant: str, run: RunFolder)
     assert model.config.id2label == {0: "negative", 1: "positive"} and tokenizer.model_max_length == 32
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     assert [answer["label"] for answer in classify(["a lovely film", "a poor film"])] == ["positive", "negative"]
+    by_optimum = optimum_pipeline("text-classification", model=model, tokenizer=tokenizer)
+    assert by_optimum("a lovely film") == classify("a lovely film")
 
 
 def test_validation_reviews_are_the_runs_own_and_those_of_calibration_are_not(

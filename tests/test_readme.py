@@ -23,7 +23,7 @@ def commands() -> list[str]:
 
 def test_the_readme_shows_every_script_and_both_set_up_commands() -> None:
     text = "\n".join(commands())
-    for name in ("train", "export_onnx", "evaluate", "predict", "benchmark"):
+    for name in ("train", "export_onnx", "evaluate", "predict", "benchmark", "readme_figures"):
         assert f"scripts/{name}.py" in text
     assert 'pip install -e ".[quickstart]" && accelerate launch scripts/train.py' in README
     assert 'pip install -e ".[test]" && pytest' in README
@@ -46,6 +46,10 @@ def test_a_command_in_the_readme_is_taken(command: str, monkeypatch: pytest.Monk
         check_script(launched.training_script, launched.training_script_args)
     elif words[0] == "python":
         check_script(words[1], words[2:])
+    elif words[0] == "torchrun":
+        # It would take --run for its own --run-path.
+        script = words.index("--") + 1
+        check_script(words[script], words[script + 1 :])
     else:
         assert words == ["pytest"]
 
