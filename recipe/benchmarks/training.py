@@ -1,12 +1,10 @@
 """Speed and memory of training: the original's loop, `run_classification.py`'s Trainer and ours, in turn."""
 
-import multiprocessing
-import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +13,6 @@ import numpy as np
 import torch
 from torch.profiler import profile
 from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForSequenceClassification,
@@ -34,9 +31,10 @@ from transformers import (
 
 from recipe import quickstart
 from recipe.arguments import Arguments, parse_arguments
-from recipe.command_line import silence_libraries, usable_cores
+from recipe.benchmarks.cost import operations, operations_of
+from recipe.benchmarks.turns import Worker, peak_resident
+from recipe.command_line import usable_cores
 from recipe.data import load_reviews, texts_of
-from recipe.errors import UsageError
 from recipe.model import Pretrained, find_pretrained, load_tokenizer
 from recipe.progress import EpochTable
 from recipe.training import prepare, use_all_cores
@@ -225,32 +223,25 @@ def measure(dataset: str, model: str | None, rows: int, rounds: int, more: list[
         `padding`, its share; `share_of_limit`, of what was computed, padding counted; `peak_gib`; and `losses`, the
         means of each fifth of the steps.
     """
-    context = multiprocessing.get_context("spawn")
     passes: dict[str, list[Pass]] = {way: [] for way in WAYS}
-    limits, peaks, costs, pipes = [], {}, {}, {}
-    machine = ""
-    with tempfile.TemporaryDirectory() as work:
-        for way in WAYS:
-            pipes[way], theirs = context.Pipe()
-            flags = _flags(dataset, rows, Path(work)) + (more if way == "ours" else [])
-            context.Process(target=_serve, args=(way, flags, model, theirs), daemon=True).start()
-            # So that a process that died is noticed.
-            theirs.close()
-            costs[way], machine = _answer(pipes[way])
+    limits, peaks = [], {}
+    with tempfile.TemporaryDirectory() as work, ExitStack() as ended:
+        flags = _flags(dataset, rows, Path(work))
+        workers = {
+            way: ended.enter_context(Worker(_passes, way, flags + (more if way == "ours" else []), model))
+            for way in WAYS
+        }
         for _ in tqdm(range(rounds), unit=" rounds", disable=None):
-            for way, pipe in pipes.items():
-                pipe.send("pass")
-                done, limit, peaks[way] = _answer(pipe)
+            for way, worker in workers.items():
+                done, limit, peaks[way] = worker.ask("pass")
                 passes[way].append(done)
                 limits.append(limit)
-        pipes["ours"].send("profile")
-        shares = _answer(pipes["ours"])
-        for pipe in pipes.values():
-            pipe.send(None)
+        shares = workers["ours"].ask("profile")
+    costs = {way: worker.first[0] for way, worker in workers.items()}
     limit = median(limits)
     original_seconds = [done.seconds for done in passes["original loop"]]
     return {
-        "machine": machine,
+        "machine": workers["ours"].first[1],
         "rows": sum(size for size, _, _ in passes["ours"][0].batches),
         "rounds": rounds,
         "limit_gflops": round(limit / 1e9),
@@ -268,29 +259,11 @@ def _flags(dataset: str, rows: int, folder: Path) -> list[str]:
     return ["--dataset_name", dataset, "--output_dir", str(folder / "run"), *flags.split(), *chosen]
 
 
-def _answer(pipe: Connection) -> Any:
-    """Return what a way's process answers.
+def _passes(way: str, flags: list[str], model_name: str | None) -> Generator[Any, Any, None]:
+    """Be the process of one way: prepare, then make a pass whenever asked.
 
-    Raises:
-        UsageError: It found a mistake in what was asked.
-    """
-    answer = pipe.recv()
-    if isinstance(answer, UsageError):
-        raise answer
-    return answer
-
-
-def _serve(way: str, flags: list[str], model_name: str | None, pipe: Connection) -> None:
-    """Be the process of one way."""
-    silence_libraries()
-    try:
-        _serve_passes(way, flags, model_name, pipe)
-    except UsageError as mistake:
-        pipe.send(mistake)
-
-
-def _serve_passes(way: str, flags: list[str], model_name: str | None, pipe: Connection) -> None:
-    """Prepare, then make a pass whenever asked.
+    Yields:
+        What a step costs and the machine's name; then a pass, the limit and the peak of memory, or a profile.
 
     Raises:
         UsageError: The dataset or the model cannot be had.
@@ -303,12 +276,12 @@ def _serve_passes(way: str, flags: list[str], model_name: str | None, pipe: Conn
         set_seed(0)
         run, model = WAYS[way](arguments)
         machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{usable_cores()} CPU cores"
-        pipe.send((_cost(model), machine))
-        while wish := pipe.recv():
+        wish = yield _cost(model), machine
+        while True:
             if wish == "profile":
-                pipe.send(_profile(run, device))
+                wish = yield _profile(run, device)
             else:
-                pipe.send((run(), _limit(device, arguments.training), _peak(device)))
+                wish = yield run(), _limit(device, arguments.training), _peak(device)
 
 
 def _random_bert_base(folder: Path) -> str:
@@ -330,18 +303,14 @@ def _profile(run: Callable[[], Pass], device: torch.device) -> dict[str, float]:
 
 
 def _cost(model: PreTrainedModel) -> np.ndarray:
-    """Return a, b and c of a step's floating-point operations per review of n word pieces, a + b * n + c * n**2.
+    """Return what a step costs, forward and backward, as `operations` does."""
 
-    They are counted, forward and backward, and of matrix multiplications alone.
-    """
-    counted = {}
-    for length in (32, 64, 128):
-        batch = torch.ones((2, length), dtype=torch.long, device=model.device)
-        with FlopCounterMode(display=False) as counter:
-            model.train()(input_ids=batch, attention_mask=batch, labels=batch[:, 0]).loss.backward()
-        counted[length] = counter.get_total_flops() / 2
+    def step(batch: torch.Tensor) -> None:
+        """Compute the gradients."""
+        model.train()(input_ids=batch, attention_mask=batch, labels=batch[:, 0]).loss.backward()
         model.zero_grad()
-    return np.polynomial.polynomial.polyfit(list(counted), list(counted.values()), 2)
+
+    return operations(step, model.device)
 
 
 def _limit(device: torch.device, args: Any) -> float:
@@ -361,7 +330,7 @@ def _peak(device: torch.device) -> int:
     """Return the most bytes that this process has held: on the GPU, or resident."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_resident()
 
 
 def _summary(
@@ -371,7 +340,7 @@ def _summary(
     seconds = median(one.seconds for one in done)
     sizes = np.array(done[0].batches)
     reviews, padded, real = sizes[:, 0].sum(), (sizes[:, 0] * sizes[:, 1]).sum(), sizes[:, 2].sum()
-    flops = (sizes[:, 0] * np.polynomial.polynomial.polyval(sizes[:, 1], cost)).sum()
+    flops = operations_of(sizes, cost)
     return {
         "reviews_per_second": round(reviews / seconds, 1),
         "ratio": round(median(one / mine.seconds for one, mine in zip(original_seconds, done, strict=True)), 2),
