@@ -41,6 +41,10 @@ class Split:
         """Return the rows with these numbers, int64 (rows taken,)."""
         return Split(self.texts.select(numbers), self.labels[numbers], self.keys.take(numbers))
 
+    def spread(self, rows: int) -> "Split":
+        """Return up to so many rows, from all over the split."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, rows).astype(int)))
+
     def where(self, wanted: np.ndarray) -> "Split":
         """Return the rows where `wanted`, bool (rows,), holds."""
         return self if wanted.all() else self.take(np.flatnonzero(wanted))

@@ -11,11 +11,11 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from optimum.exporters.onnx import onnx_export_from_model
 from optimum.onnxruntime import ORTModelForSequenceClassification
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from recipe.arguments import data_arguments_of
 from recipe.certificate import Checked, certificate, measure, refusals, speeds
-from recipe.data import Split, load_reviews, texts_of
+from recipe.data import load_reviews, texts_of
 from recipe.errors import CheckFailed, UsageError
 from recipe.inference import PROVIDERS, Classifier, OnnxClassifier, Text, installed_providers, session_options
 from recipe.model import load_trained
@@ -100,11 +100,18 @@ def default_variants() -> list[str]:
     return ["fp32", "int8", *(["fp16"] if "cuda" in installed_providers() else [])]
 
 
-def write_onnx(trained: Path, folder: Path) -> None:
-    """Export a trained model's folder into another, with label names, trained length and tokenizer."""
+def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None) -> None:
+    """Export a trained model's folder into another, with label names, trained length and tokenizer.
+
+    Args:
+        trained: The folder.
+        folder: The other.
+        model: The model as it shall be exported; `None` is as `load_trained` loads it.
+    """
     # What `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls with a model of its own loading,
     # whose last layer would be whole. `do_validation` would only warn; what is written is compared on real reviews.
-    onnx_export_from_model(load_trained(trained), folder, task="text-classification", do_validation=False)
+    model = model or load_trained(trained)
+    onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
     AutoTokenizer.from_pretrained(trained, local_files_only=True).save_pretrained(folder)
 
 
@@ -124,15 +131,10 @@ def _reviews(run: RunFolder, trained: TorchClassifier) -> tuple[Checked, list[Te
         UsageError: The dataset cannot be read any more.
     """
     reviews = load_reviews(data_arguments_of(run.read_config()), run.read_record()["seed"])
-    validation = _some(reviews.validation, CHECKED_REVIEWS)
+    validation = reviews.validation.spread(CHECKED_REVIEWS)
     texts = texts_of(validation)
     checked = Checked(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
-    return checked, list(texts_of(_some(reviews.train, CALIBRATION_REVIEWS)))
-
-
-def _some(split: Split, rows: int) -> Split:
-    """Return up to so many rows, from all over the split."""
-    return split.take(np.unique(np.linspace(0, len(split) - 1, rows).astype(int)))
+    return checked, list(texts_of(reviews.train.spread(CALIBRATION_REVIEWS)))
 
 
 def _measure_all(folder: Path, chosen: list[str], checked: Checked) -> dict[str, dict[str, Any]]:
