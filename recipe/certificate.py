@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from recipe.command_line import columns
 from recipe.decision import Decision
 from recipe.digests import file_sha256
 from recipe.inference import Classifier, OnnxClassifier, Text
@@ -162,11 +163,9 @@ def as_table(content: dict[str, Any]) -> str:
     """Return a certificate for the screen."""
     head = ("", "MB", "reviews/s", "logits differ: most", "mean", "flipped", "F1", "drop", "95 % interval", "alone")
     rows = [head] + [_row(name, found) for name, found in (content["variants"] | content["refused"]).items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(
         [
-            *lines,
+            *columns(rows),
             f"{content['reviews']:,} validation reviews against PyTorch (F1 {content['f1_of_pytorch']:.4f}); "
             "alone: what a logit moves by when a review is not in a batch",
         ]

@@ -9,7 +9,7 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -161,6 +161,12 @@ def require_utf8(texts: list[str]) -> list[str]:
         except UnicodeEncodeError:
             raise UsageError(f"the review {ascii(text)} is not UTF-8") from None
     return texts
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table's lines for the screen, each column as wide as its widest cell and flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def is_main_process() -> bool:
