@@ -1,7 +1,6 @@
 """A pass over many rows, by several processes, gives what one process gives over few, and is made once."""
 
 import importlib
-import json
 import os
 import signal
 import subprocess
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, files_under, run_script, separable_reviews, write_dataset
+from conftest import ROOT, files_under, run_script, separable_reviews
 from datasets import Dataset, Features, Value, load_dataset
-from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoTokenizer
 
 from recipe import passes
 from recipe.data import Split, tokenize
@@ -80,38 +79,6 @@ def test_a_pass_is_made_once_and_found_again_by_the_next_process(tiny_flags: lis
         assert result.returncode == 0, result.stderr
         kept.append({file for file in files_under(tmp_path / "cache") if file.endswith(".arrow")})
     assert kept[0] == kept[1] and len(kept[0]) > 2
-
-
-def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) -> None:
-    separable_reviews(1000, seed=1).to_parquet(tmp_path / "reviews" / "train.parquet")
-    result = run_script("benchmark", "data", "--dataset_name", "reviews", "--rows", "60500", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    measured = json.loads(result.stdout)
-    assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
-    assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib_before"] < measured["peak_gib"] < 2
-
-
-def test_training_is_measured_beside_the_original_and_learns_the_same(tiny_bert: Path, tmp_path: Path) -> None:
-    # As the original's loop pads to 128 word pieces.
-    BertModel(BertConfig.from_pretrained(tiny_bert, max_position_embeddings=128)).save_pretrained(tmp_path / "bert")
-    BertTokenizerFast.from_pretrained(tiny_bert).save_pretrained(tmp_path / "bert")
-    write_dataset(tmp_path / "reviews", train=separable_reviews(200, seed=1), test=separable_reviews(40, seed=2))
-    flags = "--dataset_name reviews --model_name_or_path bert --rows 80 --rounds 1".split()
-    result = run_script("benchmark", "training", *flags, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    measured = json.loads(result.stdout)
-    assert measured["rows"] == 80 and measured["limit_gflops"] > 1
-    assert measured["profile"]["aten::mm"] > 0.01 and sum(measured["profile"].values()) <= 1
-    ways = measured["ways"]
-    assert list(ways) == ["original loop", "run_classification.py", "ours"] and ways["original loop"]["ratio"] == 1
-    for way in ways.values():
-        assert way["reviews_per_second"] > 0 and 0 <= way["share_of_limit"] < 1 and way["peak_gib"] > 0.1
-        assert all(0.3 < loss < 1.2 for loss in way["losses"])
-    missing = run_script("benchmark", "training", "--dataset_name", "./nowhere", cwd=tmp_path)
-    assert missing.returncode == 2 and missing.stderr.count("\n") == 1
-    assert "benchmark.py: error: no folder './nowhere' here" in missing.stderr
-    # Some 14 word pieces of 128 at most.
-    assert ways["ours"]["padding"] < 0.5 < 0.8 < ways["original loop"]["padding"]
 
 
 @pytest.mark.parametrize(

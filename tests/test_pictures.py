@@ -27,6 +27,10 @@ VARIANTS = {
     "fp32": {"accuracy": 0.92, "reviews_per_second": 98.0},
     "tfidf": {"accuracy": 0.86, "reviews_per_second": 23892.0},
 }
+SPEEDS = {
+    "256 the run's test rows": {"original recipe": (43.2, 1.0), "ONNX Runtime's dynamic int8": (163.0, 3.8)},
+    "256 of reviews": {"original recipe": (43.2, 1.0), "OpenVINO int8": (203.0, 4.7), "ours, int8": (1255, 29)},
+}
 SLICES: list[dict[str, Any]] = [
     {"slice": "length", "value": "up to 32", "rows": 175, "f1": 0.85, "f1_interval": [0.79, 0.9]},
     {"slice": "length", "value": "33 to 64", "rows": 1627, "f1": 0.86, "f1_interval": [0.83, 0.88]},
@@ -68,6 +72,7 @@ def draw_every(folder: Path) -> None:
     pictures.draw_slices(SLICES, 0.86, folder / "slices.png")
     intervals = {name: {"accuracy": [row["accuracy"] - 0.01, row["accuracy"] + 0.01]} for name, row in VARIANTS.items()}
     pictures.draw_trade_off(VARIANTS, intervals, folder / "trade_off.png")
+    pictures.draw_throughput(SPEEDS, folder / "throughput.png")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def texts(figure: Figure) -> list[Text]:
 
 def test_every_picture_is_a_png_and_nothing_else_is_left(tmp_path: Path) -> None:
     draw_every(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 9
+    assert len(list(tmp_path.iterdir())) == 10
     for path in tmp_path.iterdir():
         assert path.suffix == ".png" and path.read_bytes().startswith(b"\x89PNG")
     first = (tmp_path / "slices.png").read_bytes()
@@ -219,6 +224,18 @@ def test_the_trade_off_shows_each_variant_with_a_marker_of_its_own(drawn: dict[s
     ]
     assert len({line.get_marker() for line in points}) == len({line.get_color() for line in points}) == 3
     assert list(lines[0].get_ydata()) == pytest.approx([0.91, 0.93])
+
+
+def test_throughput_shows_each_way_with_its_multiple_the_first_on_top(drawn: dict[str, Figure]) -> None:
+    for axes, (name, found) in zip(drawn["throughput"].axes, SPEEDS.items(), strict=True):
+        assert axes.get_title() == name and axes.yaxis_inverted()
+        assert [bar.get_width() for bar in axes.patches] == [speed for speed, _ in found.values()]
+        assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
+        words = [f"{speed:,.0f}  (× {ratio:.1f})" for speed, ratio in found.values()]
+        assert [text.get_text() for text in axes.texts] == words
+        assert all(text.get_window_extent().x1 < axes.bbox.x1 for text in axes.texts), "no number lies on the frame"
+        hatched = [bar.get_hatch() is not None for bar in axes.patches]
+        assert hatched == ["ours" in way for way in found], "ours is told apart without colour"
 
 
 def test_names_that_differ_at_their_end_stay_apart() -> None:
