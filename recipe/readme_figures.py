@@ -85,17 +85,17 @@ def speed_block(run: RunFolder) -> str:
     for of, part in found["reviews"].items():
         rows = [
             f"| {name} | {way['reviews_per_second']:.0f} | {way['ratio']:.2f} "
-            f"| {way['p50_ms']:.1f}, {way['p95_ms']:.1f} | {way['peak_mib']:,} | {way['share_of_limit']:.0%} | {way['labels_flipped']} "
-            f"| {way['logit_difference']['mean']:.1e} |"
+            f"| {way['p50_ms']:.1f}, {way['p95_ms']:.1f} | {way['peak_mib']:,} | {way['share_of_limit']:.0%} "
+            f"| {way['labels_flipped']} | {way['logit_difference']['mean']:.1e} |"
             for name, way in part["ways"].items()
         ]
         head = f"| {part['rows']:,} {of} | reviews/s | × | one alone: p50, p95 ms | MiB | of limit | flipped | mean |"
         parts.append("\n".join([head, "|---|--:|--:|--:|--:|--:|--:|--:|", *rows]))
     fp32, int8 = (found["limits"][f"{name}_giga_per_second"] for name in ("fp32", "int8"))
     parts.append(
-        f"Medians of {found['rounds']} rounds in turn on {found['machine']}, each way in a process of its own; × is the "
-        "ratio to the original, round by round. The limit is that of a large matrix multiplication in the same session, "
-        f"{fp32} GFLOP/s in fp32 and {int8} GOP/s in int8; flipped and mean are labels and logits against PyTorch's."
+        f"Medians of {found['rounds']} rounds in turn on {found['machine']}, each way in a process of its own; × is "
+        "the ratio to the original, round by round. The limit is that of a large matrix multiplication in the same "
+        f"session, {fp32} GFLOP/s in fp32 and {int8} GOP/s in int8; flipped and mean are labels and logits against PyTorch's."
     )
     return "\n" + "\n\n".join(parts) + "\n"
 
