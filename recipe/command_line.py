@@ -18,6 +18,17 @@ from typing import Any, NoReturn
 from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 
 DEFAULT_RUN = "runs/quickstart"
+# Seconds until a signal is looked at again that came while this process was being forked.
+AFTER_FORK = 0.1
+
+
+class _Fork:
+    """Whether this process is being forked, so that Python runs hooks from which nothing can be raised."""
+
+    under_way = False
+
+
+_FORK = _Fork()
 
 
 class OneLineErrors:
@@ -70,6 +81,9 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     # So that either ends what was started and removes what is half-written, and workers end without a word.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, partial(_end, os.getpid()))
+    # Not functions of Python's, in which a handler might run before they have done anything.
+    forking = [partial(setattr, _FORK, "under_way", value) for value in (True, False)]
+    os.register_at_fork(before=forking[0], after_in_parent=forking[1])
     if isinstance(sys.stdout, TextIOWrapper):
         # A review may hold what the terminal's encoding has no character for.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -97,7 +111,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _end(main_process: int, number: int, *_: object) -> NoReturn:
+def _end(main_process: int, number: int, *_: object) -> None:
     """Unwind whatever is running, with the exit code that a shell gives a process ended by the signal.
 
     Raises:
@@ -107,6 +121,11 @@ def _end(main_process: int, number: int, *_: object) -> NoReturn:
     if os.getpid() != main_process:
         # A worker that inherited this, and holds locks that others wait for, has nothing to clear up or to say.
         os._exit(128 + number)
+    if _FORK.under_way:
+        # What is raised now would be lost in a hook, logging's own for one, and the work go on: a moment later, then.
+        signal.signal(signal.SIGALRM, lambda *_: _end(main_process, number))
+        signal.setitimer(signal.ITIMER_REAL, AFTER_FORK)
+        return
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)

@@ -1,10 +1,10 @@
 """One pass over all rows of a split: from disk to disk, in blocks, over the cores at hand, with an end in sight."""
 
 import inspect
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,34 +41,62 @@ def map_rows(rows: Dataset, function: Callable[[dict[str, list[Any]]], Any], fea
         for block in _blocks(rows, processes * ROWS_PER_PROCESS):
             key = _fingerprint(block, function)
             with _ended_as_asked():
-                done.append(
-                    block.map(partial(_in_worker, function), new_fingerprint=key, num_proc=processes, **options)
-                )
+                done.append(block.map(function, new_fingerprint=key, num_proc=processes, **options))
             bar.update(len(block))
     return concatenate_datasets(done)
 
 
 @contextmanager
 def _ended_as_asked() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM through; datasets, while it clears up, raises an error of its own in their place."""
+    """Let Ctrl-C and SIGTERM through, and the workers end with them.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: In whose place datasets, while it clears up, raises an error of its own.
+    """
     try:
-        yield
+        with _WORKER_SIGNALS:
+            yield
     except Exception as error:
         if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
             raise error.__context__ from None
         raise
 
 
+class _WorkerSignals:
+    """While it is entered, processes that are forked leave Ctrl-C to this one, and die of SIGTERM at once.
+
+    With this process's own handlers a worker might end while it holds a lock that the others wait for, or wait for one
+    itself and never come to handle a signal that came a moment before: the end of a pass would wait for it for ever.
+    """
+
+    def __init__(self) -> None:
+        """Take part in every fork from now on."""
+        self.entered = False
+        # In the child alone: what a handler raises while a hook runs is lost.
+        os.register_at_fork(after_in_child=self._begin)
+
+    def __enter__(self) -> None:
+        """Begin."""
+        self.entered = True
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+        self.entered = False
+
+    def _begin(self) -> None:
+        """Set what a worker does with them."""
+        if self.entered:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+_WORKER_SIGNALS = _WorkerSignals()
+
+
 def _fingerprint(rows: Dataset, function: Callable[..., Any]) -> str:
     """Return the key of a pass; datasets' own does not change with the code of a function that a module holds."""
     code = file_sha256(Path(inspect.getsourcefile(function) or ""))
     return Hasher.hash((rows._fingerprint, function, code))
-
-
-def _in_worker(function: Callable[[dict[str, list[Any]]], Any], batch: dict[str, list[Any]]) -> Any:
-    """Return what `function` makes of a batch; Ctrl-C is left to the main process, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return function(batch)
 
 
 def _blocks(rows: Dataset, size: int) -> Iterator[Dataset]:
