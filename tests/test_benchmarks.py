@@ -20,7 +20,7 @@ from recipe.export import export
 from recipe.last_layer import read_only_cls
 from recipe.run_folder import RunFolder
 
-OWN, OTHER = "the run's test rows", "test rows of separable"
+OWN, OTHER = "the run's test rows", "separable's test rows"
 
 
 @pytest.fixture(scope="module")

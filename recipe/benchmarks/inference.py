@@ -114,7 +114,7 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
         "left_out": left_out,
         "reviews": compared,
     }
-    speeds = {f"{part['rows']:,} {of}": _speeds(part["ways"]) for of, part in compared.items()}
+    speeds = {f"{part['rows']:,} of {of}": _speeds(part["ways"]) for of, part in compared.items()}
     draw_throughput(speeds, run.path / "benchmark" / "inference.png")
     write_json(run.path / "benchmark" / "inference.json", found)
     return found
@@ -126,7 +126,7 @@ def as_table(found: dict[str, Any]) -> str:
     lines = []
     for of, part in found["reviews"].items():
         rows = [_row(name, figures) for name, figures in part["ways"].items()]
-        lines += [*columns([[f"{part['rows']:,} {of}", *head], *rows]), ""]
+        lines += [*columns([[f"{part['rows']:,} of {of}", *head], *rows]), ""]
     fp32, int8 = (found["limits"][f"{name}_giga_per_second"] for name in ("fp32", "int8"))
     return "\n".join(
         [
@@ -186,7 +186,7 @@ def _read_dataset(dataset: str, columns: Sequence[str], count: int) -> dict[str,
     table = read_rows(Repository.in_folder(folder, None), "test", list(columns), count)
     texts = [tuple(row[column] or "" for column in columns) for row in table]
     some: list[Any] = [one[0] if len(one) == 1 else one for one in texts]
-    return {f"test rows of {Path(folder).name}": Rows(some, None)}
+    return {f"{Path(folder).name}'s test rows": Rows(some, None)}
 
 
 def _write_models(run: RunFolder, work: Path, calibration: list[Text], with_openvino: bool) -> Folders:
