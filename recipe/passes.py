@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import multiprocess
 from datasets import Dataset, Features, concatenate_datasets
 from datasets.fingerprint import Hasher
 from tqdm.auto import tqdm
@@ -56,8 +57,11 @@ def _ended_as_asked() -> Iterator[None]:
     try:
         with _WORKER_SIGNALS:
             yield
-    except Exception as error:
-        if isinstance(error.__context__, KeyboardInterrupt | SystemExit):
+    except BaseException as error:
+        # The signal may have come before the pool, or its manager, knew of a process that it had started.
+        for process in multiprocess.active_children():
+            process.terminate()
+        if isinstance(error, Exception) and isinstance(error.__context__, KeyboardInterrupt | SystemExit):
             raise error.__context__ from None
         raise
 

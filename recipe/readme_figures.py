@@ -95,7 +95,8 @@ def speed_block(run: RunFolder) -> str:
     parts.append(
         f"Medians of {found['rounds']} rounds in turn on {found['machine']}, each way in a process of its own; × is "
         "the ratio to the original, round by round. The limit is that of a large matrix multiplication in the same "
-        f"session, {fp32} GFLOP/s in fp32 and {int8} GOP/s in int8; flipped and mean are labels and logits against PyTorch's."
+        f"session, {fp32} GFLOP/s in fp32 and {int8} GOP/s in int8; flipped and mean are labels and logits against "
+        "PyTorch's."
     )
     return "\n" + "\n\n".join(parts) + "\n"
 

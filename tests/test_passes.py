@@ -82,10 +82,15 @@ def test_a_pass_is_made_once_and_found_again_by_the_next_process(tiny_flags: lis
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")]
+    ("sent", "code", "said", "seconds"),
+    [
+        (signal.SIGINT, 130, "interrupted", 1),
+        (signal.SIGINT, 130, "interrupted", 0),
+        (signal.SIGTERM, 143, "ended by SIGTERM", 1),
+    ],
 )
 def test_a_pass_that_is_ended_takes_its_workers_along_and_says_no_more_than_a_line(
-    sent: signal.Signals, code: int, said: str, tmp_path: Path
+    sent: signal.Signals, code: int, said: str, seconds: int, tmp_path: Path
 ) -> None:
     separable_reviews(1000, seed=1).to_parquet(tmp_path / "reviews" / "train.parquet")
     command = [
@@ -98,7 +103,7 @@ def test_a_pass_that_is_ended_takes_its_workers_along_and_says_no_more_than_a_li
         workers: list[psutil.Process] = []
         while len(workers) < 3:  # Two that work, and the one that passes on how far they are.
             workers = psutil.Process(process.pid).children(recursive=True)
-        time.sleep(1)
+        time.sleep(seconds)
         # As a terminal does it for Ctrl-C, and whoever ends a preempted machine's main process.
         os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
         assert process.wait(timeout=60) == code
@@ -106,3 +111,20 @@ def test_a_pass_that_is_ended_takes_its_workers_along_and_says_no_more_than_a_li
         stderr.seek(0)
         lines = stderr.read().splitlines()
     assert not alive and len(lines) == (1 if said else 0) and said in "".join(lines), lines
+
+
+def test_ctrl_c_in_a_hook_of_a_fork_is_not_lost() -> None:
+    code = """
+import os, signal, time
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+from recipe.command_line import run
+
+def main(argv):
+    if os.fork() == 0:
+        os._exit(0)
+    time.sleep(20)
+
+run(main)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 130 and result.stderr.endswith("error: interrupted\n"), result.stderr
