@@ -96,7 +96,9 @@ def evaluate_run(run: RunFolder, wishes: Wishes | None = None) -> dict[str, Any]
     require_two_labels(labels, record["labels"])
     slices = slice_values(run, args, reviews, wishes.slice_by)
     decision = fit_decision(run, served, reviews.validation, wishes)
-    measured = measure_all(run, list(certified), reviews)
+    # A variant for a GPU cannot be measured without one.
+    variants = [name for name, found in certified.items() if found["provider"] in installed_providers()]
+    measured = measure_all(run, variants, reviews)
     for name, model in measured.items():
         require_numbers(model.probabilities, name)
     report = make_report(measured, labels, record["labels"], served, decision, slices)
@@ -134,6 +136,8 @@ def slice_values(run: RunFolder, args: DataArguments, reviews: Reviews, column: 
     if len(args.text_columns) == 2:
         slices["title"] = title_presence([text[0] for text in texts])
     slices["negation"] = negation_presence(flat(texts))
+    if column in (*slices, *args.text_columns):
+        raise UsageError(f"--slice_by {column}: a text, or what the rows are sliced by already; choose another column")
     if column is not None:
         slices[column] = column_values({column: column_of_test(args, reviews, column)}, column)
     return slices
@@ -146,6 +150,7 @@ def fit_decision(run: RunFolder, served: str, validation: Split, wishes: Wishes)
         UsageError: A wish cannot be granted.
     """
     logits = OnnxClassifier.from_run(run.path, served, raw=True).logits(texts_of(validation), "validation rows")
+    require_numbers(Decision().probabilities(logits), served)
     return choose_decision(logits, validation.labels, wishes.target_precision, wishes.abstain)
 
 
@@ -205,10 +210,11 @@ def make_report(
         slices: As `slice_values` returns them.
 
     Returns:
-        `labels`; `served`; `decision`; `variants`, each model's figures of `recipe.scores.score`, from its most
-        probable labels and its own probabilities, its costs, and `labels_changed`, those unlike PyTorch's; `intervals`
-        of `recipe.intervals.describe_intervals`; `mcnemar`, an exact test of PyTorch with each of the others; and of
-        the served variant `calibration`, `thresholds` and `slices`, of the functions that describe them.
+        All of `report.json` but `run`, the config's name, and `versions`: `labels`; `served`; `decision`; `variants`,
+        each model's figures of `recipe.scores.score`, from its most probable labels and its own probabilities, its
+        costs, and `labels_changed`, those unlike PyTorch's; `intervals` of `recipe.intervals.describe_intervals`;
+        `mcnemar`, an exact test of PyTorch with each of the others; and of the served variant `calibration`,
+        `thresholds` and `slices`, of the functions that describe them.
     """
     pytorch, classes = measured["pytorch"].predicted, len(label_names)
     predicted = {name: model.predicted for name, model in measured.items()}

@@ -1,6 +1,5 @@
 """The trained model as ONNX in several variants, each certified on real reviews to be the same model."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -34,11 +33,10 @@ CALIBRATION_REVIEWS = 256
 class OptimumClassifier(Classifier):
     """Runs an exported file as Optimum's users do, in `ORTModelForSequenceClassification`."""
 
-    batch_size = OnnxClassifier.batch_size
-
-    def __init__(self, folder: Path, variant: str, provider: str) -> None:
+    def __init__(self, folder: Path, variant: str, provider: str, batch_size: int) -> None:
         """Load a variant from the folder it was written to."""
         super().__init__(folder, threads=1)
+        self.batch_size = batch_size
         # `export=False`: from a folder without an ONNX file Optimum would silently export one.
         self.model = ORTModelForSequenceClassification.from_pretrained(
             folder,
@@ -83,21 +81,24 @@ def export(
         write_onnx(run.path, folder)
         write_variants(folder, chosen, target or this_cpu(), calibration)
         content = certificate(checked, _measure_all(folder, chosen, checked), target or this_cpu(), max_f1_drop)
-        # Whatever the checks say, an earlier export is not the one of these weights any more.
-        shutil.rmtree(run.onnx, ignore_errors=True)
-        # The others are made from it.
-        if not content["variants"] or "fp32" in content["refused"]:
-            raise CheckFailed(f"{refusals(content)}. Nothing was kept")
         for name in VARIANT_FILES.keys() - content["variants"].keys():
             (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
         write_json(folder / run.certificate.name, content)
+        # Whatever the checks say, an earlier export is no longer the one that was checked last.
+        if run.onnx.exists():
+            run.onnx.replace(Path(temporary) / "earlier")
+        # The others are made from it.
+        if not content["variants"] or "fp32" in content["refused"]:
+            raise CheckFailed(f"{refusals(content)}. Nothing was kept")
         folder.replace(run.onnx)
     return content
 
 
 def default_variants() -> list[str]:
     """Return the variants that this machine can certify."""
-    return ["fp32", "int8", *(["fp16"] if "cuda" in installed_providers() else [])]
+    # ONNX Runtime says what it was built with, torch what is there.
+    has_gpu = "cuda" in installed_providers() and torch.cuda.is_available()
+    return ["fp32", "int8", *(["fp16"] if has_gpu else [])]
 
 
 def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None) -> None:
@@ -141,11 +142,9 @@ def _measure_all(folder: Path, chosen: list[str], checked: Checked) -> dict[str,
     """Return the measurements of each variant, its speed among them."""
     providers = {name: "cuda" if name == "fp16" else "cpu" for name in chosen}
     served = {name: OnnxClassifier(folder, name, provider) for name, provider in providers.items()}
-    measured = {
-        name: measure(
-            checked, served[name], folder / VARIANT_FILES[name], OptimumClassifier(folder, name, provider), provider
-        )
-        for name, provider in providers.items()
-    }
+    measured = {}
+    for name, provider in providers.items():
+        optimum = OptimumClassifier(folder, name, provider, served[name].batch_size)
+        measured[name] = measure(checked, served[name], folder / VARIANT_FILES[name], optimum, provider)
     fast = speeds(served, checked.texts)
     return {name: found | {"reviews_per_second": fast[name]} for name, found in measured.items()}

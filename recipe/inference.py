@@ -1,7 +1,7 @@
 """Labels and probabilities for reviews, from an exported model in ONNX Runtime.
 
-Light on purpose: of the libraries it needs NumPy, tokenizers and onnxruntime alone, so that a small service that
-imports it answers within a second of its start.
+Light on purpose: of the large libraries it needs NumPy, tokenizers and onnxruntime alone (tqdm and PyYAML beside them),
+so that a small service that imports it answers within a second of its start.
 """
 
 import itertools
@@ -215,7 +215,7 @@ class OnnxClassifier(Classifier):
         Args:
             run: The run's folder.
             variant: One that has its certificate; `None` is the fastest of those that this machine can run.
-            provider: `cpu` or `cuda`; `None` is the one that the variant was certified on.
+            provider: `cpu` or `cuda`; `None` is the one that the variant was certified on. Only fp32 runs on another.
             threads: As of the class.
             raw: Whether to leave out the temperature, the threshold and the doubt that an evaluation has chosen.
 
@@ -223,7 +223,13 @@ class OnnxClassifier(Classifier):
             UsageError: There is no such run or variant, or what was exported is damaged or cannot be run here.
         """
         folder = RunFolder(run)
-        chosen = folder.choose_variant(variant, installed_providers())
+        if provider not in (None, *PROVIDERS):
+            raise UsageError(f"provider {provider!r} is not one of {', '.join(PROVIDERS)}")
+        chosen = folder.choose_variant(variant, [provider] if provider else installed_providers())
+        if provider not in (None, chosen.provider) and chosen.name != "fp32":
+            # Of the operators of int8 a GPU has none, and of fp16 the CPU has few: others would run, without a word.
+            where = f"{chosen.provider}, not on {provider}"
+            raise UsageError(f"{chosen.name} was certified on {where}: leave out --provider")
         with damage_named(folder.onnx):
             classifier = cls(folder.onnx, chosen.name, provider or chosen.provider, threads)
             if not raw and folder.decision.is_file():
@@ -296,7 +302,8 @@ def open_session(file: Path, provider: str) -> InferenceSession:
         session = InferenceSession(file, session_options(), providers=[(wanted, settings)])
         found = session.get_providers()
     if wanted not in found:
-        raise UsageError(f"ONNX Runtime has no {wanted} that works here: install onnxruntime-gpu, or take the CPU")
+        what_to_do = "install onnxruntime-gpu, or choose another variant or provider"
+        raise UsageError(f"ONNX Runtime has no {wanted} that works here: {what_to_do}")
     return session
 
 

@@ -176,8 +176,8 @@ class RunFolder:
     def _contents(self) -> list[Path]:
         """Return what of a run stands in the folder."""
         named = [self.record, self.config, self.onnx, self.path / "model.safetensors"]
-        named += [self.report, self.report_folder, self.card]
-        saved = (*self.path.glob("checkpoint-*"), *self.path.glob(".checkpoint-*"))
+        named += [self.report, self.report_folder, self.card, self.path / "benchmark"]
+        saved = [path for kind in ("checkpoint-*", ".checkpoint-*", ".onnx-*") for path in self.path.glob(kind)]
         return [path for path in (*named, *saved) if path.exists()]
 
 

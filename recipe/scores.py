@@ -98,7 +98,7 @@ def require_numbers(probabilities: np.ndarray, variant: str) -> None:
     broken = np.flatnonzero(np.isnan(probabilities).any(axis=1))
     if broken.size:
         raise UsageError(
-            f"{variant} gave NaN for {broken.size:,} of {len(probabilities):,} test rows, row {broken[0] + 1} first: "
+            f"{variant} gave NaN for {broken.size:,} of {len(probabilities):,} rows, row {broken[0] + 1} first: "
             "its weights or its precision are broken, so train or export it again"
         )
 

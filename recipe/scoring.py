@@ -240,7 +240,8 @@ def _prepare(request: Request, kinds: tuple[Kind, Kind], processes: Processes) -
     """
     run, window = RunFolder(request.run), inference.WINDOW
     text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
-    variant = run.choose_variant(request.variant, installed_providers())
+    providers = [request.provider] if request.provider else installed_providers()
+    variant = run.choose_variant(request.variant, providers)
     reviews = _survey(request, kinds[0], text_columns, window)
     provider = request.provider or variant.provider
     threads = request.threads or max(1, usable_cores() // processes.on_this_machine)
@@ -250,6 +251,7 @@ def _prepare(request: Request, kinds: tuple[Kind, Kind], processes: Processes) -
     reviews.taken = set(names)
     manifest = _manifest(request, run, variant) | {"text columns": text_columns, "provider": provider, "window": window}
     manifest |= {"labels": classifier.label_names, "decision": classifier.decision.to_dict(), "format": kinds[1].format}
+    manifest |= {"max_length": classifier.max_length, "batch": classifier.batch_size}
     schema = reviews.schema if isinstance(reviews, ParquetReviews) else None
     format_ = format_of(kinds[1].format, reviews.columns, names, schema)
     return Job(classifier, reviews, format_, names, processes, manifest, window)

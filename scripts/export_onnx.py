@@ -52,9 +52,12 @@ def main(argv: list[str]) -> None:
     from recipe.certificate import as_table, refusals
     from recipe.export import export
 
+    decided = folder.decision.is_file()
     content = export(folder, flags.variants, flags.target, flags.max_f1_drop)
     print(as_table(content))
     print(f"In full: {folder.certificate}")
+    if decided:
+        print("The temperature and the threshold of the last evaluation are gone with the last export: evaluate again")
     print(f"Next: python scripts/evaluate.py --run {folder}", flush=True)
     if content["refused"]:
         raise CheckFailed(f"{refusals(content)}. The others were written to {folder.onnx}")

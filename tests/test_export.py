@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -148,6 +149,23 @@ def test_nan_logits_are_refused(run: RunFolder) -> None:
     with pytest.raises(CheckFailed, match="fp32 is over its budget: NaN or infinite logits"):
         export(run)
     assert not run.onnx.exists()
+
+
+def test_a_variant_that_gives_no_numbers_is_refused_and_the_others_stay(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_int8 = exporting.write_int8
+
+    def broken(source: Path, target: Path, *args: Any) -> None:
+        write_int8(source, target, *args)
+        model = onnx.load(target)
+        bias = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float32("nan"), "classifier.bias"))
+        onnx.save(model, target)
+
+    monkeypatch.setattr(exporting, "write_int8", broken)
+    assert export(run, max_f1_drop=LENIENT)["refused"]["int8"]["objection"] == "NaN or infinite logits"
+    assert files_under(run.onnx) == ONNX_FILES - {"model_quantized.onnx"}
 
 
 def test_a_planted_wrong_weight_is_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

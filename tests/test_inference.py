@@ -92,6 +92,10 @@ def test_by_default_the_fastest_certified_variant_answers(exported: RunFolder, t
 def test_a_provider_that_is_not_there_is_an_error_and_not_the_cpu(exported: RunFolder) -> None:
     with pytest.raises(UsageError, match="ONNX Runtime has no CUDAExecutionProvider that works here"):
         OnnxClassifier.from_run(exported.path, "fp32", provider="cuda")
+    with pytest.raises(UsageError, match="int8 was certified on cpu, not on cuda"):
+        OnnxClassifier.from_run(exported.path, "int8", provider="cuda")
+    with pytest.raises(UsageError, match="provider 'gpu' is not one of cpu, cuda"):
+        OnnxClassifier.from_run(exported.path, "fp32", provider="gpu")
     assert open_session(exported.onnx / "model.onnx", "cpu").get_providers() == ["CPUExecutionProvider"]
 
 

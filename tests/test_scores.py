@@ -83,7 +83,7 @@ def test_one_class_only_in_test_is_refused() -> None:
 def test_nan_is_refused_by_row() -> None:
     broken = BINARY.copy()
     broken[[3, 5], 1] = np.nan
-    with pytest.raises(UsageError, match="fp16 gave NaN for 2 of 10 test rows, row 4 first"):
+    with pytest.raises(UsageError, match="fp16 gave NaN for 2 of 10 rows, row 4 first"):
         require_numbers(broken, "fp16")
     require_numbers(BINARY, "fp16")
     require_two_labels(LABELS, ["negative", "positive"])
