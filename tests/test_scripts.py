@@ -70,7 +70,7 @@ def test_training_first_says_what_is_used(chain: dict[str, subprocess.CompletedP
 
 def test_the_chain_leaves_its_files_where_the_user_stands(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
     run = Path(str(chain["cwd"])) / "runs" / "quickstart"
-    assert files_under(run / "onnx") == ONNX_FILES | {"decision.json"}, "what the evaluation has chosen beside the export"
+    assert files_under(run / "onnx") == ONNX_FILES | {"decision.json"}, "which the evaluation has chosen"
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert report["variants"]["fp32"]["f1"] == 1.0 and report["variants"]["fp32"]["labels_changed"] == 0
     assert "pytorch" in chain["evaluate"].stdout and "tfidf" in chain["evaluate"].stdout
