@@ -17,8 +17,8 @@ from recipe.decision import Decision
 from recipe.digests import file_sha256
 from recipe.inference import Classifier, OnnxClassifier, Text
 from recipe.intervals import interval, resampled_f1
-from recipe.metrics import ClassificationMetrics
 from recipe.run_folder import versions
+from recipe.scores import score_labels
 
 MAX_LOGIT_DIFFERENCE = 1e-4
 # Through the same session options and batches, Optimum and `OnnxClassifier` compute the same to rounding.
@@ -237,5 +237,4 @@ def _f1(checked: Checked, predicted: np.ndarray) -> dict[str, Any]:
 
 def _f1_score(checked: Checked, predicted: np.ndarray) -> float:
     """Return F1 as validation computes it."""
-    metrics = ClassificationMetrics(len(checked.label_names))
-    return float(metrics.compute(predictions=predicted, references=checked.labels)["f1"])
+    return score_labels(checked.labels, predicted, len(checked.label_names))["f1"]

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from recipe.arguments import DataArguments, data_arguments_of
 from recipe.baseline import fit_baseline, flat
 from recipe.calibration import describe_calibration
-from recipe.data import Reviews, Split, load_reviews, column_of_test, texts_of, tokenize
+from recipe.data import Reviews, Split, column_of_test, load_reviews, texts_of, tokenize
 from recipe.decision import Decision
 from recipe.errors import UsageError
 from recipe.inference import Classifier, OnnxClassifier, Text, installed_providers
@@ -97,7 +97,7 @@ def evaluate_run(run: RunFolder, wishes: Wishes | None = None) -> dict[str, Any]
     slices = slice_values(run, args, reviews, wishes.slice_by)
     decision = fit_decision(run, served, reviews.validation, wishes)
     # A variant for a GPU cannot be measured without one.
-    variants = [name for name, found in certified.items() if found["provider"] in installed_providers()]
+    variants = {name: found for name, found in certified.items() if found["provider"] in installed_providers()}
     measured = measure_all(run, variants, reviews)
     for name, model in measured.items():
         require_numbers(model.probabilities, name)
@@ -154,15 +154,20 @@ def fit_decision(run: RunFolder, served: str, validation: Split, wishes: Wishes)
     return choose_decision(logits, validation.labels, wishes.target_precision, wishes.abstain)
 
 
-def measure_all(run: RunFolder, variants: list[str], reviews: Reviews) -> dict[str, Measured]:
-    """Return every model's answers on the test rows: `pytorch`, the exported variants, and `tfidf`."""
+def measure_all(run: RunFolder, variants: dict[str, Any], reviews: Reviews) -> dict[str, Measured]:
+    """Return every model's answers on the test rows: `pytorch`, the exported variants, and `tfidf`.
+
+    Args:
+        run: Their folder.
+        variants: What the certificate says of each that is to be measured, by name.
+        reviews: Whose test rows are answered, and whose train rows `tfidf` learns from.
+    """
     texts = texts_of(reviews.test)
-    files = run.read_certificate()["variants"]
     measured = {"pytorch": measure_classifier(TorchClassifier.from_run(run.path), texts, "PyTorch")}
     measured["pytorch"].costs["bytes"] = (run.path / "model.safetensors").stat().st_size
-    for name in variants:
+    for name, found in variants.items():
         measured[name] = measure_classifier(OnnxClassifier.from_run(run.path, name, raw=True), texts, name)
-        measured[name].costs["bytes"] = files[name]["bytes"]
+        measured[name].costs["bytes"] = found["bytes"]
     baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
     return measured | {"tfidf": measure_baseline(baseline, texts, len(reviews.label_names))}
 
