@@ -180,7 +180,8 @@ def test_a_planted_wrong_weight_is_refused(run: RunFolder, monkeypatch: pytest.M
 
     monkeypatch.setattr(exporting, "write_onnx", wrong)
     with pytest.raises(CheckFailed, match="largest logit difference 2.0e-04 and 0 label"):
-        export(run)
+        # int8 would pass, but is made from it.
+        export(run, max_f1_drop=LENIENT)
     assert not run.onnx.exists()
 
 
