@@ -102,7 +102,9 @@ def _describe(logits: np.ndarray, labels: np.ndarray, decision: Decision) -> dic
     return {
         "log_loss": _log_loss(np.asarray(logits, dtype=np.float64) / decision.temperature, labels),
         "calibration_error": found.error,
-        "bins": [dict(zip(("confidence", "accuracy", "rows"), row)) for row in zip(*columns, strict=True)],
+        "bins": [
+            dict(zip(("confidence", "accuracy", "rows"), row, strict=False)) for row in zip(*columns, strict=True)
+        ],
     }
 
 

@@ -296,13 +296,9 @@ def _write(
     calibrated = decision.probabilities(served.logits)
     positive = {name: model.probabilities[:, 1] for name, model in measured.items()}
     positive[report["served"]] = calibrated[:, 1]
-    pictures = draw_report(
-        report, record, labels, positive if len(report["labels"]) == 2 else None, run.report_folder
-    )
+    pictures = draw_report(report, record, labels, positive if len(report["labels"]) == 2 else None, run.report_folder)
     texts = {column: test.texts[column][:] for column in test.texts.column_names}
-    surest = most_confident_mistakes(
-        labels, calibrated.argmax(axis=1), calibrated.max(axis=1), report["labels"], texts
-    )
+    surest = most_confident_mistakes(labels, calibrated.argmax(axis=1), calibrated.max(axis=1), report["labels"], texts)
     write_mistakes(run.report_folder / "mistakes.csv", surest, list(texts))
     write_card(run.card, report, record, {shows: f"report/{file}" for shows, file in pictures.items()})
     write_json(run.decision, decision.to_dict())

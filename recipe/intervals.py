@@ -31,7 +31,9 @@ def describe_intervals(
         `accuracy_interval`.
     """
     names = list(predicted)
-    drawn = dict(zip(("f1", "accuracy"), resample(labels, np.stack(list(predicted.values())), classes=classes)))
+    drawn = dict(
+        zip(("f1", "accuracy"), resample(labels, np.stack(list(predicted.values())), classes=classes), strict=False)
+    )
     measured = {name: score_labels(labels, answers, classes) for name, answers in predicted.items()}
     return {
         "level": LEVEL,

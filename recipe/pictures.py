@@ -105,7 +105,7 @@ def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_nam
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axes in grid.flat[len(confusions) :]:
         axes.set_axis_off()
-    for axes, (name, counts) in zip(grid.flat, confusions.items()):
+    for axes, (name, counts) in zip(grid.flat, confusions.items(), strict=False):
         image = _draw_confusion(axes, np.asarray(counts), shown)
         axes.set(title=name, ylabel="true" if axes in grid[:, 0] else "", xlabel="predicted")
     figure.colorbar(image, ax=grid, label="share of the\ntrue label", shrink=0.9)
@@ -161,7 +161,7 @@ def draw_reliability(calibration: Mapping[str, Any], path: Path) -> None:
     titles = {"before": "as trained", "after": f"with a temperature of {calibration['temperature']:.2f}"}
     lowest = min(row["confidence"] for side in titles for row in calibration[side]["bins"])
     start = np.floor(lowest * BINS) / BINS
-    for (above, below), colour, (side, title) in zip(grid.T, COLOURS, titles.items()):
+    for (above, below), colour, (side, title) in zip(grid.T, COLOURS, titles.items(), strict=False):
         bins = {key: [row[key] for row in calibration[side]["bins"]] for key in ("confidence", "accuracy", "rows")}
         above.plot([start, 1], [start, 1], **REFERENCE, label="as sure as right")
         marker = MARKERS[COLOURS.index(colour)]
@@ -189,7 +189,7 @@ def draw_slices(slices: Sequence[Mapping[str, Any]], overall: float, path: Path)
     places = [-(at + names.index(row["slice"]) * 0.7) for at, row in enumerate(shown)]
     figure = Figure(figsize=(7.5, 1.2 + 0.3 * (len(shown) + 0.7 * len(names))), layout="constrained")
     axes = figure.subplots()
-    for place, row in zip(places, shown):
+    for place, row in zip(places, shown, strict=False):
         number = names.index(row["slice"]) % len(COLOURS)
         low, high = row.get("f1_interval", (row["f1"], row["f1"]))
         axes.plot([low, high], [place, place], color=COLOURS[number], linewidth=2)
@@ -240,7 +240,7 @@ def draw_throughput(speeds: Mapping[str, Mapping[str, tuple[float, float]]], pat
     """
     ways = max(map(len, speeds.values()))
     figure = Figure(figsize=(7.5, len(speeds) * (0.9 + 0.33 * ways)), layout="constrained")
-    for axes, (name, found) in zip(figure.subplots(len(speeds), squeeze=False).flat, speeds.items()):
+    for axes, (name, found) in zip(figure.subplots(len(speeds), squeeze=False).flat, speeds.items(), strict=False):
         for place, (way, (speed, ratio)) in enumerate(found.items()):
             # Ours by hatching too, for eyes and printers that do not tell colours apart.
             style: dict[str, Any] = {"color": COLOURS[1], "hatch": "//"} if "ours" in way else {"color": COLOURS[0]}

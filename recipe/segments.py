@@ -19,7 +19,7 @@ from recipe.scores import score_labels
 LENGTH_EDGES = (32, 64, 128, 256, 512)
 LENGTHS = (
     f"up to {LENGTH_EDGES[0]}",
-    *(f"{low + 1} to {high}" for low, high in zip(LENGTH_EDGES, LENGTH_EDGES[1:])),
+    *(f"{low + 1} to {high}" for low, high in zip(LENGTH_EDGES, LENGTH_EDGES[1:], strict=False)),
     f"over {LENGTH_EDGES[-1]}",
 )
 OTHER = "other"

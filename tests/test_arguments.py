@@ -86,7 +86,7 @@ def test_a_step_sees_the_global_batch_however_it_is_shared(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     arguments = TrainingArguments.__new__(TrainingArguments)
-    named = dict(zip(flags.replace("--", "").split()[::2], map(int, flags.split()[1::2])))
+    named = dict(zip(flags.replace("--", "").split()[::2], map(int, flags.split()[1::2]), strict=False))
     arguments.global_batch_size = named.get("global_batch_size", 16)
     arguments.per_device_train_batch_size = named.get("per_device_train_batch_size")
     arguments.gradient_accumulation_steps = named.get("gradient_accumulation_steps")

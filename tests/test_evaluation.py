@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from recipe.arguments import data_arguments_of
 from recipe.baseline import fit_baseline, flat
-from recipe.data import load_reviews, column_of_test
+from recipe.data import column_of_test, load_reviews
 from recipe.decision import Decision
 from recipe.errors import UsageError
 from recipe.evaluation import Measured, Wishes, as_table, evaluate_run, make_report, mcnemar

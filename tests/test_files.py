@@ -278,7 +278,10 @@ def test_a_class_label_keeps_its_own_names_and_order(tmp_path: Path) -> None:
     rows.to_parquet(tmp_path / "train.parquet")
     reviews = load_reviews(DataArguments(train_file=str(tmp_path / "train.parquet")), seed=42)
     assert reviews.label_names == ["zebra", "ant"]
-    assert all(label == (text[0] == "b") for label, text in zip(reviews.train.labels, reviews.train.texts["content"]))
+    assert all(
+        label == (text[0] == "b")
+        for label, text in zip(reviews.train.labels, reviews.train.texts["content"], strict=True)
+    )
 
 
 def test_files_train_and_without_a_test_file_nothing_is_evaluated(

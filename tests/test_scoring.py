@@ -142,7 +142,7 @@ def test_json_comes_back_as_it_was_spelled(
     suffix: str, score_here: Callable[..., Summary], exported: RunFolder
 ) -> None:
     spelled = [json.dumps({"id": n, "content": text, "n": [1, {"a": None}]}) for n, text in enumerate(TEXTS)]
-    odd = ['{"content": "caf\\u00e9 \\ud83d", "price": 1.10, "big": 12345678901234567890.123}', '  { }  ', '{"x": "{"}']
+    odd = ['{"content": "caf\\u00e9 \\ud83d", "price": 1.10, "big": 12345678901234567890.123}', "  { }  ", '{"x": "{"}']
     Path("in.jsonl").write_text("\n\n".join([*spelled, *odd]), encoding="utf-8")
     score_here(compress(Path("in.jsonl"), suffix) if suffix else "in.jsonl", f"out.jsonl{suffix}")
     lines = uncompressed(Path(f"out.jsonl{suffix}")).splitlines()
@@ -449,9 +449,7 @@ def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(
     assert "of them were there" in run_script("predict", *flags, cwd=tmp_path).stdout
 
 
-def test_standard_input_and_output_are_files_like_others(
-    exported: RunFolder, reviews: Path, tmp_path: Path
-) -> None:
+def test_standard_input_and_output_are_files_like_others(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
     run = ["--run", str(exported.path)]
     content = (reviews / "a.csv").read_text()
     streams = run_script("predict", *run, "--input", str(reviews / "a.csv"), "--output", "-", cwd=tmp_path)
@@ -631,9 +629,7 @@ def small_disk(small: Path, script: str, cwd: Path) -> subprocess.CompletedProce
     trial = [*in_a_namespace, "mount", "-t", "tmpfs", "-o", "size=40k", "none", str(small)]
     if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True).returncode:
         pytest.skip("this machine lets nobody mount a small disk")
-    return subprocess.run(
-        [*in_a_namespace, "sh", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=300
-    )
+    return subprocess.run([*in_a_namespace, "sh", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def test_a_full_disk_is_said_and_what_is_done_is_gone_on_from(exported: RunFolder, tmp_path: Path) -> None:

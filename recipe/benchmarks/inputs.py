@@ -10,9 +10,9 @@ import numpy as np
 
 from recipe.arguments import data_arguments_of
 from recipe.data import load_reviews, texts_of
-from recipe.reference import TorchClassifier
 from recipe.intervals import interval, resampled_f1
 from recipe.metrics import ClassificationMetrics
+from recipe.reference import TorchClassifier
 from recipe.run_folder import RunFolder, write_json
 
 # Text columns and word pieces; the first is the original recipe's, which the others are compared with.

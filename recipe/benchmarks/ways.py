@@ -103,7 +103,7 @@ class OriginalRecipe(Way):
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
         """Run each review."""
         found = [self.session.run(["logits"], {name: one[name] for name in self.inputs}) for one in self.batches(texts)]
-        return np.concatenate([logits for logits, in found])
+        return np.concatenate([logits for (logits,) in found])
 
 
 class PyTorch(Way):
