@@ -9,13 +9,14 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
 from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
+from recipe.machine import is_main_process, silence_libraries
 
 DEFAULT_RUN = "runs/quickstart"
 # Seconds until a signal is looked at again that came while this process was being forked.
@@ -131,24 +132,6 @@ def _end(main_process: int, number: int, *_: object) -> None:
     sys.exit(128 + number)
 
 
-def silence_libraries() -> None:
-    """Keep the libraries' progress, advice and deprecation notes off the screen; their errors still raise.
-
-    Set in the environment, before any of them is imported, so that worker processes inherit it. What the user has
-    already set is left alone.
-    """
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # It logs as errors what it then raises, on a second line.
-    os.environ.setdefault("DATASETS_VERBOSITY", "critical")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    # The tokenizer is used before data-loader workers fork; without a choice made here it warns in each of them.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if not sys.warnoptions:
-        import warnings
-
-        warnings.simplefilter("ignore")
-
-
 def read_lines(stream: TextIOWrapper) -> list[str]:
     """Return a text stream's lines without their ends; an empty line is an empty review, so that none is lost.
 
@@ -180,22 +163,6 @@ def require_utf8(texts: list[str]) -> list[str]:
         except UnicodeEncodeError:
             raise UsageError(f"the review {ascii(text)} is not UTF-8") from None
     return texts
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table's lines for the screen, each column as wide as its widest cell and flush right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-
-
-def is_main_process() -> bool:
-    """Return whether this is the process, of several that train together, that speaks and writes for all."""
-    return int(os.environ.get("RANK", 0)) == 0
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: in a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _exit_with(message: object, code: int) -> NoReturn:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from recipe.digests import file_sha256
 from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256
 
 PREFIX = "package:"
 INSTALL = 'pip install -e ".[quickstart]"'

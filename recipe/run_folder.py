@@ -1,7 +1,6 @@
 """The folder of a run: what stands where in it, and how it is read and written."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from recipe.digests import file_sha256
 from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256, write_whole
 
 PACKAGES = (
     "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime scikit-learn numpy"
@@ -194,22 +193,6 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path} is damaged: it holds a {type(content).__name__}, not settings")
     return content
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as readable JSON, whole or not at all; NaN is an error, as JSON has none."""
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is there whole or not at all, whenever the machine may stop; text in UTF-8."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
     flags = parser().parse_known_flags(argv)
     folder = RunFolder(flags.run)
     folder.require_onnx()
-    from recipe.evaluation import Wishes, as_table, evaluate_run
+    from recipe.evaluation.report import Wishes, as_table, evaluate_run
 
     print(as_table(evaluate_run(folder, Wishes(flags.target_precision, flags.abstain, flags.slice_by))))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")

@@ -49,8 +49,8 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"--max_f1_drop {flags.max_f1_drop} is not a difference of F1, from 0 to 1")
     folder = RunFolder(flags.run)
     folder.require_finished()
-    from recipe.certificate import as_table, refusals
-    from recipe.export import export
+    from recipe.export.certificate import as_table, refusals
+    from recipe.export.variants import export
 
     decided = folder.decision.is_file()
     content = export(folder, flags.variants, flags.target, flags.max_f1_drop)

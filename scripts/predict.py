@@ -29,8 +29,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import Parser, is_main_process, read_lines, require_utf8, run
+from recipe.command_line import Parser, read_lines, require_utf8, run
 from recipe.errors import UsageError
+from recipe.machine import is_main_process
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
 ONLY_FILES = ("text_columns", "on_error", "limit", "overwrite")
@@ -80,7 +81,7 @@ def require_sense(args: argparse.Namespace) -> None:
 
 def score_file(args: argparse.Namespace) -> None:
     """Score the file that the flags name."""
-    from recipe.scoring import Request, score
+    from recipe.scoring.score import Request, score
 
     settings = {name: value for name, value in vars(args).items() if value is not None}
     del settings["reviews"], settings["json"]
@@ -92,7 +93,7 @@ def score_file(args: argparse.Namespace) -> None:
 def label_texts(args: argparse.Namespace) -> None:
     """Label the reviews that the arguments or standard input give."""
     texts = require_utf8(args.reviews) or read_lines(sys.stdin)  # type: ignore[arg-type]
-    from recipe.inference import OnnxClassifier
+    from recipe.inference.onnx import OnnxClassifier
 
     classifier = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads, args.raw)
     for text, label, probability, certain in zip(texts, *classifier.answers(texts), strict=True):

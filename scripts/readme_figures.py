@@ -26,7 +26,7 @@ def main(argv: list[str]) -> None:
     """Fill in the figures of the run that `argv` names."""
     folder = RunFolder(parser().parse_known_flags(argv).run)
     folder.require_onnx()
-    from recipe.readme_figures import fill_in
+    from recipe.evaluation.readme_figures import fill_in
 
     print(f"README.md: {', '.join(fill_in(ROOT / 'README.md', folder, ROOT / '.readme'))}")
 

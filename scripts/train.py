@@ -16,20 +16,21 @@ ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT / "scripts")]
 
-from recipe.command_line import is_main_process, run
+from recipe.command_line import run
+from recipe.machine import is_main_process
 
 
 def main(argv: list[str]) -> None:
     """Train the run that `argv` asks for."""
-    from recipe.arguments import parse_arguments
+    from recipe.arguments.parser import parse_arguments
 
     arguments = parse_arguments(argv, __doc__)
     if arguments.data.inspect_data:
-        from recipe.inspection import inspect_only
+        from recipe.training.run import inspect_only
 
         print(f"In full: {inspect_only(arguments).data}")
         return
-    from recipe.training import train
+    from recipe.training.run import train
 
     folder = train(arguments)
     if not is_main_process():

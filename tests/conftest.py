@@ -15,17 +15,23 @@ from types import ModuleType
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
 
-from recipe.arguments import Arguments, parse_arguments
-from recipe.command_line import silence_libraries
+from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.machine import silence_libraries
 from recipe.run_folder import RunFolder
-from recipe.training import train
+from recipe.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]
 POSITIVE, NEGATIVE = ["good", "great", "lovely"], ["bad", "awful", "poor"]
 NEUTRAL = "the a film plot actor scene music story end was with and of this very camera".split()
+ONNX_FILES = {
+    *("certificate.json", "model.onnx", "model_quantized.onnx"),
+    *("config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+}
 FEATURES = Features(
     {"label": ClassLabel(names=["negative", "positive"]), "title": Value("string"), "content": Value("string")}
 )
@@ -137,6 +143,13 @@ def run_script(
     return subprocess.run(
         command, cwd=cwd, input=stdin, capture_output=True, text=True, env=os.environ | environment, timeout=300
     )
+
+
+def change_weights(run: RunFolder, name: str, value: float) -> None:
+    """Set one tensor of the trained model to a value."""
+    weights = load_file(run.path / "model.safetensors")
+    weights[name] = torch.full_like(weights[name], value)
+    save_file(weights, run.path / "model.safetensors", metadata={"format": "pt"})
 
 
 def files_under(folder: Path) -> set[str]:

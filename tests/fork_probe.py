@@ -13,7 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipe.command_line import run, silence_libraries
+from recipe.command_line import run
+from recipe.machine import silence_libraries
 
 if __name__ == "__main__":
     silence_libraries()

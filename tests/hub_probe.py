@@ -15,14 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipe.arguments import parse_arguments
-from recipe.command_line import silence_libraries
+from recipe.arguments.parser import parse_arguments
 from recipe.errors import UsageError
+from recipe.machine import silence_libraries
 
 if __name__ == "__main__":
     silence_libraries()
-    from recipe.data import load_reviews
-    from recipe.model import find_pretrained
+    from recipe.data.reviews import load_reviews
+    from recipe.model.pretrained import find_pretrained
 
     answers = []
     for argv in json.load(sys.stdin):

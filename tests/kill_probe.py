@@ -11,10 +11,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipe import checkpoints, training
-from recipe.arguments import parse_arguments
+from recipe.arguments.parser import parse_arguments
 from recipe.command_line import run
-from recipe.trainer import ReviewTrainer
+from recipe.training import checkpoints
+from recipe.training import run as training
+from recipe.training.trainer import ReviewTrainer
 
 MOMENTS = {
     "step": (ReviewTrainer, "training_step"),
@@ -22,7 +23,7 @@ MOMENTS = {
     "all is written but the name": (checkpoints, "publish"),
     "validation": (ReviewTrainer, "prediction_step"),
     "trained but not saved": (training, "prove_best_reloaded"),
-    "saved but not recorded": (training, "_record"),
+    "saved but not recorded": (training, "run_record"),
 }
 
 

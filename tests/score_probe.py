@@ -18,7 +18,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from recipe.command_line import run, silence_libraries
+from recipe.command_line import run
+from recipe.machine import silence_libraries
 
 ON_PATHS = ("open", "replace", "touch", "mkdir", "unlink")
 MOMENTS = [(os, "fsync"), (shutil, "rmtree"), *((Path, name) for name in ON_PATHS)]
@@ -75,7 +76,8 @@ def count_moments(file: Any, die_at: int) -> None:
 if __name__ == "__main__":
     silence_libraries()
     # Imported once, for all of the processes.
-    from recipe import inference, scoring  # noqa: F401
+    import recipe.scoring  # noqa: F401
+    from recipe.inference import classifier as inference
     from scripts.predict import main
 
     answers = []

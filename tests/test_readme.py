@@ -8,7 +8,7 @@ import pytest
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from conftest import ROOT, load_script
 
-from recipe.arguments import parse_arguments
+from recipe.arguments.parser import parse_arguments
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

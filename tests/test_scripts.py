@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, files_under, run_script
-from test_export import ONNX_FILES, change_weights
+from conftest import ONNX_FILES, ROOT, change_weights, files_under, run_script
 
 from recipe.run_folder import RunFolder
 

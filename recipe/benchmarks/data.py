@@ -10,14 +10,15 @@ import pyarrow.compute as compute
 import pyarrow.parquet
 from datasets import disable_progress_bars
 
-from recipe.arguments import parse_arguments
-from recipe.command_line import usable_cores
-from recipe.data import load_reviews, tokenize
+from recipe.arguments.parser import parse_arguments
+from recipe.data.hub_rows import Repository, read_rows
+from recipe.data.inspection import inspect
+from recipe.data.reviews import load_reviews
+from recipe.data.tokens import tokenize
 from recipe.errors import UsageError
 from recipe.hub import local_folder
-from recipe.inspection import inspect
-from recipe.model import find_pretrained, load_tokenizer
-from recipe.slices import Repository, read_rows
+from recipe.machine import usable_cores
+from recipe.model.pretrained import find_pretrained, load_tokenizer
 
 SAMPLES_PER_SECOND = 10
 TEXT_COLUMN = "content"

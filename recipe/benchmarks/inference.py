@@ -17,22 +17,25 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from tqdm.auto import tqdm
 
-from recipe.arguments import data_arguments_of
+from recipe.arguments.data import data_arguments_of
 from recipe.benchmarks import limits, ways
 from recipe.benchmarks.cost import operations, operations_of
 from recipe.benchmarks.turns import Worker
 from recipe.benchmarks.ways import ORIGINAL, PYTORCH, WAYS, Folders, Pass
-from recipe.command_line import columns, usable_cores
-from recipe.data import load_reviews, texts_of
+from recipe.data.hub_rows import Repository, read_rows
+from recipe.data.reviews import load_reviews
+from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.export import CALIBRATION_REVIEWS, write_onnx
+from recipe.evaluation.pictures import draw_throughput
+from recipe.export.variants import CALIBRATION_REVIEWS, write_onnx
+from recipe.files.atomic import write_json
+from recipe.files.text_rows import Text
 from recipe.hub import local_folder
-from recipe.inference import Text
-from recipe.model import load_trained
-from recipe.pictures import draw_throughput
-from recipe.run_folder import VARIANT_FILES, RunFolder, versions, write_json
-from recipe.scores import score_labels
-from recipe.slices import Repository, read_rows
+from recipe.machine import usable_cores
+from recipe.metrics.scores import score_labels
+from recipe.model.pretrained import load_trained
+from recipe.run_folder import VARIANT_FILES, RunFolder, versions
+from recipe.text_table import columns
 
 TEST_ROWS = "the run's test rows"
 # Reviews that each way answers one at a time, some in every round.

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from recipe.arguments import data_arguments_of
-from recipe.data import load_reviews, texts_of
-from recipe.intervals import interval, resampled_f1
-from recipe.metrics import ClassificationMetrics
-from recipe.reference import TorchClassifier
-from recipe.run_folder import RunFolder, write_json
+from recipe.arguments.data import data_arguments_of
+from recipe.data.reviews import load_reviews
+from recipe.data.tokens import texts_of
+from recipe.files.atomic import write_json
+from recipe.inference.pytorch import TorchClassifier
+from recipe.metrics.intervals import interval, resampled_f1
+from recipe.run_folder import RunFolder
+from recipe.training.compute_metrics import ClassificationMetrics
 
 # Text columns and word pieces; the first is the original recipe's, which the others are compared with.
 READINGS = ((("content",), 128), (("title", "content"), 128), (("title", "content"), 256))

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession, SessionOptions
 
-from recipe.command_line import usable_cores
+from recipe.machine import usable_cores
 
 MATRIX, REPEATS = 2048, 10
 

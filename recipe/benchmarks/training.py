@@ -30,14 +30,15 @@ from transformers import (
 )
 
 from recipe import quickstart
-from recipe.arguments import Arguments, parse_arguments
+from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.benchmarks.cost import operations, operations_of
 from recipe.benchmarks.turns import Worker, peak_resident
-from recipe.command_line import usable_cores
-from recipe.data import load_reviews, texts_of
-from recipe.model import Pretrained, find_pretrained, load_tokenizer
-from recipe.progress import EpochTable
-from recipe.training import prepare, use_all_cores
+from recipe.data.reviews import load_reviews
+from recipe.data.tokens import texts_of
+from recipe.machine import usable_cores
+from recipe.model.pretrained import Pretrained, find_pretrained, load_tokenizer
+from recipe.training.progress import EpochTable
+from recipe.training.run import prepare, use_all_cores
 
 LENGTH, BATCH, LEARNING_RATE = 128, 16, 2e-5
 # The same optimisation for all: AdamW at a constant rate, no decay, gradients clipped at 1.

@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from recipe.command_line import silence_libraries
 from recipe.errors import UsageError
+from recipe.machine import silence_libraries
 
 # Prepares, yields what is to be known of that, and from then on an answer to each wish that it is sent.
 Work = Callable[..., Generator[Any, Any, None]]

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from recipe.benchmarks.turns import peak_resident
-from recipe.inference import Classifier, OnnxClassifier, Scores, Text, length_sorted_batches, windows
+from recipe.files.text_rows import Text
+from recipe.inference.classifier import Classifier, Scores, length_sorted_batches, windows
+from recipe.inference.onnx import OnnxClassifier
 from recipe.run_folder import VARIANT_FILES
 
 # What `transformers`' users take, and its Trainer's evaluation is close to.

@@ -1,0 +1,16 @@
+"""The settings of a run: three dataclasses, one YAML file, flags that win."""
+
+from recipe.arguments.data import DataArguments, data_arguments_of
+from recipe.arguments.model import ModelArguments
+from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.arguments.training import METRICS, TrainingArguments
+
+__all__ = [
+    "METRICS",
+    "Arguments",
+    "DataArguments",
+    "ModelArguments",
+    "TrainingArguments",
+    "data_arguments_of",
+    "parse_arguments",
+]

@@ -1,0 +1,115 @@
+"""Which labelled reviews a run uses, how many, and how much of each is read."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from recipe.errors import UsageError
+
+
+@dataclass
+class DataArguments:
+    """Which labelled reviews to use, how many, and how much of each is read."""
+
+    dataset_name: str = field(
+        default="fancyzhx/amazon_polarity",
+        metadata={
+            "help": "A dataset on the Hub, a local folder in the Hub's layout, or package:NAME for reviews that an "
+            "installed package holds."
+        },
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Configuration of the dataset, where it has several."}
+    )
+    train_file: str | None = field(
+        default=None,
+        metadata={
+            "help": "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText)."
+        },
+    )
+    validation_file: str | None = field(
+        default=None, metadata={"help": "The same for validation; without it, rows of train are set aside."}
+    )
+    test_file: str | None = field(
+        default=None, metadata={"help": "The same for test; without it, nothing is evaluated."}
+    )
+    dataset_revision: str | None = field(
+        default=None,
+        metadata={"help": "Commit, tag or branch of a dataset on the Hub. By default the recipe's pin, else main."},
+    )
+    text_columns: list[str] = field(
+        default_factory=lambda: ["content"],
+        metadata={"help": "One column, or two that are read as BERT's sentence pair (title content)."},
+    )
+    label_column: str = field(default="label", metadata={"help": "Column of the label: 0/1, 1/2 or names."})
+    sampling: Literal["first", "random"] = field(
+        default="first",
+        metadata={
+            "help": "Which rows max_train_samples and max_test_samples take: the first, which are read alone, or a "
+            "stratified sample drawn by --seed (of test the same with every seed), which needs the whole dataset."
+        },
+    )
+    max_train_samples: int = field(
+        default=20_000, metadata={"help": "Take N train rows, validation included; -1 takes all."}
+    )
+    max_test_samples: int = field(default=5_000, metadata={"help": "Take N test rows; -1 takes all."})
+    validation_fraction: float = field(
+        default=0.2, metadata={"help": "Share of the train rows set aside for validation, stratified and seeded."}
+    )
+    inspect_data: bool = field(
+        default=False,
+        metadata={"help": "Only look at the data: print the report, write <run>/data.json, train nothing."},
+    )
+    max_length: int = field(
+        default=128, metadata={"help": "Word pieces a review is cut at, [CLS] and [SEP] counted in."}
+    )
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return the user's own files by split, none if a dataset is read."""
+        named = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
+        return {split: path for split, path in named.items() if path is not None}
+
+    @property
+    def max_rows(self) -> dict[str, int]:
+        """Return how many rows of a split are wanted, -1 for all; of validation rows always all."""
+        return {"train": self.max_train_samples, "validation": -1, "test": self.max_test_samples}
+
+    @property
+    def first_rows(self) -> dict[str, int]:
+        """Return how many of a split's first rows are read, -1 for all, as a random sample may need any of them."""
+        return self.max_rows if self.sampling == "first" else dict.fromkeys(self.max_rows, -1)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without looking at any data.
+
+        Raises:
+            UsageError: A value is out of its range.
+        """
+        for name in ("max_train_samples", "max_test_samples"):
+            if (rows := getattr(self, name)) < 1 and rows != -1:
+                raise UsageError(f"--{name} {rows} takes no row: give a number from 1, or -1 for all rows")
+        if not 0 < self.validation_fraction < 1:
+            raise UsageError(f"--validation_fraction {self.validation_fraction} is not between 0 and 1")
+        if self.max_length < 3:
+            raise UsageError(f"--max_length {self.max_length} leaves no room for a word between [CLS] and [SEP]")
+        if not 1 <= len(self.text_columns) <= 2:
+            raise UsageError(f"--text_columns takes one column or two, not {len(self.text_columns)}")
+        columns = [*self.text_columns, self.label_column]
+        if len(set(columns)) < len(columns) or "label" in self.text_columns:
+            raise UsageError(
+                f"--text_columns and --label_column name a column twice, or read 'label' as text: {columns}"
+            )
+
+
+def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
+    """Return the data arguments of a run's resolved settings, as `Arguments.resolved` holds them.
+
+    Raises:
+        UsageError: They are not what a run writes.
+    """
+    names = {f.name for f in dataclasses.fields(DataArguments)}
+    try:
+        return DataArguments(**{name: value for name, value in settings.items() if name in names})
+    except TypeError as error:
+        raise UsageError(f"config.yaml of the run is damaged: {error}") from error

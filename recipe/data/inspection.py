@@ -1,0 +1,123 @@
+"""A look at the data before it is paid for."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from recipe.arguments.parser import Arguments
+from recipe.data.duplicates import contradictory, repeated
+from recipe.data.reviews import Reviews, Split
+
+LENGTHS = (64, 128, 256, 512)
+PERCENTILES = (50, 90, 95, 99, 100)
+
+
+def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str, Any]:
+    """Return what a careful person would want to know of the reviews, for `<run>/data.json`.
+
+    Args:
+        reviews: The splits.
+        tokens: The train split, tokenized.
+        arguments: Of the run.
+
+    Returns:
+        `splits`: each split's `rows`, `labels` (rows by label name), `empty_texts`, `duplicates_exact` and
+        `duplicates_normalised` (rows that repeat an earlier one; normalised ignores case and white space) and
+        `contradictory_texts` (texts with two labels). `dropped`: rows left out, by reason.
+        `validation_rows_also_in_test`: kept, as a validation split of one's own is not touched. Of train: `word_pieces`
+        (percentiles of the untruncated length), `truncated` (share at `max_length`) and `lengths`, per `max_length`
+        the share truncated and `relative_cost`, padded tokens per epoch as against the run's own `max_length`.
+    """
+    args, batch_size = arguments.data, arguments.training.global_batch_size
+    lengths = tokens.with_format("numpy")["word_pieces"][:]
+    own_cost = padded_tokens(lengths, args.max_length, batch_size)
+    return {
+        "splits": {name: _describe(split, reviews.label_names) for name, split in reviews.splits.items()},
+        "dropped": reviews.dropped,
+        "validation_rows_also_in_test": _shared(reviews, "validation", "test"),
+        "word_pieces": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
+        "max_length": args.max_length,
+        "truncated": _truncated(lengths, args.max_length),
+        "lengths": {
+            str(length): {
+                "truncated": _truncated(lengths, length),
+                "relative_cost": round(padded_tokens(lengths, length, batch_size) / own_cost, 3),
+            }
+            for length in LENGTHS
+        },
+    }
+
+
+def padded_tokens(lengths: np.ndarray, max_length: int, batch_size: int) -> int:
+    """Return the tokens of one epoch, padding included, under the batching that training uses.
+
+    Args:
+        lengths: int64 (rows,), word pieces of each review.
+        max_length: Where reviews are cut.
+        batch_size: Reviews per step; each batch is padded to its own longest.
+    """
+    cut = np.minimum(lengths, max_length)
+    order = get_length_grouped_indices(cut.tolist(), batch_size, generator=torch.Generator().manual_seed(0))
+    batches = (cut[order[start : start + batch_size]] for start in range(0, len(order), batch_size))
+    return sum(int(batch.max()) * len(batch) for batch in batches)
+
+
+def as_block(report: dict[str, Any]) -> str:
+    """Return the report for the screen."""
+    lines = []
+    for name, split in report["splits"].items():
+        balance = ", ".join(f"{label} {rows / split['rows']:.1%}" for label, rows in split["labels"].items())
+        notes = [
+            f"{split[key]:,} {words}"
+            for key, words in (
+                ("empty_texts", "empty"),
+                ("duplicates_normalised", "repeated"),
+                ("contradictory_texts", "with two labels"),
+            )
+            if split[key]
+        ]
+        lines.append(f"{name:10} {split['rows']:,} rows: {balance}" + (f"; {', '.join(notes)}" if notes else ""))
+    if "test" not in report["splits"]:
+        lines.append("test       none: evaluation will ask for one")
+    if any(report["dropped"].values()):
+        reasons = ", ".join(
+            f"{rows:,} {reason.replace('_', ' ')}" for reason, rows in report["dropped"].items() if rows
+        )
+        lines.append(f"dropped    {reasons}")
+    if shared := report["validation_rows_also_in_test"]:
+        lines.append(f"warning    {shared:,} validation rows stand in test too, where they flatter the model")
+    percentiles = ", ".join(f"{p} % {pieces}" for p, pieces in report["word_pieces"].items())
+    lines.append(f"length     word pieces: {percentiles}; {report['truncated']:.1%} cut at {report['max_length']}")
+    costs = ", ".join(
+        f"{length}: {at['truncated']:.1%} cut, cost {at['relative_cost']:.2f}"
+        for length, at in report["lengths"].items()
+    )
+    return "\n".join([*lines, f"max_length {costs}"])
+
+
+def _describe(split: Split, label_names: list[str]) -> dict[str, Any]:
+    """Return one split's part of the report."""
+    counts = np.bincount(split.labels, minlength=len(label_names)).tolist()
+    return {
+        "rows": len(split),
+        "labels": dict(zip(label_names, counts, strict=True)),
+        "empty_texts": int(split.keys.empty.sum()),
+        "duplicates_exact": repeated(split.keys.exact),
+        "duplicates_normalised": repeated(split.keys.normalised),
+        "contradictory_texts": contradictory(split.keys.normalised, split.labels),
+    }
+
+
+def _shared(reviews: Reviews, name: str, other: str) -> int:
+    """Return how many rows of one split have a text that stands in another too, but for case and white space."""
+    if other not in reviews.splits:
+        return 0
+    return int(np.isin(reviews.splits[name].keys.normalised, reviews.splits[other].keys.normalised).sum())
+
+
+def _truncated(lengths: np.ndarray, max_length: int) -> float:
+    """Return the share of reviews that are longer than `max_length`."""
+    return round(float((lengths > max_length).mean()), 4)

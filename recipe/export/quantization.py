@@ -1,0 +1,270 @@
+"""The exported model with 8-bit weights and activations: int8, in ranges that train reviews have shown.
+
+Every `MatMul` by weights is computed on 8-bit integers. Where ONNX Runtime's dynamic quantisation takes an activation's
+range from the batch at hand, so that a review's score moves with its batch-mates (onnxruntime#10111), the range here is
+fixed: a review scores the same alone and in any batch, and nothing is spent on looking for it.
+
+Some channels of BERT's activations are wider than the rest, and 256 levels over the widest leave few for the others. So
+each channel is divided by a factor, and its row of the weights multiplied by it, which changes nothing but the rounding
+(Xiao et al., *SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models*, 2023). The
+very widest, one to three, are multiplied in float beside the others (Dettmers et al., *LLM.int8()*, 2022).
+
+Left in float are `MatMul`s that are computed for `[CLS]` alone, which cost next to nothing and decide at once, and
+those of two activations in the attention.
+"""
+
+import platform
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnxruntime import GraphOptimizationLevel, InferenceSession
+
+from recipe.errors import UsageError
+from recipe.inference.onnx import session_options
+
+# The largest 8-bit weight by kind of CPU. Without VNNI, AVX2 adds products of an activation and a weight in pairs in 16
+# bits, which two full ones overflow (onnxruntime#5644, #11286): there one bit less.
+LARGEST_WEIGHT = {"vnni": 127, "avx2": 63, "arm": 127}
+# SmoothQuant's alpha: how much of a channel's width goes to its weights. Of 0.5 to 1 it left about the smallest
+# differences in the logits of a fine-tuned MiniLM.
+SMOOTHING = 0.8
+# Channels that reach so many times as far as the median one have their part of a product computed in float. In a
+# fine-tuned MiniLM those were one to three of 384 or 1,536, and nearly half of the error.
+WIDE = 5
+# Embeddings are 8-bit too from this size on; a small table is not worth another operator.
+LARGE_TABLE = 1 << 20
+
+
+@dataclass
+class Range:
+    """What was seen of an activation, by channel.
+
+    Attributes:
+        low, high: float32 (channels,), 0 included.
+        for_each_position: Whether it has a vector for each word piece, and not for `[CLS]` alone.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    for_each_position: bool
+
+    @property
+    def width(self) -> np.ndarray:
+        """Return each channel's largest magnitude, float32 (channels,)."""
+        return np.maximum(np.maximum(-self.low, self.high), 1e-5)
+
+
+def this_cpu() -> str:
+    """Return the kind of this machine's CPU, as `LARGEST_WEIGHT` names them."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        described = ""
+    return kind_of_cpu(platform.machine(), described)
+
+
+def kind_of_cpu(machine: str, described: str) -> str:
+    """Return the kind of a CPU, the careful one where it cannot be told.
+
+    Args:
+        machine: As `platform.machine()` names it.
+        described: Its flags among other words, as in Linux's /proc/cpuinfo.
+    """
+    if machine.lower() in ("arm64", "aarch64"):
+        return "arm"
+    return "vnni" if {"avx512_vnni", "avx_vnni"} & set(described.split()) else "avx2"
+
+
+def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str, np.ndarray]]) -> None:
+    """Write the int8 form of an exported model.
+
+    Args:
+        source: The fp32 file.
+        target: The file to write.
+        cpu: The kind that it is for, as `LARGEST_WEIGHT` names them.
+        batches: Train reviews as the model takes them, int64 (reviews, word pieces) by name.
+
+    Raises:
+        UsageError: The model has no `MatMul` by weights.
+    """
+    model = onnx.load(source)
+    ranges = _calibrate(model, batches)
+    if not ranges:
+        raise UsageError("int8: this architecture has no matrix multiplication by weights: leave it out of --variants")
+    weights = _initializers(model.graph)
+    added: dict[str, list[NodeProto]] = {}
+    for name, found in ranges.items():
+        if found.for_each_position:
+            added |= _quantize_group(model.graph, name, found, weights, LARGEST_WEIGHT[cpu])
+    added |= _quantize_tables(model.graph, weights)
+    _replace_nodes(model.graph, added)
+    # MatMulIntegerToFloat is ONNX Runtime's own, in every build of it.
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, target)
+
+
+def _linears(graph: GraphProto, weights: dict[str, np.ndarray]) -> Iterator[NodeProto]:
+    """Yield each `MatMul` of an activation by a matrix of weights."""
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in weights and weights[node.input[1]].ndim == 2:
+            yield node
+
+
+def _initializers(graph: GraphProto) -> dict[str, np.ndarray]:
+    """Return the graph's constants by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def _calibrate(model: ModelProto, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
+    """Return the range of each activation that is multiplied by weights, over all word pieces that are not padding."""
+    names = list(dict.fromkeys(node.input[0] for node in _linears(model.graph, _initializers(model.graph))))
+    watched = ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    options = session_options()
+    # Fusions would take some of them away.
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    inputs = [given.name for given in session.get_inputs()]
+    ranges: dict[str, Range] = {}
+    for batch in batches:
+        for name, values in zip(names, session.run(names, {key: batch[key] for key in inputs}), strict=True):
+            _widen(ranges, name, values, batch["attention_mask"] == 1)
+    return ranges
+
+
+def _widen(ranges: dict[str, Range], name: str, values: np.ndarray, real: np.ndarray) -> None:
+    """Take a batch's values, float32 (reviews, word pieces or 1, channels), into an activation's range."""
+    everywhere = values.shape[:2] == real.shape
+    seen = values[real] if everywhere else values.reshape(-1, values.shape[-1])
+    zero = np.zeros(values.shape[-1], dtype=np.float32)
+    found = ranges.setdefault(name, Range(zero, zero, everywhere))
+    found.low, found.high = np.minimum(found.low, seen.min(axis=0)), np.maximum(found.high, seen.max(axis=0))
+    # A batch whose longest review is one word piece would look the same.
+    found.for_each_position &= everywhere
+
+
+def _quantize_group(
+    graph: GraphProto, name: str, found: Range, weights: dict[str, np.ndarray], largest: int
+) -> dict[str, list[NodeProto]]:
+    """Return what takes the place of the `MatMul`s that read one activation, by the name of their output."""
+    nodes = [node for node in _linears(graph, weights) if node.input[0] == name]
+    factors = _smoothing(found, [weights[node.input[1]] for node in nodes])
+    wide = np.flatnonzero(found.width > WIDE * np.median(found.width))
+    _add_constants(graph, name, {"factors": 1 / factors} | _activation_scale(found, factors, wide))
+    steps = [
+        helper.make_node("Mul", [name, f"{name}_factors"], [f"{name}_smooth"]),
+        helper.make_node("QuantizeLinear", [f"{name}_smooth", f"{name}_scale", f"{name}_zero"], [f"{name}_quantized"]),
+    ]
+    if wide.size:
+        _add_constants(graph, name, {"wide_channels": wide})
+        steps.append(helper.make_node("Gather", [name, f"{name}_wide_channels"], [f"{name}_wide"], axis=-1))
+    replaced: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        matrix = weights[node.input[1]] * factors[:, None]
+        matrix[wide] = 0
+        _add_constants(graph, node.input[1], _quantized_matrix(matrix, largest))
+        bias = _bias(graph, node.output[0], weights)
+        output = bias.output[0] if bias else node.output[0]
+        replaced[output] = []
+        product = _integer_product(node, bias, weights, f"{output}_narrow" if wide.size else output)
+        if wide.size:
+            _add_constants(graph, node.input[1], {"wide": weights[node.input[1]][wide]})
+            product += _add_wide_product(node, output)
+        replaced[node.output[0]] = [*steps, *product]
+        # The first of them computes what the others read.
+        steps = []
+    return replaced
+
+
+def _integer_product(
+    node: NodeProto, bias: NodeProto | None, weights: dict[str, np.ndarray], output: str
+) -> list[NodeProto]:
+    """Return the node that multiplies as integers, and adds the bias, into `output`."""
+    name, matrix = node.input[:2]
+    inputs = [f"{name}_quantized", f"{matrix}_quantized", f"{name}_scale", f"{matrix}_scale"]
+    inputs += [f"{name}_zero", f"{matrix}_zero"]
+    if bias:
+        inputs.append(next(key for key in bias.input if key in weights))
+    return [helper.make_node("MatMulIntegerToFloat", inputs, [output], domain="com.microsoft")]
+
+
+def _add_wide_product(node: NodeProto, output: str) -> list[NodeProto]:
+    """Return the nodes that multiply the wide channels in float, and add that to the others' product."""
+    name, matrix = node.input[:2]
+    return [
+        helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]),
+        helper.make_node("Add", [f"{output}_narrow", f"{output}_wide"], [output]),
+    ]
+
+
+def _add_constants(graph: GraphProto, name: str, values: dict[str, np.ndarray]) -> None:
+    """Add constants that belong to something of that name."""
+    graph.initializer.extend(numpy_helper.from_array(value, f"{name}_{key}") for key, value in values.items())
+
+
+def _bias(graph: GraphProto, product: str, weights: dict[str, np.ndarray]) -> NodeProto | None:
+    """Return the node that adds a bias to a product which nothing else reads; `None` if there is none."""
+    readers = [node for node in graph.node if product in node.input]
+    if len(readers) == 1 and readers[0].op_type == "Add":
+        if any(name in weights and weights[name].ndim == 1 for name in readers[0].input):
+            return readers[0]
+    return None
+
+
+def _smoothing(found: Range, matrices: list[np.ndarray]) -> np.ndarray:
+    """Return what each channel is divided by, float32 (channels,): its width ** alpha / its weights' ** (1 - alpha)."""
+    of_weights = np.maximum(np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0), 1e-5)
+    factors = found.width**SMOOTHING / of_weights ** (1 - SMOOTHING)
+    return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float32)
+
+
+def _activation_scale(found: Range, factors: np.ndarray, but: np.ndarray) -> dict[str, np.ndarray]:
+    """Return `scale`, float32 (), and `zero`, uint8 (), that map a smoothed activation's range onto 0 to 255.
+
+    The channels with the numbers `but` do not count, and may saturate.
+    """
+    low, high = np.delete(found.low / factors, but).min(), np.delete(found.high / factors, but).max()
+    scale = np.float32(max(high - low, 1e-5) / 255)
+    return {"scale": np.array(scale), "zero": np.array(np.clip(np.rint(-low / scale), 0, 255), dtype=np.uint8)}
+
+
+def _quantized_matrix(matrix: np.ndarray, largest: int) -> dict[str, np.ndarray]:
+    """Return a matrix (channels, outputs) as int8, with a `scale`, float32 (outputs,), and a `zero` for each output."""
+    scale = np.maximum(np.abs(matrix).max(axis=0) / largest, 1e-12).astype(np.float32)
+    rounded = np.rint(matrix / scale).astype(np.int8)
+    return {"quantized": rounded, "scale": scale, "zero": np.zeros(scale.shape, dtype=np.int8)}
+
+
+def _quantize_tables(graph: GraphProto, weights: dict[str, np.ndarray]) -> dict[str, list[NodeProto]]:
+    """Return what takes the place of each `Gather` from a large table: the same from int8 rows, each with its scale."""
+    replaced = {}
+    for node in graph.node:
+        table = weights.get(node.input[0]) if node.op_type == "Gather" else None
+        if table is None or table.ndim != 2 or table.size < LARGE_TABLE:
+            continue
+        name, rows = node.input[0], _quantized_matrix(table.T, 127)
+        _add_constants(graph, name, {"quantized": rows["quantized"].T.copy(), "scale": rows["scale"][:, None]})
+        whole, scale, real = (f"{node.output[0]}_row_{part}" for part in ("bytes", "scale", "float"))
+        replaced[node.output[0]] = [
+            helper.make_node("Gather", [f"{name}_quantized", node.input[1]], [whole]),
+            helper.make_node("Gather", [f"{name}_scale", node.input[1]], [scale]),
+            helper.make_node("Cast", [whole], [real], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Mul", [real, scale], node.output),
+        ]
+    return replaced
+
+
+def _replace_nodes(graph: GraphProto, replaced: dict[str, list[NodeProto]]) -> None:
+    """Put nodes in the place of others, known by their output, and drop the constants that nothing reads any more."""
+    nodes = [new for node in graph.node for new in replaced.get(node.output[0], [node])]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    read = {name for node in nodes for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

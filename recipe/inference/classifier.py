@@ -1,0 +1,239 @@
+"""Turn reviews into predictions, whichever engine computes the logits."""
+
+import itertools
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+from tqdm import tqdm
+
+from recipe.errors import UsageError
+from recipe.files.text_rows import Text
+from recipe.inference.decision import Answers, Decision
+
+# Reviews that are sorted by length together: enough that a batch of like lengths pads little, few enough to hold.
+WINDOW = 2048
+
+
+class Prediction(NamedTuple):
+    """A review's label, and how probable the model holds it to be."""
+
+    label: str
+    probability: float
+
+
+class Scores(NamedTuple):
+    """A model's output for some reviews, in their order.
+
+    Attributes:
+        logits: float32 (reviews, classes).
+        truncated: bool (reviews,), whether a review was longer than the model reads.
+    """
+
+    logits: np.ndarray
+    truncated: np.ndarray
+
+
+class Classifier(ABC):
+    """Turns reviews into predictions, in batches of like length so that little is computed for padding.
+
+    Padding is masked, and each review is cut at the trained length. While one window of reviews is computed by the
+    threads of a pool, the next is turned into word pieces. What is computed together depends on the reviews alone, not
+    on the number of threads.
+
+    Attributes:
+        batch_size: Reviews that are computed at once.
+        label_names: Of labels 0, 1, ….
+        max_length: Word pieces a review is cut at.
+        decision: What makes answers of its logits.
+    """
+
+    batch_size = 16
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        """Read label names and tokenizer of a model's folder; compute up to `threads` batches at a time."""
+        config = read_json(folder / "config.json")
+        names = config["id2label"]
+        self.label_names = [str(names[str(label)]) for label in range(len(names))]
+        self.tokenizer, self.max_length = _read_tokenizer(folder)
+        self.padding = {"input_ids": config.get("pad_token_id") or 0, "attention_mask": 0, "token_type_ids": 0}
+        self.threads = ThreadPoolExecutor(threads)
+        self.decision = Decision()
+
+    def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
+        """Return each review's most probable label, in the order given.
+
+        Raises:
+            TypeError: A lone string was given, whose letters would each be taken for a review.
+        """
+        _require_list(texts)
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[Text]) -> Iterator[Prediction]:
+        """Yield each review's most probable label, in the order given, holding no more than some thousand reviews."""
+        for scores in self.score(windows(texts)):
+            answers = self.decision(scores.logits)
+            for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
+                yield Prediction(self.label_names[label], probability)
+
+    def answers(self, texts: Sequence[Text]) -> Answers:
+        """Return each review's label and its probability, and whether it is certain enough, in the order given."""
+        return self.decision(self.logits(texts))
+
+    def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
+        """Return each review's probability of each label, float64 (reviews, classes), in the order given."""
+        return self.decision.probabilities(self.logits(texts))
+
+    def logits(self, texts: Sequence[Text], progress: str | None = None) -> np.ndarray:
+        """Return the model's output for each review, float32 (reviews, classes), in the order given.
+
+        Args:
+            texts: The reviews; a single one is a list of one.
+            progress: The name of a progress bar to show on a terminal; `None` shows none.
+
+        Raises:
+            TypeError: A lone string was given.
+        """
+        _require_list(texts)
+        shown = {"desc": progress, "disable": None if progress else True}
+        with tqdm(total=len(texts), unit=" reviews", leave=False, dynamic_ncols=True, **shown) as bar:
+            parts = [scores.logits for scores in self.score(windows(texts), bar.update)]
+        return np.concatenate([np.empty((0, len(self.label_names)), dtype=np.float32), *parts])
+
+    def score(self, texts: Iterable[Sequence[Text]], done: Callable[[int], Any] = int) -> Iterator[Scores]:
+        """Yield the output for each window of reviews, while the next is computed already.
+
+        Args:
+            texts: Windows of reviews; each is sorted by length and cut into batches for itself.
+            done: Called with a number of reviews, from any thread, when they were computed.
+        """
+        ahead: _Window | None = None
+        for window in texts:
+            started = self._start(window, done)
+            if ahead:
+                yield ahead.scores()
+            ahead = started
+        if ahead:
+            yield ahead.scores()
+
+    def batches(self, texts: Sequence[Text]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield reviews as the model takes them, a batch at a time: int64 (reviews, word pieces) by input."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        for rows in length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size):
+            yield self._padded([encodings[row] for row in rows])
+
+    def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> "_Window":
+        """Hand a window's batches to the threads."""
+        encodings = self.tokenizer.encode_batch_fast(list(window))
+
+        def compute(rows: np.ndarray) -> np.ndarray:
+            """Return the logits of the window's reviews with these numbers."""
+            logits = self._forward(self._padded([encodings[row] for row in rows]))
+            done(len(rows))
+            return logits
+
+        batches = length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size)
+        return _Window(
+            batches=[(rows, self.threads.submit(compute, rows)) for rows in batches],
+            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool),
+            classes=len(self.label_names),
+        )
+
+    def _padded(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
+        """Return a batch as the model takes it: an int64 (reviews, word pieces) for each of its inputs."""
+        shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
+        batch = {name: np.full(shape, padding, dtype=np.int64) for name, padding in self.padding.items()}
+        for row, encoding in enumerate(encodings):
+            length = len(encoding.ids)
+            batch["input_ids"][row, :length] = encoding.ids
+            batch["attention_mask"][row, :length] = encoding.attention_mask
+            batch["token_type_ids"][row, :length] = encoding.type_ids
+        return batch
+
+    @abstractmethod
+    def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the logits, float32 (reviews, classes), of a batch as `_padded` makes it; several threads call it."""
+
+
+@dataclass
+class _Window:
+    """A window of reviews that the threads are at work on.
+
+    Attributes:
+        batches: The row numbers of each batch, int64 (reviews,), and what will be its logits.
+        truncated: As in `Scores`.
+        classes: How many.
+    """
+
+    batches: list[tuple[np.ndarray, Future[np.ndarray]]]
+    truncated: np.ndarray
+    classes: int
+
+    def scores(self) -> Scores:
+        """Wait for every batch, and return the output in the reviews' order."""
+        logits = np.empty((len(self.truncated), self.classes), dtype=np.float32)
+        for rows, computed in self.batches:
+            logits[rows] = computed.result()
+        return Scores(logits, self.truncated)
+
+
+def windows(texts: Iterable[Text]) -> Iterator[list[Text]]:
+    """Yield reviews `WINDOW` at a time."""
+    rest = iter(texts)
+    while window := list(itertools.islice(rest, WINDOW)):
+        yield window
+
+
+def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch, int64 (at most batch_size,), longest reviews first so that memory peaks at once."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """Turn whatever is raised while a model is loaded into a `UsageError`.
+
+    Whatever, because safetensors, tokenizers and ONNX Runtime raise types of their own that have no base but
+    `Exception`.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"the model in {folder} cannot be loaded, a file is missing or damaged: {reason}") from error
+
+
+def _read_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
+    """Return a model's tokenizer, which cuts at the trained length and does not pad, and that length."""
+    config = read_json(folder / "tokenizer_config.json")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(config["model_max_length"], direction=config.get("truncation_side", "right"))
+    tokenizer.no_padding()
+    return tokenizer, config["model_max_length"]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return a file's content."""
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+def _require_list(texts: Sequence[Text]) -> None:
+    """Refuse a lone string.
+
+    Raises:
+        TypeError: It is one.
+    """
+    if isinstance(texts, str):
+        raise TypeError("give a list of reviews, not a string: [text]")

@@ -1,0 +1,125 @@
+"""From a model's logits to its answers: the temperature, the threshold and the doubt at which it would rather ask.
+
+NumPy alone, so that serving a model needs nothing that fitting a decision does.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recipe.errors import UsageError
+from recipe.metrics.softmax import softmax
+
+
+class Answers(NamedTuple):
+    """A model's answers to reviews.
+
+    Attributes:
+        labels: int64 (reviews,), also where it would rather ask.
+        probabilities: float64 (reviews,), of those labels.
+        certain: bool (reviews,), false where a person should decide.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    certain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How logits become answers; without arguments, as a model without one does: the most probable label, always.
+
+    Attributes:
+        temperature: Logits are divided by it; above 1 it makes a model less sure (Guo et al., *On Calibration of Modern
+            Neural Networks*, 2017).
+        threshold: Probability, after the temperature, from which on the label is 1. Two classes only; `None` takes the
+            most probable label.
+        abstain_below: Confidence, as in `confidence`, below which a person should decide; `None` never asks.
+    """
+
+    temperature: float = 1.0
+    threshold: float | None = None
+    abstain_below: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense.
+
+        Raises:
+            UsageError: Names the number and what it may be.
+        """
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise UsageError(f"a temperature of {self.temperature}: it must be a number above 0 (1 changes nothing)")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UsageError(f"a threshold of {self.threshold}: it must be above 0 and below 1, or null for none")
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise UsageError(f"abstain_below {self.abstain_below}: it must be from 0 to 1, or null for never")
+
+    def __call__(self, logits: np.ndarray) -> Answers:
+        """Return the answers to logits, float32 (reviews, classes).
+
+        Raises:
+            UsageError: There is a threshold, and there are not two classes.
+        """
+        probabilities = self.probabilities(logits)
+        if self.threshold is None:
+            labels = probabilities.argmax(axis=1)
+        else:
+            self._require_two(logits)
+            labels = (probabilities[:, 1] >= self.threshold).astype(np.int64)
+        of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+        return Answers(labels, of_labels, self.confidence(logits) >= (self.abstain_below or 0))
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return each review's probability of each label, float64 (reviews, classes), from logits of that shape."""
+        return softmax(logits, self.temperature)
+
+    def confidence(self, logits: np.ndarray) -> np.ndarray:
+        """Return how far each answer is from turning into another, float64 (reviews,).
+
+        Without a threshold, the probability of the most probable label. With one, what that probability would be if the
+        log-odds were moved so that the threshold stood at 0.5: the logistic function of their distance from the
+        threshold's own, from 0.5 at the threshold to 1. So a review at 0.80 is in doubt where the threshold is 0.81,
+        both meanings agree at 0.5, and the doubtful band lies around the threshold on either side.
+
+        Raises:
+            UsageError: There is a threshold, and there are not two classes.
+        """
+        if self.threshold is None:
+            return np.asarray(self.probabilities(logits).max(axis=1))
+        self._require_two(logits)
+        # From logits and not from probabilities, whose log-odds are infinite once they are rounded to 1.
+        log_odds = np.diff(np.asarray(logits, dtype=np.float64), axis=1)[:, 0] / self.temperature
+        distance = np.abs(log_odds - math.log(self.threshold / (1 - self.threshold)))
+        return np.asarray(1 / (1 + np.exp(-distance)))
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Decision":
+        """Return what `to_dict` gave.
+
+        Raises:
+            UsageError: A key is missing or not known, or what it holds is no number.
+        """
+        if set(content) != set(cls.__dataclass_fields__):
+            known = ", ".join(cls.__dataclass_fields__)
+            raise UsageError(f"a decision has {known}, not {', '.join(content) or 'nothing'}")
+        for name, value in content.items():
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise UsageError(f"a decision's {name} is {value!r}: it must be a number")
+        if content["temperature"] is None:
+            raise UsageError("a decision's temperature is null: it must be a number above 0 (1 changes nothing)")
+        return cls(**content)
+
+    def _require_two(self, logits: np.ndarray) -> None:
+        """Refuse a threshold where there is no single other label.
+
+        Raises:
+            UsageError: Says how many classes there are.
+        """
+        if logits.shape[1] != 2:
+            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {logits.shape[1]}")

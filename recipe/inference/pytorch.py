@@ -1,0 +1,41 @@
+"""The trained model in PyTorch, which every exported variant is held against."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recipe.inference.classifier import Classifier, damage_named
+from recipe.model.pretrained import load_trained
+from recipe.run_folder import RunFolder
+
+
+class TorchClassifier(Classifier):
+    """Runs a run's best checkpoint in PyTorch, on the GPU where there is one."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the weights (safetensors only) and the tokenizer from a run's folder."""
+        # PyTorch shares a batch between the cores by itself.
+        super().__init__(folder, threads=1)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = load_trained(folder).to(self.device)  # type: ignore[arg-type]
+        self.inputs = inspect.signature(self.model.forward).parameters.keys() & self.padding.keys()
+
+    @classmethod
+    def from_run(cls, run: str | Path) -> "TorchClassifier":
+        """Return the classifier of a finished run.
+
+        Raises:
+            UsageError: There is no such run, or its weights are damaged.
+        """
+        folder = RunFolder(run)
+        folder.require_finished()
+        with damage_named(folder.path):
+            return cls(folder.path)
+
+    @torch.inference_mode()
+    def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Run the batch in PyTorch."""
+        tensors = {name: torch.from_numpy(batch[name]).to(self.device) for name in self.inputs}
+        return self.model(**tensors).logits.float().cpu().numpy()

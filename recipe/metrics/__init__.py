@@ -1,0 +1,1 @@
+"""Statistics of labels and probabilities: NumPy, SciPy and scikit-learn alone."""

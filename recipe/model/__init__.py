@@ -1,0 +1,1 @@
+"""Pretrained weights, and what makes them compute faster."""

@@ -1,0 +1,5 @@
+"""Fine-tuning with Trainer."""
+
+from recipe.training.run import train
+
+__all__ = ["train"]

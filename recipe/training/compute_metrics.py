@@ -1,0 +1,52 @@
+"""How well predicted labels match the true ones."""
+
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+from transformers import EvalPrediction
+
+from recipe.metrics.scores import score_labels
+
+
+class ClassificationMetrics(evaluate.Metric):
+    """F1, accuracy, precision and recall, as `recipe.metrics.scores.score_labels` has them.
+
+    A subclass, because `evaluate.load("f1")` fetches code from the Hub each time, and fails without it.
+    """
+
+    def __init__(self, num_labels: int) -> None:
+        """Prepare for labels 0 to `num_labels` - 1."""
+        # In memory: Trainer gathers every process's predictions before it asks for metrics, and processes that shared
+        # evaluate's default cache file would wait for each other's locks.
+        super().__init__(keep_in_memory=True)
+        self.num_labels = num_labels
+
+    def _info(self) -> evaluate.MetricInfo:
+        """Tell evaluate what it is given: a label per review, predicted and true."""
+        label = datasets.Value("int64")
+        return evaluate.MetricInfo(
+            description=self.__doc__ or "",
+            citation="",
+            inputs_description="predictions and references: int (reviews,)",
+            features=datasets.Features({"predictions": label, "references": label}),
+        )
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        """Return the figures by name, from labels int64 (reviews,)."""
+        return score_labels(np.asarray(references), np.asarray(predictions), self.num_labels)
+
+
+def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return Trainer's `compute_metrics`: from logits, float32 (reviews, classes), to the metrics by name."""
+    metric = ClassificationMetrics(num_labels)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        """Return the figures of one validation."""
+        predicted = np.asarray(prediction.predictions).argmax(axis=-1)
+        computed: dict[str, float] = metric.compute(predictions=predicted, references=prediction.label_ids)
+        return computed
+
+    return compute_metrics

@@ -1,0 +1,96 @@
+"""Going on with a run that was stopped: from its newest whole checkpoint, and only if it is the same run."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from recipe.arguments.data import DataArguments
+from recipe.arguments.model import ModelArguments
+from recipe.arguments.parser import Arguments
+from recipe.data.reviews import Reviews
+from recipe.errors import UsageError
+from recipe.machine import is_main_process
+from recipe.model.pretrained import Pretrained
+from recipe.run_folder import RunFolder
+from recipe.training import checkpoints
+
+# Settings that do not change what is learned: where things are, how they are computed and what is shown. Of the data
+# and the weights themselves the hashes are compared.
+FREE = {
+    *(f.name for cls in (ModelArguments, DataArguments) for f in dataclasses.fields(cls)),
+    *("output_dir", "overwrite_output_dir", "resume", "save_steps", "save_total_limit"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"),
+    *("disable_tqdm", "report_to", "run_name", "use_cpu", "torch_compile", "gradient_checkpointing"),
+} - {"max_length"}
+FREE_PREFIXES = ("logging_", "dataloader_", "ddp_", "fsdp", "torch_compile_", "gradient_checkpointing_")
+
+
+def identity(
+    arguments: Arguments, pretrained: Pretrained, reviews: Reviews, architecture: str
+) -> dict[str, dict[str, Any]]:
+    """Return what makes a run the one it is: its data, weights and settings."""
+    settings = {
+        name: value
+        for name, value in arguments.resolved.items()
+        if name not in FREE and not name.startswith(FREE_PREFIXES)
+    }
+    return {
+        "data": {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
+        | {"labels": reviews.label_names},
+        # A folder is its files' hashes wherever it stands, a name on the Hub its commit.
+        "model": {
+            name: value
+            for name, value in pretrained.source.items()
+            if name != "name" or "revision" in pretrained.source
+        }
+        | {"architecture": architecture},
+        "settings": settings,
+    }
+
+
+def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
+    """Return a run's newest whole checkpoint with its manifest, having warned of damaged ones.
+
+    Raises:
+        UsageError: There is none, or the run is finished.
+    """
+    if run.record.is_file():
+        raise UsageError(f"{run} holds a finished run, so there is nothing to resume")
+    if not run.config.is_file():
+        raise UsageError(f"nothing to resume: {run} holds no run. Is it another --output_dir?")
+    checkpoint, manifest, damaged = checkpoints.newest_whole(run.path)
+    if checkpoint is None:
+        found = f": {'; '.join(damaged)}" if damaged else ", no checkpoint was written yet"
+        raise UsageError(f"nothing to resume in {run}{found}. Start again without --resume")
+    if is_main_process():
+        for line in damaged:
+            print(f"warning: {line}, going back to {checkpoint.name}", file=sys.stderr, flush=True)
+    return checkpoint, manifest
+
+
+def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[str, dict[str, Any]]) -> None:
+    """Refuse to go on from a checkpoint with other data, weights or settings.
+
+    Raises:
+        UsageError: Says what has changed.
+    """
+    found = manifest["run"]
+    changes = [
+        f"{name} ({_short(found[part].get(name))}, now {_short(expected[part].get(name))})"
+        for part in expected
+        for name in sorted({*expected[part], *found[part]})
+        if expected[part].get(name) != found[part].get(name)
+    ]
+    if changes:
+        raise UsageError(
+            f"{checkpoint} is of another run: {'; '.join(changes)} changed since. Give what it was begun with"
+        )
+
+
+def _short(value: Any) -> str:
+    """Return a setting as a message shows it."""
+    if value is None:
+        return "the default"
+    text = str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text

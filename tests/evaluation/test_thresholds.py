@@ -1,0 +1,151 @@
+"""Thresholds against trying every one there is, and the abstain band against counts."""
+
+import re
+
+import numpy as np
+import pytest
+from scipy.special import logit
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from recipe.errors import UsageError
+from recipe.evaluation.thresholds import (
+    abstain_bound,
+    choose_decision,
+    describe_abstaining,
+    describe_decision,
+    threshold_of_best_f1,
+    threshold_of_precision,
+)
+from recipe.inference.decision import Answers, Decision
+
+# Every threshold there is between probabilities of two places.
+BETWEEN = np.arange(0.005, 1, 0.01)
+
+
+def reviews(rows: int, seed: int = 0, places: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities of label 1 that are often equal, as they are rounded."""
+    draw = np.random.default_rng(seed)
+    labels = np.append([0, 1], draw.integers(2, size=rows - 2))
+    return labels, np.round(np.clip(0.35 * labels + draw.random(rows) * 0.64, 0.01, 0.99), places)
+
+
+def of_probabilities(positive: np.ndarray) -> np.ndarray:
+    """Logits, float32 (reviews, 2), that have these probabilities of label 1."""
+    return np.stack([np.zeros(len(positive)), logit(positive)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_threshold_has_a_better_f1(seed: int) -> None:
+    labels, positive = reviews(80, seed)
+    found = threshold_of_best_f1(labels, positive)
+    tried = [f1_score(labels, positive >= threshold) for threshold in BETWEEN]
+    assert found.f1 == pytest.approx(max(tried))
+    assert found.f1 == pytest.approx(f1_score(labels, positive >= found.value))
+
+
+@pytest.mark.parametrize("wished", [0.7, 0.8, 0.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wished_precision_is_reached_with_the_highest_recall(seed: int, wished: float) -> None:
+    labels, positive = reviews(80, seed)
+    found = threshold_of_precision(labels, positive, wished)
+    tried = [positive >= threshold for threshold in BETWEEN if (positive >= threshold).any()]
+    assert found.precision == pytest.approx(precision_score(labels, positive >= found.value))
+    assert found.precision >= wished
+    assert found.recall == max(recall_score(labels, some) for some in tried if precision_score(labels, some) >= wished)
+
+
+def test_a_precision_is_reached_when_it_is_met_exactly() -> None:
+    labels, positive = np.array([1] * 9 + [0, 0]), np.array([0.9] * 9 + [0.9, 0.1])
+    assert threshold_of_precision(labels, positive, 0.9).precision == 0.9
+
+
+def test_a_precision_out_of_reach_names_the_best_one_which_is_in_reach() -> None:
+    labels, positive = np.array([0, 1, 1, 1, 0]), np.array([0.9, 0.9, 0.9, 0.2, 0.1])
+    with pytest.raises(UsageError, match="no threshold reaches --target_precision 0.95") as refused:
+        threshold_of_precision(labels, positive, 0.95)
+    best, threshold = re.search(r"best is (\S+), at a threshold of (\S+)", str(refused.value)).groups()  # type: ignore
+    assert float(best) == 0.75 and threshold_of_precision(labels, positive, float(best)).precision == 0.75
+    assert float(threshold) == pytest.approx(0.15)
+
+
+def test_the_named_best_precision_is_never_rounded_up_out_of_reach() -> None:
+    labels, positive = np.array([0, 1, 1]), np.array([0.9, 0.9, 0.9])
+    with pytest.raises(UsageError, match="the best is 0.6666,"):
+        threshold_of_precision(labels, positive, 0.9)
+
+
+@pytest.mark.parametrize("wished", [0, -0.5, 1.01, float("nan")])
+def test_a_wish_that_is_no_precision_is_refused(wished: float) -> None:
+    with pytest.raises(UsageError, match="above 0 and at most 1"):
+        threshold_of_precision(*reviews(10), wished)
+
+
+def test_a_threshold_lies_between_reviews() -> None:
+    labels, positive = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.6, 0.9])
+    assert threshold_of_best_f1(labels, positive).value == 0.5
+    assert threshold_of_best_f1(np.array([1, 1, 1, 0]), positive[::-1]).value == 0.25
+
+
+def test_neighbouring_floats_and_certainty_still_have_a_threshold() -> None:
+    low = 0.7
+    found = threshold_of_best_f1(np.array([0, 1]), np.array([low, np.nextafter(low, 1)]))
+    assert found.f1 == 1.0
+    assert 0 < threshold_of_best_f1(np.array([0, 1]), np.array([np.nextafter(1, 0), 1.0])).value < 1
+
+
+@pytest.mark.parametrize("share, below", [(0.0, 0), (0.05, 5), (0.29, 29), (0.999, 99)])
+def test_that_share_of_the_reviews_falls_below_the_bound(share: float, below: int) -> None:
+    confidences = np.random.default_rng(0).permutation(np.linspace(0.5, 1, 100))
+    assert (confidences < abstain_bound(confidences, share)).sum() == below
+
+
+def test_reviews_that_are_equally_sure_are_not_told_apart() -> None:
+    confidences = np.array([0.5, 0.6, 0.6, 0.6, 0.9])
+    assert abstain_bound(confidences, 0.5) == 0.6 and (confidences < 0.6).sum() == 1
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 5])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match="from 0 to below 1"):
+        abstain_bound(np.ones(3), share)
+
+
+def test_the_accuracy_is_that_of_the_reviews_the_model_keeps() -> None:
+    answers = Answers(np.array([1, 0, 1, 0, 1]), np.full(5, 0.9), np.array([True, True, False, False, True]))
+    found = describe_abstaining(answers, np.array([1, 0, 0, 0, 0]))
+    assert found == {"reviews": 2, "share": 0.4, "accuracy": pytest.approx(2 / 3), "accuracy_of_doubtful": 0.5}
+    nobody = describe_abstaining(answers._replace(certain=np.zeros(5, dtype=bool)), np.zeros(5))
+    assert nobody["accuracy"] is None and nobody["share"] == 1.0
+
+
+def test_a_decision_sends_the_wished_share_of_validation_reviews_to_a_person() -> None:
+    labels, positive = reviews(1000, places=9)
+    logits = 2 * of_probabilities(positive)
+    decision = choose_decision(logits, labels, target_precision=0.9, abstain=0.05)
+    answers = decision(logits)
+    assert (~answers.certain).sum() == 50
+    assert precision_score(labels, answers.labels) >= 0.9
+    calibrated = decision.probabilities(logits)[:, 1]
+    assert decision.threshold is not None and np.abs(calibrated[~answers.certain] - decision.threshold).max() < 0.2
+    report = describe_decision(decision, logits, labels)
+    assert report["abstain"]["accuracy"] > report["chosen"]["accuracy"] > report["abstain"]["accuracy_of_doubtful"]
+    assert report["chosen"]["precision"] >= 0.9 and report["default"]["f1"] == f1_score(labels, positive > 0.5)
+
+
+def test_with_more_classes_there_is_a_band_and_no_threshold() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=200)
+    logits = (draw.normal(size=(200, 3)) + np.eye(3)[labels]).astype(np.float32)
+    decision = choose_decision(logits, labels, abstain=0.1)
+    assert decision.threshold is None and (~decision(logits).certain).sum() == 20
+    assert set(describe_decision(decision, logits, labels)) == {"default", "abstain"}
+    with pytest.raises(UsageError, match="for two labels, and this model has 3"):
+        choose_decision(logits, labels, target_precision=0.9)
+
+
+def test_without_wishes_the_threshold_is_that_of_best_f1_and_nobody_is_asked() -> None:
+    labels, positive = reviews(300)
+    decision = choose_decision(of_probabilities(positive), labels)
+    assert decision.abstain_below is None and isinstance(decision, Decision)
+    answers = decision(of_probabilities(positive))
+    assert f1_score(labels, answers.labels) == pytest.approx(threshold_of_best_f1(labels, positive).f1)

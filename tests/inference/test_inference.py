@@ -1,0 +1,180 @@
+"""A review's label does not depend on where it stands, or on what stands beside it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, separable_reviews
+
+from recipe.errors import UsageError
+from recipe.export.variants import export
+from recipe.inference import classifier as inference
+from recipe.inference.classifier import Prediction, length_sorted_batches
+from recipe.inference.onnx import OnnxClassifier, open_session
+from recipe.inference.pytorch import TorchClassifier
+from recipe.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("exported") / "run"))
+    export(run, max_f1_drop=0.2)
+    return run
+
+
+@pytest.fixture(scope="module")
+def classifier(exported: RunFolder) -> OnnxClassifier:
+    return OnnxClassifier.from_run(exported.path, "fp32")
+
+
+def test_labels_and_probabilities_come_out(classifier: OnnxClassifier) -> None:
+    good, bad = classifier(["a lovely film", "an awful plot"])
+    assert isinstance(good, Prediction) and (good.label, bad.label) == ("positive", "negative")
+    assert 0.9 < good.probability <= 1 and 0.9 < bad.probability <= 1
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
+def test_a_review_scores_the_same_alone_and_in_a_batch(variant: str, exported: RunFolder) -> None:
+    classifier = OnnxClassifier.from_run(exported.path, variant)
+    texts = separable_reviews(50, seed=7)["content"][:]
+    alone = np.concatenate([classifier.logits([text]) for text in texts])
+    np.testing.assert_allclose(classifier.logits(texts), alone, atol=1e-5, rtol=0)
+
+
+def test_a_stream_is_read_as_it_goes_and_gives_what_a_list_gives(
+    classifier: OnnxClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "WINDOW", 16)
+    texts, taken = separable_reviews(100, seed=10)["content"][:], 0
+
+    def reviews() -> Iterator[str]:
+        nonlocal taken
+        for text in texts:
+            taken += 1
+            yield text
+
+    answers = classifier.stream(reviews())
+    first = next(answers)
+    assert taken == 32, "one window is computed, one is on its way"
+    assert [first, *answers] == classifier(texts)
+
+
+def test_the_number_of_threads_does_not_change_a_bit(exported: RunFolder) -> None:
+    texts = separable_reviews(60, seed=11)["content"][:]
+    one, three = (OnnxClassifier.from_run(exported.path, "int8", threads=threads).logits(texts) for threads in (1, 3))
+    assert (one == three).all()
+
+
+def test_what_was_cut_is_known(classifier: OnnxClassifier) -> None:
+    (scores,) = classifier.score([["a film", "film " * 29, "film " * 31, ""]])
+    assert scores.truncated.tolist() == [False, False, True, False]
+
+
+def test_by_default_the_fastest_certified_variant_answers(exported: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(exported.path, tmp_path / "run"))
+    certificate = json.loads(run.certificate.read_text())
+    for variant, other in (("fp32", "int8"), ("int8", "fp32")):
+        certificate["variants"][variant]["reviews_per_second"] = 2.0
+        certificate["variants"][other]["reviews_per_second"] = 1.0
+        run.certificate.write_text(json.dumps(certificate))
+        assert run.choose_variant(None, ["cpu"]).name == variant
+    certificate["variants"][variant]["provider"] = "cuda"
+    run.certificate.write_text(json.dumps(certificate))
+    assert run.choose_variant(None, ["cpu"]).name == other, "the fastest that this machine can run"
+    with pytest.raises(UsageError, match="no certified variant 'fp16', only fp32, int8"):
+        OnnxClassifier.from_run(run.path, "fp16")
+
+
+def test_a_provider_that_is_not_there_is_an_error_and_not_the_cpu(exported: RunFolder) -> None:
+    with pytest.raises(UsageError, match="ONNX Runtime has no CUDAExecutionProvider that works here"):
+        OnnxClassifier.from_run(exported.path, "fp32", provider="cuda")
+    with pytest.raises(UsageError, match="int8 was certified on cpu, not on cuda"):
+        OnnxClassifier.from_run(exported.path, "int8", provider="cuda")
+    with pytest.raises(UsageError, match="provider 'gpu' is not one of cpu, cuda"):
+        OnnxClassifier.from_run(exported.path, "fp32", provider="gpu")
+    assert open_session(exported.onnx / "model.onnx", "cpu").get_providers() == ["CPUExecutionProvider"]
+
+
+def test_serving_imports_neither_torch_nor_transformers(exported: RunFolder) -> None:
+    code = f"""
+import sys
+from recipe.inference.onnx import OnnxClassifier
+print(OnnxClassifier.from_run({str(exported.path)!r})(["a lovely film"])[0].label)
+print(sorted({{name.split(".")[0] for name in sys.modules}} & {{
+    "torch", "transformers", "datasets", "optimum", "scipy", "sklearn", "pandas", "pyarrow", "evaluate", "onnx"}}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert result.stdout.split("\n")[:2] == ["positive", "[]"], result.stderr
+
+
+def test_order_is_kept(classifier: OnnxClassifier) -> None:
+    rows = separable_reviews(100, seed=8)
+    expected = [("negative", "positive")[label] for label in rows["label"]]
+    assert [prediction.label for prediction in classifier(rows["content"][:])] == expected
+
+
+def test_onnx_and_pytorch_agree(exported: RunFolder, classifier: OnnxClassifier) -> None:
+    texts = separable_reviews(64, seed=9)["content"][:]
+    reference = TorchClassifier.from_run(exported.path).logits(texts)
+    np.testing.assert_allclose(classifier.logits(texts), reference, atol=1e-4, rtol=0)
+    assert (classifier.logits(texts).argmax(1) == reference.argmax(1)).all()
+
+
+def test_probabilities_sum_to_one(classifier: OnnxClassifier) -> None:
+    probabilities = classifier.probabilities(["good", "bad", ""])
+    assert probabilities.dtype == np.float64 and probabilities.shape == (3, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", " ", "x" * 100_000, "good " * 5_000, "日本語 مرحبا 🎧", "\x00\x07\t\n"])
+def test_an_odd_text_is_scored_and_not_crashed_on(text: str, classifier: OnnxClassifier) -> None:
+    (prediction,) = classifier([text])
+    assert 0.5 <= prediction.probability <= 1
+
+
+def test_a_long_review_is_cut_where_training_cut_it(classifier: OnnxClassifier) -> None:
+    long = "the film was lovely " + "story " * 200
+    cut = " ".join(long.split()[:30])
+    np.testing.assert_allclose(classifier.logits([long]), classifier.logits([cut]), atol=1e-5)
+
+
+def test_a_lone_string_is_refused(classifier: OnnxClassifier) -> None:
+    with pytest.raises(TypeError, match="give a list of reviews"):
+        classifier("a lovely film")
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("model.onnx", "model.onnx is missing or damaged, it is not the file that was certified"),
+        ("config.json", "the model in .*onnx cannot be loaded, a file is missing or damaged"),
+        ("tokenizer.json", "the model in .*onnx cannot be loaded, a file is missing or damaged"),
+        ("certificate.json", "certificate.json is damaged"),
+    ],
+)
+def test_a_damaged_export_is_named(file: str, message: str, exported: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(shutil.copytree(exported.path, tmp_path / "run"))
+    (run.onnx / file).write_bytes((run.onnx / file).read_bytes()[:50])
+    with pytest.raises(UsageError, match=message):
+        OnnxClassifier.from_run(run.path, "fp32")
+
+
+def test_no_review_is_no_prediction(classifier: OnnxClassifier) -> None:
+    assert classifier([]) == [] and classifier.logits([]).shape == (0, 2)
+
+
+def test_batches_hold_every_row_once_and_the_longest_first() -> None:
+    batches = list(length_sorted_batches([3, 9, 1, 9, 5], batch_size=2))
+    assert [batch.tolist() for batch in batches] == [[1, 3], [4, 0], [2]]
+
+
+def test_a_run_without_an_export_is_refused_with_the_command(tiny_run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no .*certificate.json: run python scripts/export_onnx.py --run "):
+        OnnxClassifier.from_run(tiny_run.path)
+    with pytest.raises(UsageError, match="no run at"):
+        OnnxClassifier.from_run(tmp_path / "nowhere")

@@ -1,0 +1,652 @@
+"""A file of reviews comes back whole: every row once, in its order, as it was, and however often it was stopped."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+from conftest import ROOT, files_under, run_script, separable_reviews
+
+from recipe.errors import UsageError
+from recipe.export.variants import export
+from recipe.files.atomic import file_sha256, write_json
+from recipe.inference import classifier as inference
+from recipe.inference.decision import Decision
+from recipe.inference.onnx import OnnxClassifier
+from recipe.run_folder import RunFolder
+from recipe.scoring.score import Request, Summary, score
+
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
+LABELS = ("negative", "positive")
+# What breaks readers and writers: quotes, line ends, tabs, emoji, other scripts, control characters, nothing at all.
+TEXTS = [
+    'say "good"',
+    "great, really\nsecond line",
+    "lone\rreturn",
+    "windows\r\nline",
+    "poor\tand awful",
+    "🎧 日本語 مرحبا Ünïcödé",
+    "\x00\x07\x1b[0m",
+    "",
+    None,
+    " lovely ",
+    "good " * 200,
+    "'; DROP TABLE reviews; --",
+    "{}",
+]
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The tiny run with a certified model; not to be changed."""
+    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("exported") / "run"))
+    export(run, ["fp32"])
+    return run
+
+
+@pytest.fixture
+def score_here(exported: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Summary]:
+    """Score in windows of 8 rows, in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inference, "WINDOW", 8)
+    return lambda source, target, **more: score(Request(exported.path, source, target, **more))
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 300 reviews as csv and as parquet."""
+    folder, rows = tmp_path_factory.mktemp("reviews"), separable_reviews(300, seed=5)
+    texts = rows["content"][:]
+    write_csv(folder / "a.csv", [{"id": str(row), "content": text} for row, text in enumerate(texts)])
+    rows.remove_columns("title").to_parquet(folder / "a.parquet", batch_size=70)
+    return folder
+
+
+def write_csv(file: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
+    with file.open("w", encoding="utf-8", newline="") as target:
+        writer = csv.DictWriter(target, list(rows[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(content: str, delimiter: str = ",") -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True))
+
+
+def uncompressed(file: Path) -> str:
+    """A text file's content, read with the system's own tools."""
+    tool = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix)
+    if tool and shutil.which(tool):
+        return subprocess.run([tool, "-dc", str(file)], capture_output=True, check=True).stdout.decode("utf-8")
+    if tool == "zstd":
+        return str(pyarrow.CompressedInputStream(str(file), "zstd").read().decode("utf-8"))
+    return gzip.decompress(file.read_bytes()).decode() if tool else file.read_bytes().decode("utf-8")
+
+
+def compress(file: Path, suffix: str) -> str:
+    """Compress a file in two pieces, as if it were two files one after another; return its name."""
+    content = file.read_bytes()
+    pieces = content[: len(content) // 2], content[len(content) // 2 :]
+    codec = pyarrow.Codec("gzip" if suffix == ".gz" else "zstd")
+    target = file.with_name(file.name + suffix)
+    target.write_bytes(b"".join(codec.compress(piece, asbytes=True) for piece in pieces))
+    return target.name
+
+
+def probe(jobs: list[dict[str, Any]], cwd: Path, *launcher: str) -> list[dict[str, Any]]:
+    """What `tests/score_probe.py` says of each run."""
+    command = [*launcher, sys.executable, str(ROOT / "tests" / "score_probe.py")]
+    result = subprocess.run(command, input=json.dumps(jobs), cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return list(json.loads(result.stdout))
+
+
+def assert_answers(exported: RunFolder, rows: list[dict[str, Any]], texts: list[str | None]) -> None:
+    """The rows' answers are those that the classifier gives to the texts."""
+    expected = OnnxClassifier.from_run(exported.path)([text or "" for text in texts])
+    assert [row["label"] for row in rows] == [prediction.label for prediction in expected]
+    found = [float(row["probability"]) for row in rows]
+    np.testing.assert_allclose(found, [prediction.probability for prediction in expected], atol=2e-5)
+    assert [str(row["truncated"]).lower() == "true" for row in rows] == [text == "good " * 200 for text in texts]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize(("extension", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_values_come_back_as_they_were(
+    extension: str, delimiter: str, suffix: str, score_here: Callable[..., Summary], exported: RunFolder
+) -> None:
+    rows = [{"id": f"0{n}", "content": text or "", "note": TEXTS[-n] or ""} for n, text in enumerate(TEXTS)]
+    write_csv(Path(f"in{extension}"), rows, delimiter)
+    source = compress(Path(f"in{extension}"), suffix) if suffix else f"in{extension}"
+    score_here(source, f"out{extension}{suffix}")
+    found = read_csv(uncompressed(Path(f"out{extension}{suffix}")), delimiter)
+    assert [{name: row[name] for name in ("id", "content", "note")} for row in found] == rows
+    assert_answers(exported, found, TEXTS)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_json_comes_back_as_it_was_spelled(
+    suffix: str, score_here: Callable[..., Summary], exported: RunFolder
+) -> None:
+    spelled = [json.dumps({"id": n, "content": text, "n": [1, {"a": None}]}) for n, text in enumerate(TEXTS)]
+    odd = ['{"content": "caf\\u00e9 \\ud83d", "price": 1.10, "big": 12345678901234567890.123}', "  { }  ", '{"x": "{"}']
+    Path("in.jsonl").write_text("\n\n".join([*spelled, *odd]), encoding="utf-8")
+    score_here(compress(Path("in.jsonl"), suffix) if suffix else "in.jsonl", f"out.jsonl{suffix}")
+    lines = uncompressed(Path(f"out.jsonl{suffix}")).splitlines()
+    assert [line.rpartition('"label": ')[0] for line in lines] == [
+        *(line.removesuffix("}") + ", " for line in spelled),
+        odd[0].removesuffix("}") + ", ",
+        "  {",
+        '{"x": "{", ',
+    ]
+    assert_answers(exported, list(map(json.loads, lines)), [*TEXTS, "café \ufffd", "", ""])
+
+
+def test_parquet_keeps_types_nulls_and_notes(score_here: Callable[..., Summary], exported: RunFolder) -> None:
+    count = len(TEXTS)
+    columns = {
+        "content": pyarrow.array(TEXTS, pyarrow.large_string()),
+        "when": pyarrow.array(range(count), pyarrow.timestamp("us", "UTC")),
+        "price": pyarrow.array([None, *(f"{n}.10" for n in range(1, count))]).cast(pyarrow.decimal128(10, 2)),
+        "kind": pyarrow.array([None, *"abcdefghijkl"]).dictionary_encode(),
+        "tags": pyarrow.array([["a", None]] * count),
+        "raw": pyarrow.array([b"\xff"] * count),
+        "struct": pyarrow.array([{"a": 1}] * count),
+    }
+    table = pyarrow.table(columns).replace_schema_metadata({"mine": "note"})
+    parquet.write_table(table, "in.parquet", row_group_size=5)
+    score_here("in.parquet", "out.parquet")
+    found = parquet.read_table("out.parquet")
+    assert found.select(list(columns)).equals(table) and found.schema.metadata[b"mine"] == b"note"
+    added = [found.schema.field(name).type for name in ("label", "probability", "truncated")]
+    assert added == [pyarrow.string(), pyarrow.float32(), pyarrow.bool_()]
+    assert_answers(exported, found.to_pylist(), TEXTS)
+
+
+def test_texts_of_parquet_may_be_categories_or_not_utf8(score_here: Callable[..., Summary]) -> None:
+    texts = ["good", None, "awful"] * 9
+    parquet.write_table(pyarrow.table({"content": pyarrow.array(texts).dictionary_encode()}), "in.parquet")
+    score_here("in.parquet", "out.parquet")
+    found = parquet.read_table("out.parquet")
+    assert found["content"].to_pylist() == texts and found["label"].to_pylist()[::3] == ["positive"] * 9
+    broken = pyarrow.array([b"good \xff", None]).cast(pyarrow.string(), safe=False).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"content": broken}), "broken.parquet")
+    assert score_here("broken.parquet", "scored.parquet").rows == 2
+
+
+def test_the_order_is_the_inputs_over_many_windows(score_here: Callable[..., Summary], reviews: Path) -> None:
+    expected = [LABELS[label] for label in separable_reviews(300, seed=5)["label"]]
+    summary = score_here(str(reviews / "a.csv"), "out.csv")
+    rows = read_csv(Path("out.csv").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == [str(row) for row in range(300)]
+    assert [row["label"] for row in rows] == expected and summary.rows == summary.rows_now == 300
+    score_here(str(reviews / "a.parquet"), "out.parquet")
+    table = parquet.read_table("out.parquet")
+    assert table["predicted_label"].to_pylist() == expected and table["label"].type == pyarrow.int64()
+
+
+def test_only_the_output_is_left(score_here: Callable[..., Summary], reviews: Path, tmp_path: Path) -> None:
+    score_here(str(reviews / "a.csv"), "out.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_csv_may_become_tsv(score_here: Callable[..., Summary], reviews: Path) -> None:
+    score_here(str(reviews / "a.csv"), "out.tsv.gz")
+    assert len(read_csv(uncompressed(Path("out.tsv.gz")), "\t")) == 300
+
+
+@pytest.mark.parametrize("content", ["id,content\n", "\ufeffid,content\r\n\r\n"])
+def test_no_rows_are_scored_rows(content: str, score_here: Callable[..., Summary]) -> None:
+    Path("in.csv").write_text(content, encoding="utf-8", newline="")
+    assert score_here("in.csv", "out.csv").rows == 0
+    assert Path("out.csv").read_text() == "id,content,label,probability,truncated\n"
+    Path("in.jsonl").write_text("")
+    assert score_here("in.jsonl", "out.jsonl").rows == 0 and Path("out.jsonl").read_text() == ""
+    parquet.write_table(pyarrow.table({"content": pyarrow.array([], pyarrow.string())}), "in.parquet")
+    assert score_here("in.parquet", "out.parquet").rows == 0 and parquet.read_table("out.parquet").num_columns == 4
+
+
+def test_a_limit_is_of_rows_and_what_is_behind_it_may_be_malformed(score_here: Callable[..., Summary]) -> None:
+    Path("in.csv").write_text("content\n" + "good\n" * 20 + "bad,bad\n")
+    assert score_here("in.csv", "out.csv", limit=20).rows == 20
+    with pytest.raises(UsageError, match="in.csv, line 22: 2 fields"):
+        score_here("in.csv", "other.csv", limit=21)
+
+
+def test_two_columns_are_a_pair(score_here: Callable[..., Summary], exported: RunFolder) -> None:
+    rows = [{"title": "awful", "content": f"the film {n}"} for n in range(20)]
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    score_here("in.jsonl", "out.jsonl", text_columns=["title", "content"])
+    found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    expected = OnnxClassifier.from_run(exported.path)([(row["title"], row["content"]) for row in rows])
+    np.testing.assert_allclose([row["probability"] for row in found], [p.probability for p in expected], atol=2e-5)
+
+
+def test_columns_that_are_there_already_stay_and_others_are_added(
+    score_here: Callable[..., Summary], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.jsonl").write_text('{"content": "good"}\n{"content": "bad", "probability": "mine"}\n')
+    score_here("in.jsonl", "out.jsonl")
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    added = ["predicted_label", "predicted_probability", "predicted_truncated"]
+    assert list(lines[0]) == ["content", *added] and list(lines[1]) == ["content", "probability", *added]
+    assert "so they are called predicted_label, predicted_probability" in capsys.readouterr().out
+
+
+def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(
+    exported: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(shutil.copytree(exported.path, tmp_path / "run"))
+    texts = separable_reviews(40, seed=12)["content"][:]
+    write_csv(Path("in.csv"), [{"content": text} for text in texts])
+    logits = OnnxClassifier.from_run(run.path, raw=True).logits(texts)
+    decision = Decision(3.0, 0.97, float(np.median(Decision(3.0, 0.97).confidence(logits))))
+    write_json(run.decision, decision.to_dict())
+    score(Request(run.path, "in.csv", "out.csv"))
+    score(Request(run.path, "in.csv", "raw.csv", raw=True))
+    rows, raw = (read_csv(Path(name).read_bytes().decode()) for name in ("out.csv", "raw.csv"))
+    expected = decision(logits)
+    assert [row["label"] for row in rows] == [LABELS[label] for label in expected.labels]
+    assert [row["doubtful"] for row in rows] == ["false" if certain else "true" for certain in expected.certain]
+    assert 0 < sum(row["doubtful"] == "true" for row in rows) < 40
+    assert [row["label"] for row in raw] == [LABELS[label] for label in logits.argmax(axis=1)]
+    assert list(raw[0]) == ["content", "label", "probability", "truncated"]
+
+
+def test_malformed_rows_are_all_found_before_anything_is_scored(
+    score_here: Callable[..., Summary], tmp_path: Path
+) -> None:
+    Path("in.csv").write_text("content,id\n" + "good,1\n" * 20 + "bad\n" + "good,1\n" * 20 + "bad,1,2\n")
+    with pytest.raises(UsageError, match="in.csv, line 22: 1 fields, but the header has 2, as are 1 more rows"):
+        score_here("in.csv", "out.csv")
+    assert files_under(tmp_path) == {"in.csv"}
+
+
+def test_malformed_rows_that_are_skipped_are_reported_and_counted(score_here: Callable[..., Summary]) -> None:
+    rows = [f"good {n},{n}" for n in range(50)]
+    for row, malformed in {7: "bad", 8: 'x,"y"z', 9: "a,b,c", 30: "caf\udce9,1"}.items():
+        rows[row] = malformed
+    text = "content,id\n" + "\n".join(rows) + "\n"
+    Path("in.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    summary = score_here("in.csv", "out.csv", on_error="skip")
+    assert (summary.rows, summary.skipped) == (46, 4) and "out.csv.errors.jsonl" in str(summary)
+    left = [str(n) for n in range(50) if n not in (7, 8, 9, 30)]
+    assert [row["id"] for row in read_csv(Path("out.csv").read_text())] == left
+    errors = [json.loads(line) for line in Path("out.csv.errors.jsonl").read_text().splitlines()]
+    assert [error["line"] for error in errors] == [9, 10, 11, 32]
+    assert errors[0]["error"] == "1 fields, but the header has 2" and "not UTF-8" in errors[3]["error"]
+
+
+def test_a_window_of_malformed_rows_alone_is_a_window(score_here: Callable[..., Summary]) -> None:
+    Path("in.jsonl").write_text("[]\n" * 8 + '{"content": "good"}\n' + '{"content": 5}\n')
+    assert score_here("in.jsonl", "out.jsonl", on_error="skip").skipped == 9
+    assert len(Path("out.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
+    name: str, exported: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    def job(target: str, die_at: int = 0) -> dict[str, Any]:
+        more = ["--on_error", "skip"] if name == "a.csv" else []
+        argv = ["--run", str(exported.path), "--input", name, "--output", target, *more]
+        return {"argv": argv, "window": 16, "die_at": die_at}
+
+    shutil.copy(reviews / name, tmp_path)
+    if name == "a.csv":
+        # In most windows a row is malformed.
+        (tmp_path / name).write_text(re.sub(r'\n"(\d*7)",', r'\n"\1","",', (reviews / name).read_text()))
+    (whole,) = probe([job(f"whole{name}")], tmp_path)
+    assert whole["code"] == 0, whole["stderr"]
+    expected = (tmp_path / f"whole{name}").read_bytes()
+    draw = random.Random(4)
+    # The end, where one file takes the place of many, moment by moment.
+    moments = [*draw.sample(range(1, whole["moments"] - 12), 10), *range(whole["moments"] - 12, whole["moments"] + 1)]
+    jobs = [job(f"{moment}{name}", die) for moment in moments for die in (moment, 0)]
+    answers = probe(jobs, tmp_path)
+    for moment, killed, resumed in zip(moments, answers[::2], answers[1::2], strict=True):
+        assert killed["code"] == -9, (moment, killed)
+        finished = resumed["code"] == 2 and f"{moment}{name} exists" in resumed["stderr"]
+        assert resumed["code"] == 0 or (finished and moment > whole["moments"] - 3), (moment, resumed)
+        assert (tmp_path / f"{moment}{name}").read_bytes() == expected, moment
+        if name == "a.csv":
+            errors = (tmp_path / f"{moment}{name}.errors.jsonl").read_bytes()
+            assert errors == (tmp_path / f"whole{name}.errors.jsonl").read_bytes() and errors
+    assert sum(", 0 rows per" not in answer["stdout"] for answer in answers[1::2]) > 5, "something was left to do"
+
+
+def test_killed_again_and_again_it_still_comes_to_its_end(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
+    argv = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output"]
+    often = [{"argv": [*argv, "out.csv"], "window": 32, "die_at": 12}] * 8
+    *killed, last = probe([*often, {"argv": [*argv, "out.csv"], "window": 32}], tmp_path)
+    assert {answer["code"] for answer in killed} == {-9} and last["code"] == 0
+    assert "of them were there" in last["stdout"]
+    (whole,) = probe([{"argv": [*argv, "whole.csv"], "window": 32}], tmp_path)
+    assert whole["code"] == 0 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
+    shutil.copy(reviews / "a.csv", tmp_path)
+    other = RunFolder(shutil.copytree(exported.path, tmp_path / "other"))
+    (other.onnx / "model.onnx").write_bytes((other.onnx / "model.onnx").read_bytes() + b"\x7a\x01x")
+    content = json.loads(other.certificate.read_text())
+    content["variants"]["fp32"]["sha256"] = file_sha256(other.onnx / "model.onnx")
+    write_json(other.certificate, content)
+
+    def job(run: Path, *more: str, **settings: Any) -> dict[str, Any]:
+        argv = ["--run", str(run), "--input", "a.csv", "--output", "out.csv", *more]
+        return {"argv": argv, "window": 32} | settings
+
+    first, *changed = probe(
+        [
+            job(exported.path, die_at=12),
+            job(other.path),
+            job(exported.path, "--text_columns", "id"),
+            job(exported.path, "--on_error", "skip"),
+            job(exported.path, "--limit", "5"),
+            job(exported.path, window=16),
+        ],
+        tmp_path,
+    )
+    kept = files_under(tmp_path / ".out.csv.parts")
+    before = (tmp_path / "a.csv").read_bytes()
+    (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
+    changed += probe([job(exported.path)], tmp_path)
+    (tmp_path / "a.csv").write_bytes(before)
+    decided = RunFolder(shutil.copytree(exported.path, tmp_path / "decided"))
+    write_json(decided.decision, {"temperature": 2.0, "threshold": None, "abstain_below": None})
+    changed += probe([job(decided.path)], tmp_path)
+    says = [
+        "the model has changed",
+        "the text columns has changed from ['content'] to ['id']",
+        "the on_error has changed from stop to skip",
+        "the limit has changed from None to 5",
+        "the window has changed from 32 to 16",
+        "the input has changed",
+        f"the decision has changed from {Decision().to_dict()} to {Decision(2.0).to_dict()}",
+    ]
+    for answer, message in zip(changed, says, strict=True):
+        assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
+        assert f"and since then {message}: go on as it was begun, or give --overwrite to" in answer["stderr"]
+    assert files_under(tmp_path / ".out.csv.parts") == kept, "and none of them touched what was there"
+    (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
+    (anew,) = probe([job(exported.path, "--overwrite")], tmp_path)
+    assert anew["code"] == 0 and anew["stdout"].startswith("301 rows in ")
+
+
+def test_an_input_that_changes_meanwhile_is_noticed(
+    score_here: Callable[..., Summary], reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(reviews / "a.csv", "a.csv")
+    forward = OnnxClassifier._forward
+
+    def touched(self: OnnxClassifier, batch: dict[str, np.ndarray]) -> np.ndarray:
+        os.utime("a.csv", ns=(0, 0))
+        return forward(self, batch)
+
+    monkeypatch.setattr(OnnxClassifier, "_forward", touched)
+    with pytest.raises(UsageError, match="a.csv was changed while it was scored"):
+        score_here("a.csv", "out.csv")
+    assert not Path("out.csv").exists()
+
+
+def test_two_processes_make_the_bytes_of_one_and_go_on_from_its_parts(
+    exported: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    rows = read_csv((reviews / "a.csv").read_text()) * 35
+    write_csv(tmp_path / "long.csv", rows)
+    flags = ["--run", str(exported.path), "--input", "long.csv", "--output"]
+    one = run_script("predict", *flags, "one.csv", cwd=tmp_path)
+    two = run_script("predict", *flags, "two.csv", cwd=tmp_path, launcher=TWO)
+    assert one.returncode == two.returncode == 0, two.stderr
+    assert len(two.stdout.splitlines()) == 1 and two.stdout.startswith("10,500 rows in ")
+    (killed,) = probe([{"argv": [*flags, "go_on.csv"], "die_at": 14}], tmp_path)
+    assert killed["code"] == -9 and list((tmp_path / ".go_on.csv.parts").glob("*.part"))
+    go_on = run_script("predict", *flags, "go_on.csv", cwd=tmp_path, launcher=TWO)
+    assert go_on.returncode == 0 and "of them were there" in go_on.stdout, go_on.stderr
+    expected = (tmp_path / "one.csv").read_bytes()
+    assert all((tmp_path / name).read_bytes() == expected for name in ("two.csv", "go_on.csv"))
+
+
+def test_several_processes_refuse_in_one_line(exported: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text\ngood\n")
+    flags = ["--run", str(exported.path), "--input", "in.csv", "--output", "out.csv"]
+    result = run_script("predict", *flags, cwd=tmp_path, launcher=TWO)
+    assert result.returncode != 0 and result.stderr.count("predict.py: error: in.csv has no column 'content'") == 1
+    assert files_under(tmp_path) == {"in.csv"}
+
+
+@pytest.mark.parametrize("number", [2, 15])
+def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(
+    number: int, exported: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    write_csv(tmp_path / "long.csv", read_csv((reviews / "a.csv").read_text()) * 200)
+    flags = ["--run", str(exported.path), "--input", "long.csv", "--output", "out.csv"]
+    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".out.csv.parts/*.part")) and process.poll() is None:
+        pass
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and out == "", (out, err)
+    (line,) = err.splitlines()
+    assert line.endswith("stopped; .out.csv.parts keeps what is done: the same command goes on from it")
+    assert not (tmp_path / "out.csv").exists()
+    assert "of them were there" in run_script("predict", *flags, cwd=tmp_path).stdout
+
+
+def test_standard_input_and_output_are_files_like_others(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
+    run = ["--run", str(exported.path)]
+    content = (reviews / "a.csv").read_text()
+    streams = run_script("predict", *run, "--input", str(reviews / "a.csv"), "--output", "-", cwd=tmp_path)
+    to_file = run_script("predict", *run, "--input", "-", "--output", "b.csv.gz", cwd=tmp_path, stdin=content)
+    to_file_twice = run_script(
+        "predict", *run, "--input", "-", "--output", "b.csv.gz", "--overwrite", cwd=tmp_path, stdin=content
+    )
+    lines = run_script("predict", *run, "--input", "-", "--output", "-", cwd=tmp_path, stdin='{"content": "good"}')
+    for result in (streams, to_file, to_file_twice, lines):
+        assert result.returncode == 0, result.stderr
+    assert streams.stdout == uncompressed(tmp_path / "b.csv.gz") and streams.stdout.count("\n") == 301
+    assert streams.stderr.startswith("300 rows in ") and "standard output" in streams.stderr
+    assert json.loads(lines.stdout)["label"] == "positive"
+    assert files_under(tmp_path) == {"b.csv.gz"}
+
+
+def test_a_reader_that_leaves_and_rows_that_are_left_out_cost_no_word(
+    exported: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    flags = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output", "-"]
+    limited = run_script("predict", *flags, "--limit", "3", cwd=tmp_path)
+    assert limited.stdout.count("\n") == 4 and len(limited.stderr.splitlines()) == 1
+    predict = [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
+    command = ["sh", "-c", '"$@" | head -n 1', "sh", *predict]
+    left = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert left.stdout.count("\n") == 1 and left.stderr.count("\n") <= 1, left.stderr
+
+
+def test_a_stream_that_breaks_leaves_nothing(exported: RunFolder, tmp_path: Path) -> None:
+    flags = ["--run", str(exported.path), "--input", "-", "--output", "out.jsonl"]
+    content = '{"content": "good"}\n' * 5000
+    for end, message in [("{", "standard input, line 5001: not JSON"), ('{"label": 1}', "line 5001: has a 'label'")]:
+        result = run_script("predict", *flags, cwd=tmp_path, stdin=content + end)
+        assert result.returncode == 2 and message in result.stderr and files_under(tmp_path) == set()
+
+
+def test_neither_torch_nor_transformers_is_imported(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
+    flags = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output", "out.csv"]
+    result = run_script("predict", *flags, cwd=tmp_path, launcher=(sys.executable, "-X", "importtime"))
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert result.returncode == 0 and {"recipe", "onnxruntime"} <= imported
+    assert not imported & {"torch", "transformers", "datasets", "accelerate", "optimum", "sklearn", "scipy"}
+
+
+# Flags after --run, and what the line must say; the files are written by `folder`.
+CASES = [
+    ("--input good.csv", "--input and --output go together"),
+    ("--output out.csv", "--input and --output go together"),
+    ("--input good.csv --output out.csv great", "--input does not go with reviews as arguments"),
+    ("--input good.csv --output out.csv --json", "--input does not go with --json"),
+    ("--limit 5 great", "--limit is for a file of reviews"),
+    ("--input good.csv --output out.csv --limit 0", "'0' is not a number from 1"),
+    ("--input good.csv --output out.csv --threads x", "'x' is not a number from 1"),
+    ("--input good.csv --output out.csv --text_columns a b c", "--text_columns takes one column or two, not 3"),
+    ("--input good.csv --output out.csv --variant int4", "invalid choice: 'int4'"),
+    ("--input good.csv --output out.csv --variant int8", "no certified variant 'int8', only fp32"),
+    ("--input good.csv --output out.csv --provider cuda", "has no certified variant 'for this machine', only fp32"),
+    ("--input good.csv --output out.csv --provider cuda --variant fp32", "ONNX Runtime has no CUDAExecutionProvider"),
+    ("--input nowhere.csv --output out.csv", "no file 'nowhere.csv' here"),
+    ("--input folder.csv --output out.csv", "no file 'folder.csv' here"),
+    ("--input good.txt --output out.txt", "--input good.txt has the extension '.txt'; known are .csv, .tsv, .jsonl"),
+    ("--input good.csv --output out", "--output out has the extension ''"),
+    ("--input good.csv --output out.parquet.gz", "has the extension '.parquet.gz'"),
+    ("--input good.csv --output out.jsonl", "--output out.jsonl must be .csv or .tsv, as the input is good.csv"),
+    ("--input good.parquet --output out.csv", "--output out.csv must be .parquet, as the input is good.parquet"),
+    ("--input good.parquet --output -", "parquet cannot be read from or written to a standard stream"),
+    ("--input - --output out.parquet", "parquet cannot be read from or written to a standard stream"),
+    ("--input - --output out.csv", "standard input is empty: its first line must name the columns"),
+    ("--input good.csv --output good.csv", "--output good.csv is the input"),
+    ("--input good.csv --output link.csv --overwrite", "--output link.csv is the input"),
+    ("--input good.csv --output hard.csv --overwrite", "--output hard.csv is the input"),
+    ("--input good.csv --output other.csv", "other.csv exists: choose another --output, or give --overwrite"),
+    ("--input good.csv --output errors.csv", "errors.csv.errors.jsonl exists"),
+    ("--input good.csv --output folder.csv --overwrite", "--output folder.csv is not a file"),
+    ("--input good.csv --output nowhere/out.csv", "no folder nowhere for the output nowhere/out.csv"),
+    ("--input good.csv --output out.csv --text_columns body", "good.csv has no column 'body'; it has id, content"),
+    ("--input good.jsonl --output out.jsonl --text_columns body", "good.jsonl has no column 'body'; it has content"),
+    ("--input good.parquet --output out.parquet --text_columns body", "has no column 'body'; it has id, content"),
+    ("--input good.parquet --output out.parquet --text_columns id", "column 'id' of good.parquet holds int64"),
+    ("--input twice.csv --output out.csv", "twice.csv, line 1: names the column 'content' 2 times"),
+    ("--input both.csv --output out.csv", "has the columns label, predicted_truncated, which scoring adds"),
+    ("--input fields.csv --output out.csv", "fields.csv, line 3: 2 fields, but the header has 1"),
+    ("--input quote.csv --output out.csv", "quote.csv, line 2: unexpected end of data; is a quote never closed?"),
+    ("--input latin1.csv --output out.csv", "latin1.csv, line 3: not UTF-8"),
+    ("--input packed.csv --output out.csv", "packed.csv, line 1: not UTF-8"),
+    ("--input empty.csv --output out.csv", "empty.csv is empty: its first line must name the columns"),
+    ("--input broken.jsonl --output out.jsonl", "broken.jsonl, line 2: not JSON"),
+    ("--input good_as.jsonl --output out.jsonl", "good_as.jsonl, line 1: not JSON"),
+    ("--input number.jsonl --output out.jsonl", "number.jsonl, line 1: 5 is a int, where a text is needed"),
+    ("--input plain.csv.gz --output out.csv", "plain.csv.gz is not a whole gzip file that can be read"),
+    ("--input plain.csv.zst --output out.csv", "plain.csv.zst is not a whole zstd file that can be read"),
+    ("--input cut.csv.gz --output out.csv", "cut.csv.gz is not a whole gzip file that can be read"),
+    ("--input cut.csv.zst --output out.csv", "cut.csv.zst is not a whole zstd file that can be read"),
+    ("--input cut.parquet --output out.parquet", "cut.parquet is not a whole parquet file that can be read"),
+    ("--input csv.parquet --output out.parquet", "csv.parquet is not a whole parquet file that can be read"),
+    ("--input garbled.parquet --output out.parquet", "garbled.parquet is not a whole parquet file that can be read"),
+    ("--input twice.parquet --output out.parquet", "twice.parquet has 2 columns 'content'"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, reviews: Path) -> Path:
+    """The files that the cases name."""
+    good = "id,content\n" + "".join(f"{n},good film {n}\n" for n in range(40))
+    texts = {
+        "good.csv": good,
+        "good.txt": good,
+        "good_as.jsonl": good,
+        "csv.parquet": good,
+        "plain.csv.gz": good,
+        "plain.csv.zst": good,
+        "other.csv": "precious",
+        "errors.csv.errors.jsonl": "precious",
+        "good.jsonl": '{"content": "good"}\n',
+        "twice.csv": "content,content\n1,2\n",
+        "both.csv": "content,label,predicted_truncated\n1,2,3\n",
+        "fields.csv": "content\ngood\nbad,worse\n",
+        "quote.csv": 'id,content\n1,"never closed\n' + good,
+        "empty.csv": "",
+        "broken.jsonl": '{"content": "good"}\n{"content":\n',
+        "number.jsonl": '{"content": 5}\n',
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to("good.csv")
+    os.link(tmp_path / "good.csv", tmp_path / "hard.csv")
+    (tmp_path / "latin1.csv").write_bytes("id,content\n1,good\n2,déjà vu\n".encode("latin-1"))
+    (tmp_path / "packed.csv").write_bytes(gzip.compress(good.encode()))
+    for suffix in (".gz", ".zst"):
+        file = tmp_path / compress(tmp_path / "good.csv", suffix)
+        (tmp_path / f"cut.csv{suffix}").write_bytes(file.read_bytes()[:-9])
+        file.unlink()
+    table = pyarrow.table({"id": range(40), "content": [f"good film {n}" for n in range(40)]})
+    parquet.write_table(table, tmp_path / "good.parquet")
+    whole = (tmp_path / "good.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:-20])
+    (tmp_path / "garbled.parquet").write_bytes(whole[:300] + bytes(200) + whole[500:])
+    parquet.write_table(table.rename_columns(["content", "content"]), tmp_path / "twice.parquet")
+    return tmp_path
+
+
+def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Path, exported: RunFolder) -> None:
+    before = {name: (folder / name).read_bytes() for name in files_under(folder)}
+    answers = probe([{"argv": ["--run", str(exported.path), *flags.split()]} for flags, _ in CASES], folder)
+    for (flags, message), answer in zip(CASES, answers, strict=True):
+        lines = answer["stderr"].splitlines()
+        assert answer["code"] == 2 and len(lines) == 1 and not answer["stdout"], (flags, answer)
+        assert lines[0].startswith("predict.py: error: ") and message in lines[0], (flags, lines[0])
+    assert {name: (folder / name).read_bytes() for name in files_under(folder)} == before
+
+
+def test_a_run_without_a_whole_export_is_refused(exported: RunFolder, tiny_run: RunFolder, folder: Path) -> None:
+    damaged = RunFolder(shutil.copytree(exported.path, folder / "damaged"))
+    (damaged.onnx / "model.onnx").write_bytes(b"x")
+    flags = ["--input", "good.csv", "--output", "out.csv"]
+    bare = RunFolder(shutil.copytree(tiny_run.path, folder / "bare"))
+    shutil.rmtree(bare.onnx, ignore_errors=True)
+    runs = ["nowhere", str(bare.path), str(damaged.path)]
+    answers = probe([{"argv": ["--run", run, *flags]} for run in runs], folder)
+    says = ["no run at nowhere", "run python scripts/export_onnx.py", "not the file that was certified"]
+    for answer, message in zip(answers, says, strict=True):
+        assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1 and message in answer["stderr"], answer
+    assert not (folder / "out.csv").exists()
+
+
+def test_odd_texts_are_scored(score_here: Callable[..., Summary]) -> None:
+    texts = ["", " ", "x" * 1_000_000, "good " * 200_000, "日本語 مرحبا 🎧", "\x00\x07\t\n", "\u202e\ufeff\u0301" * 50]
+    write_csv(Path("in.csv"), [{"content": text} for text in texts])
+    score_here("in.csv", "out.csv")
+    assert [row["content"] for row in read_csv(Path("out.csv").read_bytes().decode())] == texts
+
+
+def small_disk(small: Path, script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a shell script that may mount a small disk at a folder, where the machine lets it."""
+    in_a_namespace = ["unshare", "--map-root-user", "--mount"]
+    trial = [*in_a_namespace, "mount", "-t", "tmpfs", "-o", "size=40k", "none", str(small)]
+    if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a small disk")
+    return subprocess.run([*in_a_namespace, "sh", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def test_a_full_disk_is_said_and_what_is_done_is_gone_on_from(exported: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    write_csv(tmp_path / "in.csv", [{"content": "good film " * 20, "n": str(n)} for n in range(6000)])
+    source = compress(tmp_path / "in.csv", ".zst")
+    predict = f"{sys.executable} {ROOT / 'scripts' / 'predict.py'} --run {exported.path}"
+    script = f"""mount -t tmpfs -o size=900k none small
+        {predict} --input in.csv --output small/out.csv; echo $?; ls -A small
+        {predict} --input {source} --output small/out.csv; echo $?; ls -A small
+        mount -o remount,size=9m none small
+        {predict} --input {source} --output small/out.csv; echo $?; ls -A small; cp small/out.csv ."""
+    result = small_disk(tmp_path / "small", script, tmp_path)
+    too_large, full = result.stderr.splitlines()
+    assert "small has 0.9 MB free, and out.csv needs about 3." in too_large and "free some space" in too_large
+    assert "No space left on device; small/.out.csv.parts keeps what is done: the same command goes on" in full
+    first, second, third, fourth, last, *after = result.stdout.splitlines()
+    assert [first, second, third, last] == ["2", "2", ".out.csv.parts", "0"], result.stdout
+    assert "of them were there" in fourth and after == ["out.csv"]
+    assert len(read_csv((tmp_path / "out.csv").read_text())) == 6000

@@ -1,0 +1,384 @@
+"""A run that was stopped, at whatever moment, goes on as if it had not been: the same weights, to the bit."""
+
+import json
+import os
+import pickle
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, files_under, separable_reviews, write_dataset
+from safetensors.torch import load_file
+
+from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.errors import CheckFailed, UsageError
+from recipe.run_folder import RunFolder
+from recipe.training import checkpoints
+from recipe.training.run import prepare, train
+from recipe.training.trainer import ReviewTrainer
+
+PROBE = ROOT / "tests" / "kill_probe.py"
+# 240 train rows: 30 steps an epoch, checkpoints after 7, 14, 21, 28, 30, 35, …
+STEPS = ["--num_train_epochs", "3", "--save_steps", "7"]
+
+
+def die(moment: str, number: int, number_of_signal: int, flags: list[str]) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own that gets the signal when it comes to the moment for the NUMBERth time."""
+    command = [sys.executable, str(PROBE), moment, str(number), str(int(number_of_signal)), *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def never_killed(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run that nobody stopped."""
+    return train(parse_arguments([*tiny_flags, *STEPS, "--output_dir", str(tmp_path_factory.mktemp("runs") / "run")]))
+
+
+def assert_the_same(run: RunFolder, expected: RunFolder) -> None:
+    """Check weights to the bit, metrics, and which files stand there."""
+    for name in (
+        "model.safetensors",
+        *(f"{path.name}/model.safetensors" for path in expected.path.glob("checkpoint-*")),
+    ):
+        ours, theirs = load_file(run.path / name), load_file(expected.path / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+    found, wanted = run.read_record(), expected.read_record()
+    for record in (found, wanted):
+        record.pop("seconds")
+        for row in (*record["epochs"], record["best"]):
+            row.pop("seconds")
+    assert found == wanted
+    logged = []
+    for folder in (run.path, expected.path):
+        state = json.loads((folder / f"checkpoint-{wanted['epochs'][-1]['step']}" / "trainer_state.json").read_text())
+        logged.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
+    assert logged[0] == logged[1] and len(logged[0]) == len(wanted["epochs"])
+
+
+def newest(folder: Path) -> str | None:
+    """The name of the newest whole checkpoint."""
+    checkpoint, _, _ = checkpoints.newest_whole(folder)
+    return checkpoint.name if checkpoint else None
+
+
+def test_a_run_that_was_killed_again_and_again_ends_as_if_it_had_not_been(
+    tiny_flags: list[str], never_killed: RunFolder, tmp_path: Path
+) -> None:
+    flags = [*tiny_flags, *STEPS, "--output_dir", str(tmp_path / "run")]
+    resume: list[str] = []
+    for moment, number, whole in (
+        ("step", 18, "checkpoint-14"),
+        ("weights are written, the rest is not", 2, "checkpoint-21"),
+        ("validation", 1, "checkpoint-28"),
+        ("all is written but the name", 2, "checkpoint-30"),
+        ("step", 40, "checkpoint-63"),
+        ("trained but not saved", 1, "checkpoint-90"),
+        ("saved but not recorded", 1, "checkpoint-90"),
+    ):
+        result = die(moment, number, signal.SIGKILL, [*flags, *resume])
+        assert result.returncode == -signal.SIGKILL, f"{moment}: {result.stderr}"
+        assert newest(tmp_path / "run") == whole
+        assert not (tmp_path / "run" / "run.json").exists()
+        resume = ["--resume"]
+    run = train(parse_arguments([*flags, "--resume"]))
+    assert_the_same(run, never_killed)
+    assert files_under(run.path) == files_under(never_killed.path)
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "number_of_signal"),
+    [("step", 18, signal.SIGTERM), ("validation", 1, signal.SIGTERM), ("step", 30, signal.SIGINT)],
+)
+def test_a_signal_is_answered_with_a_checkpoint(
+    moment: str,
+    number: int,
+    number_of_signal: int,
+    tiny_flags: list[str],
+    never_killed: RunFolder,
+    tmp_path: Path,
+) -> None:
+    flags = [*tiny_flags, *STEPS, "--output_dir", str(tmp_path / "run")]
+    result = die(moment, number, number_of_signal, flags)
+    assert result.returncode == 128 + number_of_signal, result.stderr
+    step = 18 if number == 18 else 30
+    assert newest(tmp_path / "run") == f"checkpoint-{step}"
+    last = result.stderr.splitlines()[-1]
+    assert last.endswith(
+        f"stopped after step {step} of 90. The same command with --resume goes on from {tmp_path}/run/checkpoint-{step}"
+    )
+    run = train(parse_arguments([*flags, "--resume"]))
+    if step == 18:
+        # It is one that the other run has not.
+        shutil.rmtree(run.path / "checkpoint-18")
+    assert_the_same(run, never_killed)
+
+
+@pytest.fixture
+def stopped(tiny_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], Path]:
+    """The flags and the folder of a run that stopped after step 20, with checkpoints after 7 and 14."""
+    flags = [*tiny_flags, *STEPS, "--output_dir", str(tmp_path / "run")]
+    calls, end_step = iter(range(20)), ReviewTrainer.end_step
+
+    def stop(trainer: ReviewTrainer) -> bool:
+        if next(calls, None) is None:
+            raise RuntimeError("stopped")
+        return end_step(trainer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("recipe.training.trainer.ReviewTrainer.end_step", stop)
+        with pytest.raises(RuntimeError, match="stopped"):
+            train(parse_arguments(flags))
+    assert newest(tmp_path / "run") == "checkpoint-14"
+    return flags, tmp_path / "run"
+
+
+def damage_weights(checkpoint: Path) -> None:
+    content = bytearray((checkpoint / "model.safetensors").read_bytes())
+    content[-3] ^= 1
+    (checkpoint / "model.safetensors").write_bytes(content)
+
+
+def damage_by_cutting(checkpoint: Path) -> None:
+    content = (checkpoint / "optimizer.pt").read_bytes()
+    (checkpoint / "optimizer.pt").write_bytes(content[: len(content) // 2])
+
+
+def damage_manifest(checkpoint: Path) -> None:
+    (checkpoint / "checkpoint.json").write_text("{")
+
+
+def forget_files(checkpoint: Path) -> None:
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
+    (checkpoint / "checkpoint.json").write_text(json.dumps(manifest | {"files": {}}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_weights, "its model.safetensors is not what was written"),
+        (damage_by_cutting, "its optimizer.pt is not what was written"),
+        (damage_manifest, "its checkpoint.json cannot be read"),
+        (
+            lambda checkpoint: (checkpoint / "checkpoint.json").write_text('{"files": {}}'),
+            "its checkpoint.json cannot be read",
+        ),
+        (forget_files, "its model.safetensors is not what was written"),
+        (lambda checkpoint: (checkpoint / "rng_state.pth").unlink(), "its rng_state.pth is missing"),
+        (lambda checkpoint: (checkpoint / "checkpoint.json").unlink(), "it has no checkpoint.json"),
+    ],
+)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
+    damage: Callable[[Path], None],
+    message: str,
+    stopped: tuple[list[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    flags, folder = stopped
+    damage(folder / "checkpoint-14")
+    if damage is not damage_weights:
+        # One of them goes all the way.
+        _, manifest, damaged = checkpoints.newest_whole(folder)
+        assert damaged == [f"checkpoint-14 is damaged ({message})"] and newest(folder) == "checkpoint-7"
+        return
+    run = train(parse_arguments([*flags, "--resume"]))
+    assert f"warning: checkpoint-14 is damaged ({message}), going back to checkpoint-7" in capsys.readouterr().err
+    assert_the_same(run, request.getfixturevalue("never_killed"))
+
+
+def test_with_no_whole_checkpoint_there_is_nothing_to_resume(
+    stopped: tuple[list[str], Path], tiny_arguments: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    flags, folder = stopped
+    with pytest.raises(UsageError, match=f"nothing to resume: {tmp_path}/none holds no run"):
+        train(tiny_arguments("--resume", "--output_dir", str(tmp_path / "none")))
+    assert not (tmp_path / "none").exists()
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(folder / "config.yaml", begun)
+    with pytest.raises(UsageError, match=f"nothing to resume in {begun}, no checkpoint was written yet"):
+        train(tiny_arguments("--resume", "--output_dir", str(begun)))
+    for checkpoint in folder.glob("checkpoint-*"):
+        damage_manifest(checkpoint)
+    with pytest.raises(
+        UsageError, match="nothing to resume in .*: checkpoint-14 is damaged .*; checkpoint-7 is damaged"
+    ):
+        train(parse_arguments([*flags, "--resume"]))
+
+
+def test_a_finished_run_is_not_resumed(never_killed: RunFolder, tiny_flags: list[str]) -> None:
+    with pytest.raises(UsageError, match="holds a finished run, so there is nothing to resume"):
+        train(parse_arguments([*tiny_flags, *STEPS, "--output_dir", str(never_killed.path), "--resume"]))
+
+
+def test_resuming_is_never_done_unasked(stopped: tuple[list[str], Path]) -> None:
+    flags, folder = stopped
+    before = files_under(folder)
+    with pytest.raises(UsageError, match="already holds an unfinished run .*: give --resume to go on with it"):
+        train(parse_arguments(flags))
+    assert files_under(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--learning_rate", "1e-3"], r"learning_rate \(0.003, now 0.001\)"),
+        (["--seed", "7"], r"rows of train \(.{12}…, now .{12}…\); .*seed \(42, now 7\)"),
+        (["--global_batch_size", "4"], r"global_batch_size \(8, now 4\)"),
+        (["--num_train_epochs", "5"], r"num_train_epochs \(3.0, now 5.0\)"),
+        (["--max_length", "16"], r"max_length \(32, now 16\)"),
+        (["--max_train_samples", "200"], "rows of train .*rows of validation"),
+        (["--weight_decay", "0.1"], r"weight_decay \(the default, now 0.1\)"),
+    ],
+)
+def test_another_run_s_checkpoint_is_refused_and_left(
+    more: list[str], message: str, stopped: tuple[list[str], Path]
+) -> None:
+    flags, folder = stopped
+    before = files_under(folder)
+    with pytest.raises(UsageError, match=f"checkpoint-14 is of another run: .*{message}.* changed since"):
+        train(parse_arguments([*flags, *more, "--resume"]))
+    assert files_under(folder) == before
+
+
+def test_another_model_or_changed_reviews_are_refused(
+    stopped: tuple[list[str], Path], tiny_bert: Path, tmp_path: Path
+) -> None:
+    flags, _ = stopped
+    other = tmp_path / "other"
+    shutil.copytree(tiny_bert, other)
+    damage_weights(other)
+    with pytest.raises(UsageError, match=r"of another run: sha256 \(.*model.safetensors.*\) changed since"):
+        train(parse_arguments([*flags, "--model_name_or_path", str(other), "--resume"]))
+    changed = write_dataset(
+        tmp_path / "reviews", train=separable_reviews(300, seed=9), test=separable_reviews(60, seed=2)
+    )
+    with pytest.raises(UsageError, match="of another run: rows of train .*; rows of validation .* changed since"):
+        train(parse_arguments([*flags, "--dataset_name", str(changed), "--resume"]))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(stopped: tuple[list[str], Path]) -> None:
+    flags, folder = stopped
+    manifest = json.loads((folder / "checkpoint-14" / "checkpoint.json").read_text())
+    manifest["run"]["model"]["architecture"] = "DistilBertForSequenceClassification"
+    (folder / "checkpoint-14" / "checkpoint.json").write_text(json.dumps(manifest))
+    named = r"architecture \(DistilBertForSequenceClassification, now BertForSequenceClassification\)"
+    with pytest.raises(UsageError, match=named):
+        train(parse_arguments([*flags, "--resume"]))
+
+
+def test_a_run_moved_elsewhere_and_other_batches_per_device_go_on(
+    stopped: tuple[list[str], Path], never_killed: RunFolder, tmp_path: Path
+) -> None:
+    flags, folder = stopped
+    folder.rename(tmp_path / "moved")
+    more = ["--output_dir", str(tmp_path / "moved"), "--resume", "--per_device_train_batch_size", "4"]
+    record = train(parse_arguments([*flags, *more])).read_record()
+    # Dropout draws other masks for smaller batches, but it is as many steps of as many reviews.
+    assert [row["step"] for row in record["epochs"]] == [30, 60, 90]
+
+
+class Malice:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+@pytest.mark.parametrize("form", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_nothing_is_unpickled_from_a_checkpoint(
+    name: str, form: Callable[..., object], stopped: tuple[list[str], Path], tmp_path: Path
+) -> None:
+    flags, folder = stopped
+    checkpoint = folder / "checkpoint-14"
+    form(Malice(tmp_path / "ran"), checkpoint / name)
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
+    manifest["files"][name] = checkpoints.file_sha256(checkpoint / name)
+    (checkpoint / "checkpoint.json").write_text(json.dumps(manifest))
+    with pytest.raises(UsageError, match="checkpoint-14 holds more than weights and numbers, and is not read"):
+        train(parse_arguments([*flags, "--resume"]))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_limit_keeps_the_best_and_the_newest(tiny_arguments: Callable[..., Arguments]) -> None:
+    run = train(tiny_arguments("--save_total_limit", "2", "--save_steps", "7"))
+    record = run.read_record()
+    assert record["best"]["step"] < 120, "the test needs a best checkpoint before the last"
+    assert {path.name for path in run.path.glob("checkpoint-*")} == {record["best"]["checkpoint"], "checkpoint-120"}
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(tiny_arguments: Callable[..., Arguments]) -> None:
+    arguments = tiny_arguments("--learning_rate", "1e30", "--warmup_steps", "40", "--save_steps", "1")
+    with pytest.raises(CheckFailed, match=r"the loss is (nan|inf) at step \d+ .learning rate .*, precision fp32.: "):
+        train(arguments)
+    folder = Path(str(arguments.training.output_dir))
+    kept = checkpoints.sorted_checkpoints(folder)
+    for checkpoint in kept:
+        assert all(value.isfinite().all() for value in load_file(checkpoint / "model.safetensors").values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(stopped: tuple[list[str], Path]) -> None:
+    flags, folder = stopped
+    trainer = prepare(parse_arguments(flags)).trainer
+    with torch.no_grad():
+        trainer.model.classifier.bias[0] = float("inf")
+    with pytest.raises(CheckFailed, match="sum of some weights is inf at step 0 .*; checkpoint-14 is kept"):
+        trainer._save_checkpoint(trainer.model, None)
+    assert newest(folder) == "checkpoint-14" and not (folder / "checkpoint-0").exists()
+
+
+def test_early_stopping_stops_and_is_remembered(tiny_flags: list[str], tmp_path: Path) -> None:
+    # The first epoch to reach an F1 of 1 stays the best.
+    flags = [*tiny_flags, "--num_train_epochs", "12", "--early_stopping_patience", "2"]
+    run = train(parse_arguments([*flags, "--output_dir", str(tmp_path / "run")]))
+    rows = run.read_record()["epochs"]
+    assert len(rows) < 12 and rows[-1]["step"] == run.read_record()["best"]["step"] + 60
+    again = [*flags, "--output_dir", str(tmp_path / "again")]
+    result = die("trained but not saved", 1, signal.SIGKILL, again)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert_the_same(train(parse_arguments([*again, "--resume"])), run)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="mounting a small disk needs root")
+@pytest.mark.parametrize(("size", "foreseen"), [("18m", True), ("2m", False)])
+def test_a_full_disk_keeps_the_checkpoint_before_and_says_how_much_is_needed(
+    size: str, foreseen: bool, tiny_flags: list[str], tmp_path: Path
+) -> None:
+    """Once found too small before anything is written, and once filled by others while it is."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # Room for the first checkpoints, each of some 0.3 MB, but not for all.
+    flags = [*tiny_flags, *STEPS, "--output_dir", str(disk / "run")]
+    program = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from recipe.training import checkpoints, run as training; "
+    )
+    program += "" if foreseen else "checkpoints.require_space = lambda *_: None; "
+    program += "from recipe.command_line import run; from recipe.arguments import parse_arguments; "
+    program += "run(lambda argv: training.train(parse_arguments(argv)) and None)"
+    command = [sys.executable, "-c", program, str(ROOT), *flags]
+    script = (
+        f"mount -t tmpfs -o size={size} none {disk} && {shlex.join(command)}; code=$?; ls -A {disk}/run; exit $code"
+    )
+    shell = ["unshare", "--map-root-user", "--mount", "sh", "-c", script]
+    result = subprocess.run(shell, capture_output=True, text=True, timeout=300)
+    if "unshare" in result.stderr or "mount:" in result.stderr:
+        pytest.skip("no small disk can be mounted here")
+    assert result.returncode == 2, result.stderr
+    message = result.stderr.splitlines()[-1]
+    found = re.search(
+        r"no space left for a checkpoint: .* needs (\d+) MB and has (\d+); (checkpoint-\d+) is kept", message
+    )
+    assert found and int(found[1]) >= int(found[2]) and found[3] in result.stdout.split()
+    assert ".checkpoint" not in result.stdout
