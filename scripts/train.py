@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     if not is_main_process():
         return
     record = folder.read_record()
-    print(f"best epoch {record['best']['epoch']:g}: validation F1 {record['best']['f1']:.4f}; {record['seconds']} s")
+    print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s")
     print(f"Next: python scripts/export_onnx.py --run {folder}")
 
 

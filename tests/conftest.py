@@ -21,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
 
 from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.evaluation import evaluate_run
+from recipe.export import export
 from recipe.machine import silence_libraries
 from recipe.run_folder import RunFolder
 from recipe.training.run import train
@@ -119,6 +121,28 @@ def tiny_arguments(tiny_flags: list[str], tmp_path: Path) -> Callable[..., Argum
 def tiny_run(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run; not to be changed."""
     return train(parse_arguments([*tiny_flags, "--output_dir", str(tmp_path_factory.mktemp("runs") / "tiny")]))
+
+
+@pytest.fixture(scope="session")
+def exported_run(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The finished run, exported; not to be changed: a test that writes takes a `copy_of` it."""
+    run = copy_of(tiny_run, tmp_path_factory.mktemp("exported"))
+    # It has 60 validation reviews, too few to tell a small loss of F1 from none.
+    export(run, max_f1_drop=0.2)
+    return run
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(exported_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The exported run, evaluated; not to be changed."""
+    run = copy_of(exported_run, tmp_path_factory.mktemp("evaluated"))
+    evaluate_run(run)
+    return run
+
+
+def copy_of(run: RunFolder, folder: Path) -> RunFolder:
+    """A copy of a run, in a folder, that a test may change."""
+    return RunFolder(shutil.copytree(run.path, folder / "run"))
 
 
 def load_script(name: str) -> ModuleType:

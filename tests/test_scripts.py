@@ -109,7 +109,7 @@ def test_two_processes_train_one_run_and_speak_once(tiny_flags: list[str], tmp_p
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("best epoch") == result.stdout.count("\nweights ") == 1
     assert "find_unused_parameters" not in result.stderr
-    record = RunFolder(tmp_path / "runs" / "separable").read_record()
+    record = RunFolder(tmp_path / "runs" / "separable").read_record().to_json()
     assert record["processes"] == 2 and record["rows"]["train"] == 240
 
 

@@ -172,7 +172,7 @@ def _read_reviews(run: RunFolder, dataset: str | None, count: int) -> tuple[dict
     args = data_arguments_of(run.read_config())
     # Before anything that takes longer, so that a mistake is said at once.
     more = _read_dataset(dataset, args.text_columns, count) if dataset else {}
-    reviews = load_reviews(args, run.read_record()["seed"])
+    reviews = load_reviews(args, run.read_record().seed)
     test = reviews.test.take(np.arange(min(count, len(reviews.test))))
     own = {TEST_ROWS: Rows(list(texts_of(test)), test.labels)}
     return own | more, list(texts_of(reviews.train.spread(CALIBRATION_REVIEWS)))

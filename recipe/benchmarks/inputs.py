@@ -56,7 +56,7 @@ def _test_answers(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
     """Return the test rows' labels and a run's predictions, int64 (rows,) each, which its folder keeps."""
     kept = run.path / "test_answers.json"
     if not kept.is_file():
-        test = load_reviews(data_arguments_of(run.read_config()), run.read_record()["seed"]).test
+        test = load_reviews(data_arguments_of(run.read_config()), run.read_record().seed).test
         predicted = TorchClassifier.from_run(run.path).logits(texts_of(test), run.path.name).argmax(axis=1)
         write_json(kept, {"labels": test.labels.tolist(), "predicted": predicted.tolist()})
     answers = json.loads(kept.read_text(encoding="utf-8"))

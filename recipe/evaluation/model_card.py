@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipe.files.atomic import write_whole
-from recipe.run_folder import VARIANT_FILES
+from recipe.run_folder import VARIANT_FILES, RunRecord
 
 # The Hub's names of the metrics that its front matter shows.
 HUB_METRICS = {
@@ -36,7 +36,7 @@ BASELINE = "tfidf"
 SIGNIFICANCE = 0.05
 
 
-def write_card(path: Path, report: Mapping[str, Any], record: Mapping[str, Any], pictures: Mapping[str, str]) -> None:
+def write_card(path: Path, report: Mapping[str, Any], record: RunRecord, pictures: Mapping[str, str]) -> None:
     """Write the model card to `path`, whole or not at all.
 
     Args:
@@ -48,9 +48,7 @@ def write_card(path: Path, report: Mapping[str, Any], record: Mapping[str, Any],
     write_whole(path, str(make_card(path.parent, report, record, pictures)))
 
 
-def make_card(
-    run: Path, report: Mapping[str, Any], record: Mapping[str, Any], pictures: Mapping[str, str]
-) -> ModelCard:
+def make_card(run: Path, report: Mapping[str, Any], record: RunRecord, pictures: Mapping[str, str]) -> ModelCard:
     """Return the model card of a run.
 
     Args:
@@ -95,9 +93,9 @@ def _sentence(test: Mapping[str, Any], gain: Mapping[str, Any], level: float) ->
     return f"**{first}** is {word} than **{second}** by **more than noise**: {counts}."
 
 
-def _front_matter(run: Path, report: Mapping[str, Any], record: Mapping[str, Any]) -> ModelCardData:
+def _front_matter(run: Path, report: Mapping[str, Any], record: RunRecord) -> ModelCardData:
     """Return what the Hub reads: where the weights and the reviews come from, and the figures with their split."""
-    weights, dataset = record["weights"], record["dataset"]
+    weights, dataset = record.weights, record.dataset
     return ModelCardData(
         model_name=run.resolve().name,
         library_name="transformers",
@@ -127,9 +125,7 @@ def _front_matter(run: Path, report: Mapping[str, Any], record: Mapping[str, Any
     )
 
 
-def _sections(
-    run: Path, report: Mapping[str, Any], record: Mapping[str, Any], pictures: Mapping[str, str]
-) -> Iterator[str]:
+def _sections(run: Path, report: Mapping[str, Any], record: RunRecord, pictures: Mapping[str, str]) -> Iterator[str]:
     """Yield the body, section by section."""
     yield from _introduction(run, report, record)
     yield "## What it is worth"
@@ -146,14 +142,14 @@ def _sections(
     yield from _loading(run, VARIANT_FILES[report["served"]])
 
 
-def _introduction(run: Path, report: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
+def _introduction(run: Path, report: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
     """Yield what was trained on what."""
-    rows = ", ".join(f"{count:,} {split}" for split, count in record["rows"].items())
+    rows = ", ".join(f"{count:,} {split}" for split, count in record.rows.items())
     labels = ", ".join(f"{number} {name}" for number, name in enumerate(report["labels"]))
     yield f"# {run.resolve().name}"
     yield (
-        f"`{record['weights']['name']}` fine-tuned to tell reviews apart ({labels}), on "
-        f"{_origin(record['dataset'])}: {rows} rows, seed {record['seed']}, the best of {len(record['epochs'])} "
+        f"`{record.weights['name']}` fine-tuned to tell reviews apart ({labels}), on "
+        f"{_origin(record.dataset)}: {rows} rows, seed {record.seed}, the best of {len(record.epochs)} "
         "epoch(s) by validation. Every figure below is of the test rows, which nothing was trained, chosen or fitted "
         "on; each variant saw the same ones."
     )
@@ -267,12 +263,12 @@ def _slices(report: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _limits(report: Mapping[str, Any], record: Mapping[str, Any]) -> Iterator[str]:
+def _limits(report: Mapping[str, Any], record: RunRecord) -> Iterator[str]:
     """Yield what the figures do not say."""
     yield "## Limits"
     yield "\n".join(
         (
-            f"- It was measured on {_origin(record['dataset'])}; reviews of another kind or language may fare worse.",
+            f"- It was measured on {_origin(record.dataset)}; reviews of another kind or language may fare worse.",
             f"- It gives one of {len(report['labels'])} labels to whatever it is given, reviews or not.",
             "- What the pretrained weights learned from their own texts, prejudice included, may still be in it.",
             "- Speed is one machine's; a review that is longer than the trained length is cut.",

@@ -13,6 +13,7 @@ from sklearn.metrics import precision_recall_curve
 
 from recipe.files.atomic import write_whole
 from recipe.metrics.calibration import BINS
+from recipe.run_folder import RunRecord
 
 # Okabe and Ito, *Color Universal Design*, 2008; dark ones first, as yellow is lost on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -28,7 +29,7 @@ MOST_COUNTED_LABELS = 12
 
 def draw_report(
     report: Mapping[str, Any],
-    record: Mapping[str, Any],
+    record: RunRecord,
     labels: np.ndarray,
     positive: Mapping[str, np.ndarray] | None,
     folder: Path,
@@ -48,7 +49,7 @@ def draw_report(
     """
     files = {"Learning curve": "learning_curve.png", "Confusion matrices": "confusion.png"}
     variants, served = report["variants"], report["served"]
-    draw_learning_curve(record["epochs"], record["best"]["epoch"], folder / "learning_curve.png")
+    draw_learning_curve([vars(epoch) for epoch in record.epochs], record.best.epoch, folder / "learning_curve.png")
     confusions = {name: figures["confusion"] for name, figures in variants.items()}
     draw_confusions(confusions, report["labels"], folder / "confusion.png")
     if positive is not None:

@@ -38,7 +38,7 @@ from recipe.metrics.intervals import describe_intervals
 from recipe.metrics.scores import require_numbers, require_two_labels, score
 from recipe.metrics.significance import mcnemar
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder, versions
+from recipe.run_folder import RunFolder, RunRecord, VariantCertificate, versions
 
 # Of one review alone, for the median and the 95th percentile.
 TIMED_ALONE = 100
@@ -92,22 +92,22 @@ def evaluate_run(run: RunFolder, wishes: Wishes | None = None) -> dict[str, Any]
             rows have one label, a model gives NaN, or a wish cannot be granted.
     """
     wishes = wishes or Wishes()
-    certified, record = run.read_certificate()["variants"], run.read_record()
+    certified, record = run.read_certificate().variants, run.read_record()
     served = run.choose_variant(None, installed_providers()).name
     args = data_arguments_of(run.read_config())
-    reviews = load_reviews(args, record["seed"])
+    reviews = load_reviews(args, record.seed)
     labels = reviews.test.labels
-    require_same_rows(reviews, record["rows_sha256"])
-    require_two_labels(labels, record["labels"])
+    require_same_rows(reviews, record.rows_sha256)
+    require_two_labels(labels, record.labels)
     slices = slice_values(run, args, reviews, wishes.slice_by)
     decision = fit_decision(run, served, reviews.validation, wishes)
     # A variant for a GPU cannot be measured without one.
-    variants = {name: found for name, found in certified.items() if found["provider"] in installed_providers()}
+    variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
     measured = measure_all(run, variants, reviews)
     for name, model in measured.items():
         require_numbers(model.probabilities, name)
-    report = make_report(measured, labels, record["labels"], served, decision, slices)
-    report = {"run": record["config"], "versions": versions()} | report
+    report = make_report(measured, labels, record.labels, served, decision, slices)
+    report = {"run": record.config, "versions": versions()} | report
     _write(run, report, record, measured, reviews.test, decision)
     return report
 
@@ -159,7 +159,7 @@ def fit_decision(run: RunFolder, served: str, validation: Split, wishes: Wishes)
     return choose_decision(logits, validation.labels, wishes.target_precision, wishes.abstain)
 
 
-def measure_all(run: RunFolder, variants: dict[str, Any], reviews: Reviews) -> dict[str, Measured]:
+def measure_all(run: RunFolder, variants: dict[str, VariantCertificate], reviews: Reviews) -> dict[str, Measured]:
     """Return every model's answers on the test rows: `pytorch`, the exported variants, and `tfidf`.
 
     Args:
@@ -172,7 +172,7 @@ def measure_all(run: RunFolder, variants: dict[str, Any], reviews: Reviews) -> d
     measured["pytorch"].costs["bytes"] = (run.path / "model.safetensors").stat().st_size
     for name, found in variants.items():
         measured[name] = measure_classifier(OnnxClassifier.from_run(run.path, name, raw=True), texts, name)
-        measured[name].costs["bytes"] = found["bytes"]
+        measured[name].costs["bytes"] = found.bytes
     baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
     return measured | {"tfidf": measure_baseline(baseline, texts, len(reviews.label_names))}
 
@@ -272,7 +272,7 @@ def as_table(report: dict[str, Any]) -> str:
 def _write(
     run: RunFolder,
     report: dict[str, Any],
-    record: dict[str, Any],
+    record: RunRecord,
     measured: dict[str, Measured],
     test: Split,
     decision: Decision,

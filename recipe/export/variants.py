@@ -110,7 +110,7 @@ def _reviews(run: RunFolder, trained: TorchClassifier) -> tuple[Checked, list[Te
     Raises:
         UsageError: The dataset cannot be read any more.
     """
-    reviews = load_reviews(data_arguments_of(run.read_config()), run.read_record()["seed"])
+    reviews = load_reviews(data_arguments_of(run.read_config()), run.read_record().seed)
     validation = reviews.validation.spread(CHECKED_REVIEWS)
     texts = texts_of(validation)
     checked = Checked(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))

@@ -151,7 +151,7 @@ def _bar_options(args: TrainingArguments) -> dict[str, Any]:
     return {"dynamic_ncols": True, "mininterval": 0.5, "disable": True if args.disable_tqdm else None}
 
 
-def epoch_rows(log_history: list[dict[str, float]]) -> list[dict[str, float]]:
+def epoch_rows(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row per validation from Trainer's log: `epoch`, `step`, `train_loss`, `loss`, the metrics and `seconds`.
 
     `train_loss` is the mean over the steps since the validation before; `seconds` count training and validation.

@@ -15,7 +15,7 @@ from recipe.arguments.parser import Arguments
 from recipe.data.reviews import Reviews
 from recipe.model.pretrained import Pretrained
 from recipe.quickstart import is_package
-from recipe.run_folder import versions
+from recipe.run_folder import BestEpoch, Epoch, RunRecord, versions
 from recipe.training.progress import epoch_rows
 from recipe.training.trainer import ReviewTrainer, precision
 
@@ -72,21 +72,22 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
     }
 
 
-def run_record(job: Job, best: dict[str, float], seconds: float) -> dict[str, Any]:
+def run_record(job: Job, best: dict[str, Any], seconds: float) -> RunRecord:
     """Return the content of `run.json`."""
-    return {
-        "config": job.arguments.config.stem,
-        "recipe": __version__,
-        "python": platform.python_version(),
-        "versions": versions(),
-        "seed": job.arguments.training.seed,
-        "weights": job.pretrained.source | {"parameters": job.model.num_parameters()},
-        "dataset": job.reviews.origin,
-        "labels": job.reviews.label_names,
-        "rows": {name: len(split) for name, split in job.reviews.splits.items()},
-        "rows_sha256": {name: split.sha256 for name, split in job.reviews.splits.items()},
+    epochs = [Epoch(**row) for row in epoch_rows(job.trainer.state.log_history)[:-1]]
+    return RunRecord(
+        config=job.arguments.config.stem,
+        recipe=__version__,
+        python=platform.python_version(),
+        versions=versions(),
+        seed=job.arguments.training.seed,
+        weights=job.pretrained.source | {"parameters": job.model.num_parameters()},
+        dataset=job.reviews.origin,
+        labels=job.reviews.label_names,
+        rows={name: len(split) for name, split in job.reviews.splits.items()},
+        rows_sha256={name: split.sha256 for name, split in job.reviews.splits.items()},
         **_place(job.trainer),
-        "epochs": epoch_rows(job.trainer.state.log_history)[:-1],
-        "best": best | {"checkpoint": f"checkpoint-{int(best['step'])}"},
-        "seconds": round(seconds, 1),
-    }
+        epochs=epochs,
+        best=BestEpoch(**best, checkpoint=f"checkpoint-{int(best['step'])}"),
+        seconds=round(seconds, 1),
+    )

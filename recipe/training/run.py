@@ -209,7 +209,7 @@ def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> A
     return loss
 
 
-def prove_best_reloaded(trainer: ReviewTrainer) -> dict[str, float]:
+def prove_best_reloaded(trainer: ReviewTrainer) -> dict[str, Any]:
     """Validate once more, with the weights now in memory, and return the best epoch's row.
 
     Raises:
@@ -233,7 +233,7 @@ def _save(job: Job, run: RunFolder, best: dict[str, float], seconds: float) -> N
     """Write the best model with its tokenizer, and last of all the record that makes the run finished."""
     job.trainer.save_model(str(run.path))
     if job.trainer.is_world_process_zero():
-        write_json(run.record, run_record(job, best, seconds))
+        write_json(run.record, run_record(job, best, seconds).to_json())
         checkpoints.drop_states(run.path)
     job.trainer.accelerator.wait_for_everyone()
 

@@ -293,7 +293,7 @@ def test_files_train_and_without_a_test_file_nothing_is_evaluated(
     (tmp_path / "mine.csv").write_text("\n".join(["sentiment,review", *lines]))
     mine = f"--train_file {tmp_path / 'mine.csv'} --text_columns review --label_column sentiment".split()
     run = train(tiny_arguments(*mine))
-    record = run.read_record()
+    record = run.read_record().to_json()
     assert record["labels"] == ["bad", "good"] and record["best"]["f1"] == 1.0
     assert record["rows"] == {"train": 96, "validation": 24}
     assert "no test split" in capsys.readouterr().out

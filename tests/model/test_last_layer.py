@@ -76,7 +76,9 @@ def test_a_training_run_is_the_untouched_class_s(
     ours = train(tiny_arguments(*flags))
     monkeypatch.setattr("recipe.model.pretrained.read_only_cls", lambda model: None)
     untouched = train(tiny_arguments(*flags, "--output_dir", str(tmp_path / "untouched")))
-    for one, other in zip(ours.read_record()["epochs"], untouched.read_record()["epochs"], strict=True):
+    for one, other in zip(
+        ours.read_record().to_json()["epochs"], untouched.read_record().to_json()["epochs"], strict=True
+    ):
         for name in ("train_loss", "loss", "f1"):
             assert one[name] == pytest.approx(other[name], abs=1e-4)
     # What stands on disk is what the plain class writes.

@@ -50,7 +50,7 @@ def assert_the_same(run: RunFolder, expected: RunFolder) -> None:
         ours, theirs = load_file(run.path / name), load_file(expected.path / name)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
-    found, wanted = run.read_record(), expected.read_record()
+    found, wanted = run.read_record().to_json(), expected.read_record().to_json()
     for record in (found, wanted):
         record.pop("seconds")
         for row in (*record["epochs"], record["best"]):
@@ -281,7 +281,7 @@ def test_a_run_moved_elsewhere_and_other_batches_per_device_go_on(
     flags, folder = stopped
     folder.rename(tmp_path / "moved")
     more = ["--output_dir", str(tmp_path / "moved"), "--resume", "--per_device_train_batch_size", "4"]
-    record = train(parse_arguments([*flags, *more])).read_record()
+    record = train(parse_arguments([*flags, *more])).read_record().to_json()
     # Dropout draws other masks for smaller batches, but it is as many steps of as many reviews.
     assert [row["step"] for row in record["epochs"]] == [30, 60, 90]
 
@@ -314,7 +314,7 @@ def test_nothing_is_unpickled_from_a_checkpoint(
 
 def test_the_limit_keeps_the_best_and_the_newest(tiny_arguments: Callable[..., Arguments]) -> None:
     run = train(tiny_arguments("--save_total_limit", "2", "--save_steps", "7"))
-    record = run.read_record()
+    record = run.read_record().to_json()
     assert record["best"]["step"] < 120, "the test needs a best checkpoint before the last"
     assert {path.name for path in run.path.glob("checkpoint-*")} == {record["best"]["checkpoint"], "checkpoint-120"}
 
@@ -343,8 +343,8 @@ def test_early_stopping_stops_and_is_remembered(tiny_flags: list[str], tmp_path:
     # The first epoch to reach an F1 of 1 stays the best.
     flags = [*tiny_flags, "--num_train_epochs", "12", "--early_stopping_patience", "2"]
     run = train(parse_arguments([*flags, "--output_dir", str(tmp_path / "run")]))
-    rows = run.read_record()["epochs"]
-    assert len(rows) < 12 and rows[-1]["step"] == run.read_record()["best"]["step"] + 60
+    rows = run.read_record().to_json()["epochs"]
+    assert len(rows) < 12 and rows[-1]["step"] == run.read_record().to_json()["best"]["step"] + 60
     again = [*flags, "--output_dir", str(tmp_path / "again")]
     result = die("trained but not saved", 1, signal.SIGKILL, again)
     assert result.returncode == -signal.SIGKILL, result.stderr

@@ -28,7 +28,7 @@ RUN_FILES = {
 
 
 def test_a_tiny_bert_learns_separable_reviews_without_a_mistake(tiny_run: RunFolder) -> None:
-    best = tiny_run.read_record()["best"]
+    best = tiny_run.read_record().to_json()["best"]
     assert (best["f1"], best["accuracy"], best["precision"], best["recall"]) == (1.0, 1.0, 1.0, 1.0)
 
 
@@ -40,7 +40,7 @@ def test_the_run_folder_holds_exactly_what_is_promised(tiny_run: RunFolder) -> N
 
 
 def test_the_record_says_what_was_done(tiny_run: RunFolder) -> None:
-    record = tiny_run.read_record()
+    record = tiny_run.read_record().to_json()
     assert record["rows"] == {"train": 240, "validation": 60, "test": 60}
     assert record["labels"] == ["negative", "positive"] and record["seed"] == 42
     assert record["precision"] == "fp32" and record["device"].startswith("cpu") and record["processes"] == 1
@@ -53,7 +53,7 @@ def test_the_record_says_what_was_done(tiny_run: RunFolder) -> None:
 
 
 def test_the_best_epoch_is_kept_and_not_the_last(tiny_run: RunFolder) -> None:
-    record = tiny_run.read_record()
+    record = tiny_run.read_record().to_json()
     # The first epoch to reach an F1 of 1 stays the best; the ones after it only equal it.
     assert record["best"]["step"] < record["epochs"][-1]["step"], "the test needs a best epoch before the last"
     kept = load_file(tiny_run.path / "model.safetensors")
@@ -95,7 +95,7 @@ def test_a_reloaded_model_gives_the_same_logits(tiny_run: RunFolder, tiny_argume
 
 def test_the_settings_written_train_the_same_model_again(tiny_run: RunFolder, tmp_path: Path) -> None:
     again = train(parse_arguments(["--config", str(tiny_run.config), "--output_dir", str(tmp_path / "again")]))
-    first, second = tiny_run.read_record(), again.read_record()
+    first, second = tiny_run.read_record().to_json(), again.read_record().to_json()
     assert second["rows_sha256"] == first["rows_sha256"]
     assert [row["loss"] for row in second["epochs"]] == [row["loss"] for row in first["epochs"]]
 
@@ -172,7 +172,7 @@ def test_a_finished_run_is_not_written_over_unless_asked(
     with pytest.raises(UsageError, match="already holds an unfinished run .checkpoint-"):
         train(tiny_arguments(*quick))
     train(tiny_arguments("--overwrite_output_dir", "--max_train_samples", "60", *quick))
-    assert run.read_record()["rows"]["train"] == 48
+    assert run.read_record().to_json()["rows"]["train"] == 48
     assert len(list(run.path.glob("checkpoint-*"))) == 1 and (run.path / "notes.txt").read_text() == "mine"
 
 
@@ -195,7 +195,7 @@ def test_class_weights_are_the_same_however_gradients_accumulate(
     }
     losses = {}
     for way, more in ways.items():
-        record = train(tiny_arguments(*flags, *more, "--output_dir", str(tmp_path / way))).read_record()
+        record = train(tiny_arguments(*flags, *more, "--output_dir", str(tmp_path / way))).read_record().to_json()
         losses[way] = [row[name] for row in record["epochs"] for name in ("train_loss", "loss")]
     assert losses["accumulated"] == pytest.approx(losses["weighted"], abs=1e-4)
     assert losses["plain"] != pytest.approx(losses["weighted"], abs=1e-2)
@@ -217,7 +217,7 @@ def test_gradient_checkpointing_computes_the_same(tmp_path: Path, tiny_arguments
         train(tiny_arguments("--num_train_epochs", "2", *more, "--output_dir", str(tmp_path / f"run{len(more)}")))
         for more in ([], ["--gradient_checkpointing"])
     ]
-    first, second = ([row["train_loss"] for row in run.read_record()["epochs"]] for run in runs)
+    first, second = ([row["train_loss"] for row in run.read_record().to_json()["epochs"]] for run in runs)
     assert second == pytest.approx(first, abs=1e-5)
 
 
@@ -232,7 +232,9 @@ def test_a_compiled_model_trains_on_changing_lengths_and_is_saved_plain(
     torch._dynamo.utils.counters.clear()
     run = train(tiny_arguments(*flags))
     assert load_file(run.path / "model.safetensors").keys() == load_file(tiny_run.path / "model.safetensors").keys()
-    assert run.read_record()["epochs"][-1]["train_loss"] < run.read_record()["epochs"][0]["train_loss"]
+    assert (
+        run.read_record().to_json()["epochs"][-1]["train_loss"] < run.read_record().to_json()["epochs"][0]["train_loss"]
+    )
     # Once for training and once for validation; not for each of 20 lengths.
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
@@ -260,5 +262,5 @@ def test_more_than_two_classes_train(tiny_bert: Path, tmp_path: Path) -> None:
     argv = f"""--model_name_or_path {tiny_bert} --dataset_name {folder} --max_length 16 --learning_rate 3e-3 --use_cpu
         --global_batch_size 8 --num_train_epochs 4 --disable_tqdm True
         --output_dir {tmp_path / "run"}""".split()
-    record = train(parse_arguments(argv)).read_record()
+    record = train(parse_arguments(argv)).read_record().to_json()
     assert record["labels"] == names and record["best"]["accuracy"] == 1.0

@@ -12,6 +12,8 @@ import yaml
 
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_whole
+from recipe.run_folder.certificate import Certificate
+from recipe.run_folder.record import RunRecord
 
 PACKAGES = (
     "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime scikit-learn numpy"
@@ -86,15 +88,15 @@ class RunFolder:
         if not self.certificate.is_file():
             raise UsageError(f"{self} has no {self.certificate}: run python scripts/export_onnx.py --run {self}")
 
-    def read_certificate(self) -> dict[str, Any]:
+    def read_certificate(self) -> Certificate:
         """Return `onnx/certificate.json`.
 
         Raises:
             UsageError: The run was not exported, or it is damaged.
         """
         self.require_onnx()
-        certificate = _mapping(self.certificate, json.loads)
-        if not certificate.get("variants"):
+        certificate = Certificate.from_json(_mapping(self.certificate, json.loads), self.certificate)
+        if not certificate.variants:
             raise UsageError(f"{self.certificate} is damaged: it has no variants")
         return certificate
 
@@ -108,21 +110,21 @@ class RunFolder:
         Raises:
             UsageError: There is none, or its file is damaged.
         """
-        certified = self.read_certificate()["variants"]
-        runnable = [key for key, found in certified.items() if found["provider"] in providers]
-        chosen = name or max(runnable, key=lambda key: certified[key]["reviews_per_second"], default="")
+        certified = self.read_certificate().variants
+        runnable = [key for key, found in certified.items() if found.provider in providers]
+        chosen = name or max(runnable, key=lambda key: certified[key].reviews_per_second, default="")
         if chosen not in certified:
             raise UsageError(
                 f"{self} has no certified variant {chosen or 'for this machine'!r}, only {', '.join(certified)}: "
                 f"see {self.certificate}, or export it with python scripts/export_onnx.py --run {self}"
             )
         file, found = self.onnx / VARIANT_FILES[chosen], certified[chosen]
-        if not file.is_file() or file_sha256(file) != found["sha256"]:
+        if not file.is_file() or file_sha256(file) != found.sha256:
             raise UsageError(
                 f"{file} is missing or damaged, it is not the file that was certified: "
                 f"run python scripts/export_onnx.py --run {self}"
             )
-        return Variant(chosen, found["provider"], found["sha256"])
+        return Variant(chosen, found.provider, found.sha256)
 
     def require_free(self, overwrite: bool) -> None:
         """Refuse to write over a run, unless asked to.
@@ -148,17 +150,13 @@ class RunFolder:
         for path in sorted(self._contents(), key=lambda path: path != self.record):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def read_record(self) -> dict[str, Any]:
+    def read_record(self) -> RunRecord:
         """Return `run.json`.
 
         Raises:
             UsageError: It is damaged.
         """
-        record = _mapping(self.record, json.loads)
-        for key in ("config", "seed", "labels", "rows_sha256", "best", "seconds"):
-            if key not in record:
-                raise UsageError(f"{self.record} is damaged: it has no {key!r}")
-        return record
+        return RunRecord.from_json(_mapping(self.record, json.loads), self.record)
 
     def read_config(self) -> dict[str, Any]:
         """Return the resolved settings.

@@ -1,0 +1,17 @@
+"""The folder of a run, and what its JSON files hold."""
+
+from recipe.run_folder.certificate import Certificate, VariantCertificate
+from recipe.run_folder.folder import VARIANT_FILES, RunFolder, Variant, versions
+from recipe.run_folder.record import BestEpoch, Epoch, RunRecord
+
+__all__ = [
+    "VARIANT_FILES",
+    "BestEpoch",
+    "Certificate",
+    "Epoch",
+    "RunFolder",
+    "RunRecord",
+    "Variant",
+    "VariantCertificate",
+    "versions",
+]
