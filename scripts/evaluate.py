@@ -35,9 +35,10 @@ def main(argv: list[str]) -> None:
     flags = parser().parse_known_flags(argv)
     folder = RunFolder(flags.run)
     folder.require_onnx()
-    from recipe.evaluation.report import Wishes, as_table, evaluate_run
+    from recipe.evaluation.report import EvaluationOptions, evaluate_run, summary
 
-    print(as_table(evaluate_run(folder, Wishes(flags.target_precision, flags.abstain, flags.slice_by))))
+    options = EvaluationOptions(flags.target_precision, flags.abstain, flags.slice_by)
+    print(summary(evaluate_run(folder, options)))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
 
 

@@ -26,7 +26,7 @@ from recipe.data.hub_rows import Repository, read_rows
 from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.evaluation.pictures import draw_throughput
+from recipe.evaluation.pictures import draw_throughput, save_picture
 from recipe.export.variants import CALIBRATION_REVIEWS, write_onnx
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
@@ -118,7 +118,7 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
         "reviews": compared,
     }
     speeds = {f"{part['rows']:,} of {of}": _speeds(part["ways"]) for of, part in compared.items()}
-    draw_throughput(speeds, run.path / "benchmark" / "inference.png")
+    save_picture(draw_throughput(speeds), run.path / "benchmark" / "inference.png")
     write_json(run.path / "benchmark" / "inference.json", found)
     return found
 
