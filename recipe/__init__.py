@@ -1,7 +1,7 @@
-"""From labelled reviews to a classifier you can trust.
+"""Train a text classifier on labelled reviews, export it to ONNX, evaluate it and score files with it.
 
-One way through: `arguments` → `data`, `metrics` → `training`, `export`, `inference` → `evaluation` → `scripts/`.
-Nothing is imported here, so that `import recipe` costs nothing.
+Each folder is a room with one subject, and imports point down: `evaluation`, `export`, `scoring`, `training`,
+`inference`, `data`, `model`, `arguments`, `metrics`. Importing `recipe` imports nothing else.
 """
 
 __version__ = "0.1.0"

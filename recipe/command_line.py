@@ -1,4 +1,4 @@
-"""What every script shares at the command line: one-line errors, exit codes and quiet libraries.
+"""Share one-line errors, exit codes, signals and the parser among the scripts.
 
 Light on purpose: `--help`, and a mistake in the arguments, must not wait for torch and transformers to import.
 """
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,21 +20,10 @@ from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 from recipe.machine import is_main_process, silence_libraries
 
 DEFAULT_RUN = "runs/quickstart"
-# Seconds until a signal is looked at again that came while this process was being forked.
-AFTER_FORK = 0.1
-
-
-class _Fork:
-    """Whether this process is being forked, so that Python runs hooks from which nothing can be raised."""
-
-    under_way = False
-
-
-_FORK = _Fork()
 
 
 class OneLineErrors:
-    """Mixed into an `ArgumentParser`: a mistake raises `UsageError` instead of printing the whole usage."""
+    """Makes an `ArgumentParser` raise `UsageError` for a mistake instead of printing the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         """Raise the parser's complaint as a `UsageError`.
@@ -44,7 +34,7 @@ class OneLineErrors:
         raise UsageError(message)
 
     def parse_known_flags(self: Any, argv: list[str]) -> argparse.Namespace:
-        """Return the parsed `argv`, refusing what the parser does not know.
+        """Return the parsed `argv`.
 
         Raises:
             UsageError: A flag is unknown (names the nearest known one), lacks its value or has one of the wrong type.
@@ -57,7 +47,7 @@ class OneLineErrors:
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
-    """An `ArgumentParser` for the scripts that work on a run's folder and need no transformers to read their flags."""
+    """Parses the flags of a script that works on a run's folder."""
 
     def __init__(self, description: str | None) -> None:
         """Show `description`, a script's docstring, as it is written; take `--run`, and no abbreviated flags."""
@@ -68,7 +58,7 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for a name that is not known, with the nearest one that is."""
+    """Return the message for an unknown name, with the nearest known one."""
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"unknown {kind} {name!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
 
@@ -79,54 +69,59 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
     """
     silence_libraries()
-    # So that either ends what was started and removes what is half-written, and workers end without a word.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, partial(_end, os.getpid()))
-    # Not functions of Python's, in which a handler might run before they have done anything.
-    forking = [partial(setattr, _FORK, "under_way", value) for value in (True, False)]
-    os.register_at_fork(before=forking[0], after_in_parent=forking[1])
+        signal.signal(number, partial(_unwind, os.getpid()))
     if isinstance(sys.stdout, TextIOWrapper):
-        # A review may hold what the terminal's encoding has no character for.
+        # A review may hold a character that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(sys.argv[1:])
-    except UsageError as error:
-        _exit_with(error, 2)
-    except CheckFailed as error:
-        _exit_with(error, 1)
-    except Interrupted as stopped:
-        _exit_with(stopped, stopped.code)
-    except SystemExit as end:
-        if end.code != 128 + signal.SIGTERM:
-            raise
-        _exit_with("ended by SIGTERM", end.code)
-    except KeyboardInterrupt:
-        _exit_with("interrupted", 130)
-    except BrokenPipeError:
-        # The reader of our output (`| head`) has left; Python would complain once more while closing it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if not (refusal := disk_refusal(error)):
-            raise
-        _exit_with(refusal, 2)
-    sys.exit(0)
+        sys.stdout.flush()
+        code = 0
+    except BaseException as error:
+        code = _report(error)
+    # Not `sys.exit`: where a parquet read stops early, Arrow's threads abort the interpreter at its end, in most runs
+    # (pyarrow 26, exit code 134), even once the reader was garbage-collected.
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
-def _end(main_process: int, number: int, *_: object) -> None:
-    """Unwind whatever is running, with the exit code that a shell gives a process ended by the signal.
+def _report(error: BaseException) -> int:
+    """Print `error` as one line on standard error, in the main process only, and return the exit code.
 
     Raises:
-        KeyboardInterrupt: It was Ctrl-C.
-        SystemExit: It was SIGTERM.
+        BaseException: `error` itself, a defect or an exit with a code of its own.
+    """
+    if isinstance(error, UsageError | CheckFailed | Interrupted):
+        message, code = str(error), error.code
+    elif isinstance(error, KeyboardInterrupt):
+        message, code = "interrupted", 128 + signal.SIGINT
+    elif isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
+        message, code = "ended by SIGTERM", error.code
+    elif isinstance(error, BrokenPipeError):
+        # The reader of our output (`| head`) has left.
+        return 0
+    elif isinstance(error, Exception) and (refusal := disk_refusal(error)):
+        message, code = refusal, UsageError.code
+    else:
+        raise error
+    if is_main_process():
+        print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _unwind(main_process: int, number: int, *_: object) -> None:
+    """End this process by an exception, so that it stops what it started and removes what is half-written.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C came.
+        SystemExit: SIGTERM came.
     """
     if os.getpid() != main_process:
-        # A worker that inherited this, and holds locks that others wait for, has nothing to clear up or to say.
+        # A data-loader worker inherits this handler; it must not run the main process's cleanup.
         os._exit(128 + number)
-    if _FORK.under_way:
-        # What is raised now would be lost in a hook, logging's own for one, and the work go on: a moment later, then.
-        signal.signal(signal.SIGALRM, lambda *_: _end(main_process, number))
-        signal.setitimer(signal.ITIMER_REAL, AFTER_FORK)
-        return
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
@@ -163,15 +158,3 @@ def require_utf8(texts: list[str]) -> list[str]:
         except UnicodeEncodeError:
             raise UsageError(f"the review {ascii(text)} is not UTF-8") from None
     return texts
-
-
-def _exit_with(message: object, code: int) -> NoReturn:
-    """Say `message` in one line on standard error, from one process only, and exit with `code`."""
-    if is_main_process():
-        one_line = " ".join(str(message).split())
-        print(f"{Path(sys.argv[0]).name}: error: {one_line}", file=sys.stderr)
-    # Arrow's threads, where a read broke off, would abort the interpreter while it takes itself apart, with a code and
-    # a message of their own; what clears up at exit is run all the same.
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    os._exit(code)

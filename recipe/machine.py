@@ -1,29 +1,28 @@
-"""The machine a process runs on: its cores, its rank among other processes, and quiet libraries."""
+"""Describe the machine a process runs on (cores, rank) and quiet the libraries."""
 
 import os
 import sys
+import warnings
 
 
 def silence_libraries() -> None:
-    """Keep the libraries' progress, advice and deprecation notes off the screen; their errors still raise.
+    """Hide the libraries' progress, advice and deprecation notes; their errors still raise.
 
-    Set in the environment, before any of them is imported, so that worker processes inherit it. What the user has
-    already set is left alone.
+    Sets the environment before any library is imported, so that worker processes inherit it. Variables that the user
+    has set stay.
     """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    # It logs as errors what it then raises, on a second line.
+    # datasets logs an error and then raises it, which would make two lines.
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     # The tokenizer is used before data-loader workers fork; without a choice made here it warns in each of them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.warnoptions:
-        import warnings
-
         warnings.simplefilter("ignore")
 
 
 def is_main_process() -> bool:
-    """Return whether this is the process, of several that train together, that speaks and writes for all."""
+    """Return whether this is the main process (rank 0), which alone prints and writes."""
     return int(os.environ.get("RANK", 0)) == 0
 
 

@@ -112,20 +112,3 @@ def test_a_pass_that_is_ended_takes_its_workers_along_and_says_no_more_than_a_li
         stderr.seek(0)
         lines = stderr.read().splitlines()
     assert not alive and len(lines) == (1 if said else 0) and said in "".join(lines), lines
-
-
-def test_ctrl_c_in_a_hook_of_a_fork_is_not_lost() -> None:
-    code = """
-import os, signal, time
-os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
-from recipe.command_line import run
-
-def main(argv):
-    if os.fork() == 0:
-        os._exit(0)
-    time.sleep(20)
-
-run(main)
-"""
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert result.returncode == 130 and result.stderr.endswith("error: interrupted\n"), result.stderr

@@ -1,0 +1,105 @@
+"""A command's end: its exit code, its one line, and what it leaves running."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, separable_reviews
+
+
+def end_of(body: str, cwd: Path, **environment: str) -> tuple[int, list[str]]:
+    """Return exit code and standard error's lines of a program whose `main` has this body."""
+    indented = "\n".join(f"    {line}" for line in body.strip().splitlines())
+    program = (
+        f"import os, signal, sys\nfrom recipe.command_line import run\n\ndef main(argv):\n{indented}\n\nrun(main)\n"
+    )
+    (cwd / "program.py").write_text(program)
+    result = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return result.returncode, result.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "lines"),
+    [
+        ("pass", 0, []),
+        ("from recipe.errors import CheckFailed; raise CheckFailed('F1\\nfell')", 1, ["program.py: error: F1 fell"]),
+        ("from recipe.errors import UsageError; raise UsageError('no run')", 2, ["program.py: error: no run"]),
+        ("raise OSError(28, 'No space left on device')", 2, None),
+        ("os.kill(os.getpid(), signal.SIGINT)", 130, ["program.py: error: interrupted"]),
+        ("os.kill(os.getpid(), signal.SIGTERM)", 143, ["program.py: error: ended by SIGTERM"]),
+        ("from recipe.errors import Interrupted; raise Interrupted('use --resume', 15)", 143, None),
+        ("sys.exit(5)", 5, []),
+    ],
+)
+def test_each_end_has_its_exit_code_and_at_most_one_line(
+    body: str, code: int, lines: list[str] | None, tmp_path: Path
+) -> None:
+    found, said = end_of(body, tmp_path)
+    assert found == code and (said == lines if lines is not None else len(said) == 1), said
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_that_leaves_early_is_no_error(lines: int, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        f"from recipe.command_line import run\nimport sys\nrun(lambda argv: print('review\\n' * {lines}))"
+    )
+    command = f"{sys.executable} program.py | true; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.stdout, result.stderr) == ("0\n", "")
+
+
+def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
+    code, lines = end_of("1 / 0", tmp_path)
+    assert code == 1 and lines[0].startswith("Traceback") and lines[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_of_several_processes_only_the_main_one_speaks(tmp_path: Path) -> None:
+    assert end_of("from recipe.errors import UsageError; raise UsageError('no')", tmp_path, RANK="1") == (2, [])
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_inherits_the_handler_runs_no_cleanup(sent: signal.Signals, tmp_path: Path) -> None:
+    body = f"""
+child = os.fork()
+if child == 0:
+    try:
+        os.kill(os.getpid(), {int(sent)})
+        signal.pause()
+    finally:
+        open("cleaned up", "w").close()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=sys.stderr)
+"""
+    assert end_of(body, tmp_path) == (0, [str(128 + sent)])
+    assert not (tmp_path / "cleaned up").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "code"), [("os.kill(os.getpid(), signal.SIGINT)", 130), ("raise UsageError('too long')", 2), ("break", 0)]
+)
+def test_a_parquet_read_that_stops_early_does_not_abort_the_interpreter(end: str, code: int, tmp_path: Path) -> None:
+    separable_reviews(20_000, seed=1).to_parquet(tmp_path / "reviews" / "train.parquet", batch_size=100)
+    body = f"""
+from datasets import load_dataset
+from recipe.errors import UsageError
+for row in load_dataset("reviews", split="train", streaming=True):
+    {end}
+"""
+    found, lines = end_of(body, tmp_path, HF_DATASETS_CACHE=str(tmp_path / "cache"))
+    assert found == code and len(lines) == (code > 0), lines
