@@ -13,7 +13,8 @@ from recipe.data.reviews import column_of_test, load_reviews
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
 from recipe.evaluation.baseline import fit_baseline, flat
-from recipe.evaluation.report import EvaluationOptions, MeasuredModel, count_tokens, make_report, summary
+from recipe.evaluation.measurement import MeasuredModel
+from recipe.evaluation.report import EvaluationOptions, count_tokens, make_report, summary
 from recipe.evaluation.types import Costs, Latency
 from recipe.inference import Decision, OnnxClassifier
 from recipe.metrics.softmax import softmax
