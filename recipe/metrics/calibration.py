@@ -32,13 +32,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well a model's probabilities match outcomes.
-
-    Attributes:
-        log_loss: Mean negative log-probability of the true labels.
-        calibration_error: As `calibration_error` returns it.
-        bins: Those that have rows, least confident first.
-    """
+    """How well a model's probabilities match outcomes; only bins that have rows, least confident first."""
 
     log_loss: float
     calibration_error: float
@@ -47,12 +41,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a temperature changes.
-
-    Attributes:
-        temperature: Divides the logits.
-        before, after: Without the temperature and with it.
-    """
+    """How well probabilities match outcomes without a temperature (`before`) and with it (`after`)."""
 
     temperature: float
     before: Reliability

@@ -17,7 +17,8 @@ from oracles import run_record
 from sklearn.metrics import precision_score, recall_score
 
 from recipe.evaluation import pictures
-from recipe.evaluation.report import MeasuredModel, make_report
+from recipe.evaluation.measurement import MeasuredModel
+from recipe.evaluation.report import make_report
 from recipe.evaluation.slices import SliceFigures
 from recipe.evaluation.thresholds import choose_decision
 from recipe.evaluation.types import Costs, Latency, Report
