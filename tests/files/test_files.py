@@ -88,8 +88,13 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xlsx", b"x", r"extension '.xlsx'; known are .csv, .jsonl, .parquet, .tsv, .txt"),
-        ("a.csv", b"", "a.csv holds no rows"),
+        (
+            "a.xlsx",
+            b"x",
+            r"extension '.xlsx'; known are .csv, .tsv, .jsonl, .txt",
+        ),
+        ("a.csv", b"", "a.csv is empty: its first line must name the columns"),
+        ("a.jsonl", b"", "a.jsonl holds no rows"),
         ("a.csv", b"label,content\n", "a.csv holds no rows"),
         ("a.csv", b"label,text\n1,good\n", "no column 'content'; it has label, text"),
         ("a.csv", b"label,content\n1,good\n0,bad,worse\n", "a.csv, line 3: 3 fields, but the header has 2"),

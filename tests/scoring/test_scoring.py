@@ -27,7 +27,7 @@ from recipe.inference import classifier as inference
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier
 from recipe.run_folder import RunFolder
-from recipe.scoring.score import Request, Summary, score
+from recipe.scoring import Request, Summary, score
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
 LABELS = ("negative", "positive")
@@ -192,7 +192,7 @@ def test_the_order_is_the_inputs_over_many_windows(score_here: Callable[..., Sum
     summary = score_here(str(reviews / "a.csv"), "out.csv")
     rows = read_csv(Path("out.csv").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == [str(row) for row in range(300)]
-    assert [row["label"] for row in rows] == expected and summary.rows == summary.rows_now == 300
+    assert [row["label"] for row in rows] == expected and summary.rows == 300 and not summary.rows_before
     score_here(str(reviews / "a.parquet"), "out.parquet")
     table = parquet.read_table("out.parquet")
     assert table["predicted_label"].to_pylist() == expected and table["label"].type == pyarrow.int64()
@@ -381,7 +381,7 @@ def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path,
     ]
     for answer, message in zip(changed, says, strict=True):
         assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
-        assert f"and since then {message}: go on as it was begun, or give --overwrite to" in answer["stderr"]
+        assert f"and since then {message}: undo the change, or give --overwrite to" in answer["stderr"]
     assert files_under(tmp_path / ".out.csv.parts") == kept, "and none of them touched what was there"
     (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
     (anew,) = probe([job(exported.path, "--overwrite")], tmp_path)
@@ -415,7 +415,7 @@ def test_two_processes_make_the_bytes_of_one_and_go_on_from_its_parts(
     assert one.returncode == two.returncode == 0, two.stderr
     assert len(two.stdout.splitlines()) == 1 and two.stdout.startswith("10,500 rows in ")
     (killed,) = probe([{"argv": [*flags, "go_on.csv"], "die_at": 14}], tmp_path)
-    assert killed["code"] == -9 and list((tmp_path / ".go_on.csv.parts").glob("*.part"))
+    assert killed["code"] == -9 and list((tmp_path / ".go_on.csv.parts").glob("*.window"))
     go_on = run_script("predict", *flags, "go_on.csv", cwd=tmp_path, launcher=TWO)
     assert go_on.returncode == 0 and "of them were there" in go_on.stdout, go_on.stderr
     expected = (tmp_path / "one.csv").read_bytes()
@@ -438,7 +438,7 @@ def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(
     flags = ["--run", str(exported.path), "--input", "long.csv", "--output", "out.csv"]
     command = [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".out.csv.parts/*.part")) and process.poll() is None:
+    while not list(tmp_path.glob(".out.csv.parts/*.window")) and process.poll() is None:
         pass
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
