@@ -357,7 +357,7 @@ def require_file(path: str) -> None:
 
 def whole(text: str) -> str:
     """Return a text with a replacement mark for each half of a character, which JSON can spell and UTF-8 cannot."""
-    return text if is_utf8(text) else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def value_type(type_: pyarrow.DataType) -> pyarrow.DataType:

@@ -157,7 +157,7 @@ class ParquetEncoder(Encoder):
                 held.clear()
 
             for window in windows:
-                held.append(pyarrow.parquet.read_table(pyarrow.BufferReader(window.read())))
+                held.append(pyarrow.parquet.ParquetFile(pyarrow.BufferReader(window.read())).read())
                 if sum(table.nbytes for table in held) >= GROUP_BYTES or sum(map(len, held)) >= GROUP_ROWS:
                     write_group()
             if held:

@@ -291,6 +291,7 @@ def test_a_class_label_keeps_its_own_names_and_order(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_files_train_and_without_a_test_file_nothing_is_evaluated(
     tiny_arguments: Callable[..., Arguments], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
