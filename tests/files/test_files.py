@@ -88,8 +88,13 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xlsx", b"x", r"extension '.xlsx'; known are .csv, .jsonl, .parquet, .tsv, .txt"),
-        ("a.csv", b"", "a.csv holds no rows"),
+        (
+            "a.xlsx",
+            b"x",
+            r"extension '.xlsx'; known are .csv, .tsv, .jsonl, .txt",
+        ),
+        ("a.csv", b"", "a.csv is empty: its first line must name the columns"),
+        ("a.jsonl", b"", "a.jsonl holds no rows"),
         ("a.csv", b"label,content\n", "a.csv holds no rows"),
         ("a.csv", b"label,text\n1,good\n", "no column 'content'; it has label, text"),
         ("a.csv", b"label,content\n1,good\n0,bad,worse\n", "a.csv, line 3: 3 fields, but the header has 2"),
@@ -286,6 +291,7 @@ def test_a_class_label_keeps_its_own_names_and_order(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_files_train_and_without_a_test_file_nothing_is_evaluated(
     tiny_arguments: Callable[..., Arguments], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
