@@ -139,7 +139,8 @@ def read_lines(stream: TextIOWrapper) -> Iterator[str]:
     stream.reconfigure(encoding="utf-8-sig", errors="strict")
     number = 0
     try:
-        for number, line in enumerate(stream, start=1):
+        for line in stream:
+            number += 1
             yield line.rstrip("\n")
     except UnicodeDecodeError as error:
         raise UsageError(f"standard input is not UTF-8 after line {number}: {error}") from error
