@@ -91,7 +91,9 @@ def run_job(job: dict[str, Any], moments: Any) -> None:
 
 if __name__ == "__main__":
     silence_libraries()
-    # Imported once, for all of the processes.
+    # Imported once, for all of the processes; pyarrow imports pandas where it is installed.
+    import pandas  # noqa: F401
+
     import recipe.scoring  # noqa: F401
     from recipe.inference import classifier as inference
     from scripts.predict import main

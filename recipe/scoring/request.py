@@ -41,24 +41,14 @@ class Request:
     overwrite: bool = False
     raw: bool = False
 
-    @property
-    def reads_stream(self) -> bool:
-        """Return whether the input is standard input."""
-        return self.input == STANDARD_STREAM
-
-    @property
-    def writes_stream(self) -> bool:
-        """Return whether the output is standard output."""
-        return self.output == STANDARD_STREAM
-
     def formats(self) -> tuple[FileFormat, FileFormat]:
         """Return the formats of input and output; a standard stream has the other's, jsonl where both are streams.
 
         Raises:
             UsageError: An extension is unknown, or the formats do not match.
         """
-        source = None if self.reads_stream else file_format(self.input, SCORED_FORMATS, "--input")
-        target = None if self.writes_stream else file_format(self.output, SCORED_FORMATS, "--output")
+        source = None if self.input == STANDARD_STREAM else file_format(self.input, SCORED_FORMATS, "--input")
+        target = None if self.output == STANDARD_STREAM else file_format(self.output, SCORED_FORMATS, "--output")
         if source and target:
             if source.extension != target.extension and not {source.extension, target.extension} <= DELIMITERS.keys():
                 like = " or ".join(DELIMITERS if source.extension in DELIMITERS else [source.extension])
@@ -81,13 +71,13 @@ class Request:
         RunFolder(self.run).require_onnx()
         self.formats()
         source, target = Path(self.input), Path(self.output)
-        if (self.reads_stream or self.writes_stream) and processes > 1:
+        if STANDARD_STREAM in (self.input, self.output) and processes > 1:
             raise UsageError("several processes cannot share standard input or output: give files, or start one")
-        if not self.reads_stream:
+        if self.input != STANDARD_STREAM:
             require_file(self.input)
         elif sys.stdin.isatty():
             raise UsageError("standard input is a terminal: give --input a file, or pipe one in")
-        if self.writes_stream:
+        if self.output == STANDARD_STREAM:
             return
         if not target.parent.is_dir():
             raise UsageError(f"no folder {target.parent} for the output {target}: make it first")

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recipe import __version__
 from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 from recipe.files.atomic import file_sha256
-from recipe.files.readers import FileFormat, ParquetReviewFile, TextReviewFile, Window, review_file
+from recipe.files.readers import STANDARD_STREAM, FileFormat, ParquetReviewFile, TextReviewFile, Window, review_file
 from recipe.files.text_rows import Text
 from recipe.files.writers import ADDED, Encoder, ScoredRows, TextEncoder, added_names, compressed, encoder
 from recipe.inference import classifier as inference
@@ -114,7 +114,7 @@ class ScoringPlan:
             record = WindowRecord(window.number, len(labels), int(scores.truncated.sum()), window.malformed)
             yield record, self.encoder.encode(window.source, rows)
 
-    def join(self, windows: Any, file: IO[bytes]) -> None:
+    def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
         """Write the output from its windows, compressed as its name says."""
         with compressed(file, self.target.compression) as stream:
             self.encoder.join(windows, stream)
@@ -132,7 +132,7 @@ def score(request: Request) -> Summary:
     began, state, processes = time.perf_counter(), _file_state(request.input), Processes()
     request.require_files(processes.count)
     plan = _plan(request, processes)
-    journal = None if request.writes_stream else Journal(Path(request.output))
+    journal = None if request.output == STANDARD_STREAM else Journal(Path(request.output))
     if journal:
         _require_journal(journal, plan, request.overwrite)
     if plan.names[0] != ADDED[0] and processes.rank == 0:
@@ -155,12 +155,12 @@ def _plan(request: Request, processes: Processes) -> ScoringPlan:
     classifier = OnnxClassifier.from_run(request.run, request.variant, request.provider, threads, request.raw)
     reviews = review_file(request.input, source, text_columns, limit=request.limit)
     reviews.skip_malformed, reviews.advice = request.on_error == "skip", " (--on_error skip leaves such rows out)"
-    reviews.look_ahead(inference.WINDOW) if request.reads_stream else reviews.survey()
+    reviews.look_ahead(inference.WINDOW) if request.input == STANDARD_STREAM else reviews.survey()
     reviews.require_columns()
     names = added_names(reviews.columns, reviews.name, classifier.decision.abstain_below is not None)
     reviews.reserved = set(names)
     manifest = {
-        "input": None if request.reads_stream else file_sha256(Path(request.input)),
+        "input": None if request.input == STANDARD_STREAM else file_sha256(Path(request.input)),
         "model": classifier.certified.sha256,
         "tokenizer": file_sha256(run.onnx / "tokenizer.json"),
         "variant": classifier.certified.name,
@@ -233,10 +233,10 @@ def _score_to_file(plan: ScoringPlan, journal: Journal, is_unchanged: Callable[[
         processes.wait()
         if journal.read_manifest() != plan.manifest:
             raise UsageError(f"{journal.output} must be the same file on every machine: a shared file system")
-        done = {record.number: (record.rows, len(record.malformed)) for record in journal.records()}
-        summary.rows_before = sum(rows for rows, _ in done.values())
+        done = {record.number for record in journal.records()}
+        summary.rows_before = sum(record.rows for record in journal.records())
         processes.wait()
-        _score_windows(plan, journal, {number: sum(rows) for number, rows in done.items()})
+        _score_windows(plan, journal, done)
         if not is_unchanged():
             raise UsageError(f"{plan.reviews.name} was changed while it was scored: start over with --overwrite")
         processes.wait()
@@ -253,13 +253,13 @@ def _score_to_file(plan: ScoringPlan, journal: Journal, is_unchanged: Callable[[
     return summary
 
 
-def _score_windows(plan: ScoringPlan, journal: Journal, done: dict[int, int]) -> None:
-    """Score this process's windows that are not done; `done` has the number of rows of each window that is."""
+def _score_windows(plan: ScoringPlan, journal: Journal, done: set[int]) -> None:
+    """Score this process's windows that are not done, with a progress bar in the main process."""
     rows, size = plan.reviews.rows, plan.manifest["window"]
-    total = sum(min(size, rows - number * size) for number in range(-(-rows // size)) if plan.is_own(number))
-    initial = sum(count for number, count in done.items() if plan.is_own(number))
-    settings = {"desc": "scoring", "unit": " rows", "total": total or None, "initial": initial, "leave": False}
-    with tqdm(**settings, smoothing=0.05, disable=None if plan.processes.rank == 0 else True) as bar:
+    sizes = {number: min(size, rows - number * size) for number in range(-(-rows // size)) if plan.is_own(number)}
+    settings = {"desc": "scoring", "unit": " rows", "total": sum(sizes.values()) or None, "smoothing": 0.05}
+    settings |= {"initial": sum(sizes[number] for number in sizes if number in done), "leave": False}
+    with tqdm(**settings, disable=None if plan.processes.rank == 0 else True) as bar:
         for record, encoded in plan.scored(lambda number: plan.is_own(number) and number not in done, bar):
             journal.add(record, encoded)
 
