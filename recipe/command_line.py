@@ -39,6 +39,7 @@ class OneLineErrors:
         Raises:
             UsageError: A flag is unknown (names the nearest known one), lacks its value or has one of the wrong type.
         """
+        namespace: argparse.Namespace
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             kind = "flag" if unknown[0].startswith("-") else "argument"
