@@ -23,10 +23,10 @@ from recipe.benchmarks.cost import operations, operations_of
 from recipe.benchmarks.turns import Worker
 from recipe.benchmarks.ways import ORIGINAL, PYTORCH, WAYS, Folders, Pass
 from recipe.data.hub_rows import Repository, read_rows
-from recipe.data.reviews import load_reviews
+from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.evaluation.pictures import draw_throughput
+from recipe.evaluation.pictures import draw_throughput, save_picture
 from recipe.export.variants import CALIBRATION_REVIEWS, write_onnx
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
@@ -118,7 +118,7 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
         "reviews": compared,
     }
     speeds = {f"{part['rows']:,} of {of}": _speeds(part["ways"]) for of, part in compared.items()}
-    draw_throughput(speeds, run.path / "benchmark" / "inference.png")
+    save_picture(draw_throughput(speeds), run.path / "benchmark" / "inference.png")
     write_json(run.path / "benchmark" / "inference.json", found)
     return found
 
@@ -172,7 +172,7 @@ def _read_reviews(run: RunFolder, dataset: str | None, count: int) -> tuple[dict
     args = data_arguments_of(run.read_config())
     # Before anything that takes longer, so that a mistake is said at once.
     more = _read_dataset(dataset, args.text_columns, count) if dataset else {}
-    reviews = load_reviews(args, run.read_record().seed)
+    reviews = reviews_of(run)
     test = reviews.test.take(np.arange(min(count, len(reviews.test))))
     own = {TEST_ROWS: Rows(list(texts_of(test)), test.labels)}
     return own | more, list(texts_of(reviews.train.spread(CALIBRATION_REVIEWS)))

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import load_reviews
+from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.files.atomic import write_json
 from recipe.inference.pytorch import TorchClassifier
@@ -56,7 +55,7 @@ def _test_answers(run: RunFolder) -> tuple[np.ndarray, np.ndarray]:
     """Return the test rows' labels and a run's predictions, int64 (rows,) each, which its folder keeps."""
     kept = run.path / "test_answers.json"
     if not kept.is_file():
-        test = load_reviews(data_arguments_of(run.read_config()), run.read_record().seed).test
+        test = reviews_of(run).test
         predicted = TorchClassifier.from_run(run.path).logits(texts_of(test), run.path.name).argmax(axis=1)
         write_json(kept, {"labels": test.labels.tolist(), "predicted": predicted.tolist()})
     answers = json.loads(kept.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
-"""Labelled reviews: read, cleaned, split and turned into word pieces."""
+"""Labelled reviews: read, cleaned, split and tokenized."""
 
-from recipe.data.reviews import Reviews, Split, load_reviews
+from recipe.data.reviews import Reviews, Split, load_reviews, reviews_of
 from recipe.data.tokens import texts_of, tokenize
 
-__all__ = ["Reviews", "Split", "load_reviews", "texts_of", "tokenize"]
+__all__ = ["Reviews", "Split", "load_reviews", "reviews_of", "texts_of", "tokenize"]

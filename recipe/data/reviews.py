@@ -9,13 +9,14 @@ import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, Value
 
-from recipe.arguments.data import DataArguments
+from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.duplicates import TextKeys, text_keys
 from recipe.data.labels import NO_LABEL, encode_labels
 from recipe.data.parallel_map import map_rows
 from recipe.data.sources import FIXED_SEED, Source, read_source
 from recipe.data.splitting import set_aside
 from recipe.errors import UsageError
+from recipe.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,20 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
         )
     in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
     return Reviews(in_order, names, source.origin, dropped, drawn.get("test"))
+
+
+def reviews_of(run: RunFolder) -> Reviews:
+    """Return the reviews of a finished run, after checking that their rows are still those it was trained with.
+
+    Raises:
+        UsageError: The run's files are damaged, or its reviews cannot be read or have changed; names the split.
+    """
+    record = run.read_record()
+    reviews = load_reviews(data_arguments_of(run.read_config()), record.seed)
+    for name, split in reviews.splits.items():
+        if split.sha256 != record.rows_sha256.get(name):
+            raise UsageError(f"the {name} rows of {reviews.origin['name']} have changed since the run: train it again")
+    return reviews
 
 
 def column_of_test(args: DataArguments, reviews: Reviews, column: str) -> list[Any]:

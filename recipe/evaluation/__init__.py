@@ -1,5 +1,6 @@
-"""The report of a run on its test rows."""
+"""Evaluation of a run on its test rows."""
 
 from recipe.evaluation.report import evaluate_run
+from recipe.evaluation.types import Report
 
-__all__ = ["evaluate_run"]
+__all__ = ["Report", "evaluate_run"]

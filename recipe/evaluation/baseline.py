@@ -1,4 +1,4 @@
-"""TF-IDF with logistic regression: what a classifier without BERT makes of the same reviews."""
+"""TF-IDF with logistic regression, the baseline without BERT."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from recipe.files.text_rows import Text
 
 
 def fit_baseline(texts: Sequence[Text], labels: np.ndarray) -> Pipeline:
-    """Return a classifier of words and word pairs, fitted; its `predict` takes what `flat` returns.
+    """Return a fitted classifier of words and word pairs; its `predict` takes what `flat` returns.
 
     Sublinear term counts and pairs are the usual, stronger choice for sentiment (Wang and Manning, *Baselines and
-    Bigrams*, 2012); the rest are scikit-learn's defaults, so that nothing was tuned on either side.
+    Bigrams*, 2012). All else is scikit-learn's default, because nothing is tuned for BERT either.
     """
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000))
     return model.fit(flat(texts), labels)

@@ -1,79 +1,52 @@
-"""What a trained model is worth on reviews it has never seen: every variant of it, how sure that is, where it fails."""
+"""Evaluation of a run on its test rows: figures of every variant, their uncertainty, and figures by slice."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
 
 from recipe.arguments.data import DataArguments, data_arguments_of
-from recipe.data.reviews import Reviews, Split, column_of_test, load_reviews
-from recipe.data.tokens import texts_of, tokenize
+from recipe.data.reviews import Reviews, Split, column_of_test, reviews_of
+from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.evaluation.baseline import fit_baseline, flat
-from recipe.evaluation.model_card import describe_differences, write_card
+from recipe.evaluation.baseline import flat
+from recipe.evaluation.measurement import Measured, MeasuredModel, measure_baseline, measure_models
+from recipe.evaluation.model_card import BASELINE, describe_differences, make_card
 from recipe.evaluation.pictures import draw_report
 from recipe.evaluation.slices import (
-    column_values,
-    describe_slices,
+    figures_by_slice,
     length_buckets,
     most_confident_mistakes,
+    most_frequent,
     negation_presence,
     title_presence,
     truncation,
-    write_mistakes,
 )
-from recipe.evaluation.thresholds import choose_decision, describe_decision
-from recipe.files.atomic import write_json
+from recipe.evaluation.thresholds import choose_decision, thresholds_of
+from recipe.evaluation.types import Report, VariantFigures
+from recipe.files.atomic import write_json, write_whole
 from recipe.files.text_rows import Text
-from recipe.inference.classifier import Classifier
+from recipe.inference.classifier import Classifier, windows
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
-from recipe.inference.pytorch import TorchClassifier
-from recipe.metrics.calibration import describe_calibration
-from recipe.metrics.intervals import describe_intervals
-from recipe.metrics.scores import require_numbers, require_two_labels, score
+from recipe.metrics.calibration import calibration_of
+from recipe.metrics.intervals import intervals_of
+from recipe.metrics.scores import figures_of, require_numbers, require_two_labels
 from recipe.metrics.significance import mcnemar
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder, RunRecord, VariantCertificate, versions
-
-# Of one review alone, for the median and the 95th percentile.
-TIMED_ALONE = 100
-# Rows whose TF-IDF is held at a time.
-BASELINE_ROWS = 20_000
+from recipe.run_folder import RunFolder, RunRecord, versions
+from recipe.text_table import columns
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A model's answers on the test rows, and what they cost.
+class EvaluationOptions:
+    """Optional settings of an evaluation.
 
     Attributes:
-        probabilities: float64 (reviews, classes), as the model gives them.
-        logits: float32 (reviews, classes); of the baseline there are none.
-        costs: `reviews_per_second`, `latency_ms` of one review alone (`p50`, `p95`), and `bytes` on disk.
-    """
-
-    probabilities: np.ndarray
-    logits: np.ndarray | None
-    costs: dict[str, Any]
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """Return the most probable labels, int64 (reviews,)."""
-        return self.probabilities.argmax(axis=1)
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What the user asked of an evaluation beside the figures.
-
-    Attributes:
-        target_precision: Wished for label 1; `None` takes the threshold of best F1.
+        target_precision: Precision wanted for label 1; `None` takes the threshold of best F1.
         abstain: Share of reviews to leave to a person; `None` leaves none.
-        slice_by: A column of the test rows to look at the model by; `None` looks at none.
+        slice_by: A column of the test rows to report figures by.
     """
 
     target_precision: float | None = None
@@ -81,231 +54,151 @@ class Wishes:
     slice_by: str | None = None
 
 
-def evaluate_run(run: RunFolder, wishes: Wishes | None = None) -> dict[str, Any]:
-    """Measure a run on its held-out test rows, and return its report.
+def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Report:
+    """Measure a run on its test rows, and return the report.
 
     Writes `<run>/report.json`, `<run>/README.md`, `<run>/report/` with the pictures and `mistakes.csv`, and
-    `<run>/onnx/decision.json`, by which the exported model answers from then on.
+    `<run>/onnx/decision.json`, which the exported model applies from then on.
 
     Raises:
-        UsageError: There is no finished, exported run, its rows are not those it was trained with any more, all test
-            rows have one label, a model gives NaN, or a wish cannot be granted.
+        UsageError: The run is not finished and exported, its rows have changed, all test rows have one label, a model
+            gives NaN, or an option cannot be met.
     """
-    wishes = wishes or Wishes()
+    options = options or EvaluationOptions()
     certified, record = run.read_certificate().variants, run.read_record()
     served = run.choose_variant(None, installed_providers()).name
     args = data_arguments_of(run.read_config())
-    reviews = load_reviews(args, record.seed)
+    reviews = reviews_of(run)
     labels = reviews.test.labels
-    require_same_rows(reviews, record.rows_sha256)
     require_two_labels(labels, record.labels)
-    slices = slice_values(run, args, reviews, wishes.slice_by)
-    decision = fit_decision(run, served, reviews.validation, wishes)
+    classifier = OnnxClassifier.from_run(run.path, served, raw=True)
+    slices = slice_values(classifier, args, reviews, options.slice_by)
+    decision = fit_decision(classifier, served, reviews.validation, options)
     # A variant for a GPU cannot be measured without one.
     variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
-    measured = measure_all(run, variants, reviews)
-    for name, model in measured.items():
-        require_numbers(model.probabilities, name)
-    report = make_report(measured, labels, record.labels, served, decision, slices)
-    report = {"run": record.config, "versions": versions()} | report
-    _write(run, report, record, measured, reviews.test, decision)
+    models = measure_models(run, variants, texts_of(reviews.test))
+    baseline = measure_baseline(reviews)
+    report = make_report(record, models, baseline, labels, served, decision, slices)
+    positive = {name: model.probabilities[:, 1] for name, model in (models | {BASELINE: baseline}).items()}
+    _write(run, report, record, models[served].logits, positive, reviews.test)
     return report
 
 
-def require_same_rows(reviews: Reviews, expected: dict[str, str]) -> None:
-    """Refuse rows that are not those of the run.
-
-    Args:
-        reviews: As they are read now.
-        expected: Each split's `rows_sha256` from `run.json`.
-
-    Raises:
-        UsageError: Names the split that changed.
-    """
-    for name, split in reviews.splits.items():
-        if split.sha256 != expected.get(name):
-            raise UsageError(f"the {name} rows of {reviews.origin['name']} have changed since the run: train it again")
-
-
-def slice_values(run: RunFolder, args: DataArguments, reviews: Reviews, column: str | None) -> dict[str, list[str]]:
-    """Return what each test row is sliced by, by the slice's name.
+def slice_values(
+    classifier: Classifier, args: DataArguments, reviews: Reviews, column: str | None
+) -> dict[str, list[str]]:
+    """Return each test row's value in every slice, by the slice's name.
 
     Raises:
         UsageError: The test rows have no such column.
     """
-    test = reviews.test
-    tokenizer = AutoTokenizer.from_pretrained(run.path, local_files_only=True)
-    pieces = np.asarray(tokenize(test, tokenizer)["word_pieces"][:])
-    texts = texts_of(test)
-    slices = {"length": length_buckets(pieces), "truncated": truncation(pieces, tokenizer.model_max_length)}
+    texts = texts_of(reviews.test)
+    tokens = count_tokens(classifier, texts)
+    slices = {"length": length_buckets(tokens), "truncated": truncation(tokens, classifier.max_length)}
     if len(args.text_columns) == 2:
         slices["title"] = title_presence([text[0] for text in texts])
     slices["negation"] = negation_presence(flat(texts))
     if column in (*slices, *args.text_columns):
         raise UsageError(f"--slice_by {column}: a text, or what the rows are sliced by already; choose another column")
     if column is not None:
-        slices[column] = column_values({column: column_of_test(args, reviews, column)}, column)
+        slices[column] = most_frequent(column_of_test(args, reviews, column))
     return slices
 
 
-def fit_decision(run: RunFolder, served: str, validation: Split, wishes: Wishes) -> Decision:
-    """Return the temperature, threshold and abstain bound that the run's validation rows speak for.
+def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:
+    """Return each text's number of tokens before truncation, int64 (reviews,)."""
+    tokenizer = Tokenizer.from_str(classifier.tokenizer.to_str())
+    tokenizer.no_truncation()
+    encoded = (tokenizer.encode_batch_fast(window) for window in windows(texts))
+    return np.array([len(encoding) for encodings in encoded for encoding in encodings])
+
+
+def fit_decision(classifier: Classifier, served: str, validation: Split, options: EvaluationOptions) -> Decision:
+    """Return the temperature, threshold and abstain bound that fit the validation rows best.
 
     Raises:
-        UsageError: A wish cannot be granted.
+        UsageError: An option cannot be met.
     """
-    logits = OnnxClassifier.from_run(run.path, served, raw=True).logits(texts_of(validation), "validation rows")
+    logits = classifier.logits(texts_of(validation), "validation rows")
     require_numbers(softmax(logits), served)
-    return choose_decision(logits, validation.labels, wishes.target_precision, wishes.abstain)
-
-
-def measure_all(run: RunFolder, variants: dict[str, VariantCertificate], reviews: Reviews) -> dict[str, Measured]:
-    """Return every model's answers on the test rows: `pytorch`, the exported variants, and `tfidf`.
-
-    Args:
-        run: Their folder.
-        variants: What the certificate says of each that is to be measured, by name.
-        reviews: Whose test rows are answered, and whose train rows `tfidf` learns from.
-    """
-    texts = texts_of(reviews.test)
-    measured = {"pytorch": measure_classifier(TorchClassifier.from_run(run.path), texts, "PyTorch")}
-    measured["pytorch"].costs["bytes"] = (run.path / "model.safetensors").stat().st_size
-    for name, found in variants.items():
-        measured[name] = measure_classifier(OnnxClassifier.from_run(run.path, name, raw=True), texts, name)
-        measured[name].costs["bytes"] = found.bytes
-    baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
-    return measured | {"tfidf": measure_baseline(baseline, texts, len(reviews.label_names))}
-
-
-def measure_classifier(classifier: Classifier, texts: Sequence[Text], name: str) -> Measured:
-    """Return a model's answers and what they cost, with a progress bar of that name."""
-    logits, reviews_per_second = _timed(lambda some: classifier.logits(some, name), texts)
-    costs = {"reviews_per_second": reviews_per_second, "latency_ms": _latency(classifier.logits, texts)}
-    return Measured(softmax(logits), logits, costs)
-
-
-def measure_baseline(baseline: Pipeline, texts: Sequence[Text], classes: int) -> Measured:
-    """Return the answers of TF-IDF with logistic regression, and what they cost."""
-
-    def predict(some: Sequence[Text]) -> np.ndarray:
-        """Return probabilities, float64 (reviews, classes); 0 for a label that no train row has."""
-        probabilities = np.zeros((len(some), classes))
-        for start in range(0, len(some), BASELINE_ROWS):
-            block = flat(some[start : start + BASELINE_ROWS])
-            probabilities[start : start + len(block), baseline.classes_] = baseline.predict_proba(block)
-        return probabilities
-
-    probabilities, reviews_per_second = _timed(predict, texts)
-    return Measured(
-        probabilities, None, {"reviews_per_second": reviews_per_second, "latency_ms": _latency(predict, texts)}
-    )
+    return choose_decision(logits, validation.labels, options.target_precision, options.abstain)
 
 
 def make_report(
-    measured: dict[str, Measured],
+    record: RunRecord,
+    models: Mapping[str, MeasuredModel],
+    baseline: Measured,
     labels: np.ndarray,
-    label_names: list[str],
     served: str,
     decision: Decision,
-    slices: dict[str, list[str]],
-) -> dict[str, Any]:
+    slices: Mapping[str, Sequence[str]],
+) -> Report:
     """Return the report of several models' answers on the same rows.
 
     Args:
-        measured: Each model's answers: `pytorch`, the exported variants, and `tfidf`.
-        labels: The true ones, int64 (reviews,).
-        label_names: Of labels 0, 1, ….
-        served: The variant that is looked at more closely.
-        decision: Chosen on validation rows.
+        record: The run's `run.json`.
+        models: `pytorch` and the exported variants.
+        baseline: TF-IDF.
+        labels: True labels, int64 (reviews,).
+        served, decision: As the report has them.
         slices: As `slice_values` returns them.
-
-    Returns:
-        All of `report.json` but `run`, the config's name, and `versions`: `labels`; `served`; `decision`; `variants`,
-        each model's figures of `recipe.metrics.scores.score`, from its most probable labels and its own probabilities, its
-        costs, and `labels_changed`, those unlike PyTorch's; `intervals` of `recipe.metrics.intervals.describe_intervals`;
-        `mcnemar`, an exact test of PyTorch with each of the others; and of the served variant `calibration`,
-        `thresholds` and `slices`, of the functions that describe them.
     """
-    pytorch, classes = measured["pytorch"].predicted, len(label_names)
+    measured: dict[str, Measured] = {**models, BASELINE: baseline}
     predicted = {name: model.predicted for name, model in measured.items()}
-    # Each variant against what it was made from, and that against what does without BERT.
-    pairs = [("pytorch", name) if name == "tfidf" else (name, "pytorch") for name in measured if name != "pytorch"]
-    logits = measured[served].logits
-    assert logits is not None, "only the baseline has none"
-    return {
-        "labels": label_names,
-        "served": served,
-        "decision": decision.to_dict(),
-        "variants": {
-            name: score(labels, model.probabilities)
-            | model.costs
-            | {"labels_changed": int((model.predicted != pytorch).sum())}
+    classes, logits = len(record.labels), models[served].logits
+    pairs = [(name, "pytorch") for name in models if name != "pytorch"] + [("pytorch", BASELINE)]
+    return Report(
+        run=record.config,
+        versions=versions(),
+        labels=record.labels,
+        served=served,
+        decision=decision,
+        variants={
+            name: VariantFigures(
+                **vars(figures_of(labels, model.probabilities)),
+                **vars(model.costs),
+                labels_changed=int((predicted[name] != predicted["pytorch"]).sum()),
+            )
             for name, model in measured.items()
         },
-        "intervals": describe_intervals(labels, predicted, classes, pairs),
-        "mcnemar": [
-            {"first": first, "second": second} | mcnemar(predicted[first] == labels, predicted[second] == labels)
-            for first, second in pairs
-        ],
-        "calibration": describe_calibration(logits, labels, decision.temperature),
-        "thresholds": describe_decision(decision, logits, labels),
-        "slices": describe_slices(slices, labels, measured[served].predicted, classes),
-    }
+        intervals=intervals_of(labels, predicted, classes, pairs),
+        mcnemar=[mcnemar(labels, predicted, *pair) for pair in pairs],
+        calibration=calibration_of(logits, labels, decision.temperature),
+        thresholds=thresholds_of(decision, logits, labels),
+        slices=figures_by_slice(slices, labels, predicted[served], classes),
+    )
 
 
-def as_table(report: dict[str, Any]) -> str:
-    """Return the report for the screen."""
-    columns = {"f1": "F1", "accuracy": "accuracy", "roc_auc": "ROC AUC", "calibration_error": "ECE"}
-    head = f"{'':8}{'F1':>8}{'95 % interval':>18}" + "".join(f"{name:>10}" for name in list(columns.values())[1:])
-    lines = [head + f"{'reviews/s':>11}{'p50 ms':>9}{'changed':>9}"]
-    for name, figures in report["variants"].items():
-        low, high = report["intervals"]["variants"][name]["f1"]
-        numbers = "".join(f"{figures[key]:10.4f}" if key in figures else f"{'–':>10}" for key in list(columns)[1:])
-        costs = f"{figures['reviews_per_second']:11,.1f}{figures['latency_ms']['p50']:9.1f}"
-        interval = f"{low:.4f} to {high:.4f}"
-        lines.append(f"{name:8}{figures['f1']:8.4f}{interval:>18}{numbers}{costs}{figures['labels_changed']:9d}")
-    reviews = report["variants"]["pytorch"]["reviews"]
-    lines.append(f"{reviews:,} held-out test reviews; changed: labels that differ from PyTorch's.")
-    return "\n".join([*lines, *(sentence.replace("**", "") for sentence in describe_differences(report))])
+def summary(report: Report) -> str:
+    """Return a table of the variants for the screen, and a sentence per comparison."""
+    rows = [["", "F1", "95 % interval", "accuracy", "ROC AUC", "ECE", "reviews/s", "p50 ms", "changed"]]
+    for name, found in report.variants.items():
+        low, high = report.intervals.variants[name].f1
+        roc_auc = "–" if found.roc_auc is None else f"{found.roc_auc:.4f}"
+        figures = [f"{found.f1:.4f}", f"{low:.4f} to {high:.4f}", f"{found.accuracy:.4f}", roc_auc]
+        costs = [f"{found.reviews_per_second:,.1f}", f"{found.latency_ms.p50:.1f}", str(found.labels_changed)]
+        rows.append([name, *figures, f"{found.calibration_error:.4f}", *costs])
+    reviews = report.variants["pytorch"].reviews
+    note = f"{reviews:,} held-out test reviews; changed: labels that differ from PyTorch's."
+    sentences = [sentence.replace("**", "") for sentence in describe_differences(report)]
+    return "\n".join([*columns(rows), note, *sentences])
 
 
 def _write(
     run: RunFolder,
-    report: dict[str, Any],
+    report: Report,
     record: RunRecord,
-    measured: dict[str, Measured],
+    logits: np.ndarray,
+    positive: dict[str, np.ndarray],
     test: Split,
-    decision: Decision,
 ) -> None:
-    """Write the report, its pictures, the surest mistakes, the model card, and what the exported model answers by."""
-    served, labels = measured[report["served"]], test.labels
-    assert served.logits is not None, "only the baseline has none"
-    calibrated = decision.probabilities(served.logits)
-    positive = {name: model.probabilities[:, 1] for name, model in measured.items()}
-    positive[report["served"]] = calibrated[:, 1]
-    pictures = draw_report(report, record, labels, positive if len(report["labels"]) == 2 else None, run.report_folder)
+    """Write pictures, mistakes, model card, decision and report; `logits` are the served variant's."""
+    calibrated = report.decision.probabilities(logits)
+    pictures = draw_report(report, record, test.labels, positive | {report.served: calibrated[:, 1]}, run.report_folder)
     texts = {column: test.texts[column][:] for column in test.texts.column_names}
-    surest = most_confident_mistakes(labels, calibrated.argmax(axis=1), calibrated.max(axis=1), report["labels"], texts)
-    write_mistakes(run.report_folder / "mistakes.csv", surest, list(texts))
-    write_card(run.card, report, record, {shows: f"report/{file}" for shows, file in pictures.items()})
-    write_json(run.decision, decision.to_dict())
-    write_json(run.report, report)
-
-
-def _timed(predict: Callable[[Sequence[Text]], np.ndarray], texts: Sequence[Text]) -> tuple[np.ndarray, float]:
-    """Return a model's answers and its reviews per second; a rough figure, as it is taken once."""
-    predict(texts[:16])
-    begun = time.perf_counter()
-    answers = predict(texts)
-    return answers, round(len(texts) / (time.perf_counter() - begun), 1)
-
-
-def _latency(predict: Callable[[Sequence[Text]], np.ndarray], texts: Sequence[Text]) -> dict[str, float]:
-    """Return `p50` and `p95` of the milliseconds that one review alone takes."""
-    taken = []
-    for text in texts[:TIMED_ALONE]:
-        begun = time.perf_counter()
-        predict([text])
-        taken.append(1000 * (time.perf_counter() - begun))
-    p50, p95 = np.percentile(taken, [50, 95])
-    return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
+    mistakes = most_confident_mistakes(test.labels, calibrated, report.labels, texts)
+    write_whole(run.report_folder / "mistakes.csv", mistakes)
+    card = make_card(run.path, report, record, {title: f"report/{file}" for title, file in pictures.items()})
+    write_whole(run.card, str(card))
+    write_json(run.decision, report.decision.to_dict())
+    write_json(run.report, report.to_json())

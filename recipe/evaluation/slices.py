@@ -1,21 +1,19 @@
-"""Where a model fails: its figures on slices of the rows, and the mistakes it was surest of."""
+"""Figures on slices of the test rows, and the most confident mistakes."""
 
 import csv
 import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from recipe.errors import UsageError
-from recipe.files.atomic import write_whole
 from recipe.metrics.intervals import f1_interval, interval, resample, share_interval
 from recipe.metrics.scores import score_labels
 
-# The same for every run, so that slices of two runs can be compared; BERT's usual max_length are among them.
+# The same for every run, so that slices of two runs can be compared; they include the usual values of max_length.
 LENGTH_EDGES = (32, 64, 128, 256, 512)
 LENGTHS = (
     f"up to {LENGTH_EDGES[0]}",
@@ -25,8 +23,8 @@ LENGTHS = (
 OTHER = "other"
 MOST_VALUES = 10
 MISTAKES = 50
-# English words that turn the meaning of what follows, a known difficulty of sentiment (Wiegand et al., *A Survey on the
-# Role of Negation in Sentiment Analysis*, 2010): negators, their contractions, and words that deny almost all.
+# English words that reverse the meaning of what follows, which makes sentiment hard (Wiegand et al., *A Survey on the
+# Role of Negation in Sentiment Analysis*, 2010): negators, their contractions, and words for almost none.
 NEGATION = re.compile(
     r"\b(?:not?|never|none|nobody|nothing|nowhere|neither|nor|without|cannot|hardly|barely|scarcely"
     r"|(?:ai|are|ca|could|did|does|do|had|has|have|is|might|must|need|should|was|were|wo|would)n['’]?t)\b",
@@ -34,62 +32,70 @@ NEGATION = re.compile(
 )
 
 
-def length_buckets(word_pieces: np.ndarray) -> list[str]:
-    """Return the length bucket of each review from its word pieces before the cut, int64 (reviews,)."""
-    return [LENGTHS[bucket] for bucket in np.digitize(word_pieces, LENGTH_EDGES, right=True)]
+@dataclass(frozen=True)
+class SliceFigures:
+    """Figures of one slice of the rows. The intervals are `[low, high]` of 95 %.
+
+    Attributes:
+        slice, value: What the rows have in common, as `length` and `up to 32`.
+        rows: Number of rows.
+        accuracy, accuracy_interval: The interval is Wilson's, which stays valid for few rows.
+        f1, f1_interval: `None` where all rows have one label. With more than two classes the interval is a bootstrap's;
+            it is `None` where no row is wrong, because then no resample has an error.
+    """
+
+    slice: str
+    value: str
+    rows: int
+    accuracy: float
+    accuracy_interval: list[float]
+    f1: float | None = None
+    f1_interval: list[float] | None = None
 
 
-def truncation(word_pieces: np.ndarray, max_length: int) -> list[str]:
-    """Return `truncated` or `whole` for each review, from its word pieces before the cut, int64 (reviews,)."""
-    return ["truncated" if cut else "whole" for cut in word_pieces > max_length]
+def length_buckets(tokens: np.ndarray) -> list[str]:
+    """Return each review's length bucket from its number of tokens before truncation, int64 (reviews,)."""
+    return [LENGTHS[bucket] for bucket in np.digitize(tokens, LENGTH_EDGES, right=True)]
+
+
+def truncation(tokens: np.ndarray, max_length: int) -> list[str]:
+    """Return `truncated` or `whole` for each review from its number of tokens before truncation, int64 (reviews,)."""
+    return ["truncated" if longer else "whole" for longer in tokens > max_length]
 
 
 def title_presence(titles: Sequence[str]) -> list[str]:
-    """Return `present` or `missing` for each title; one of white space is missing."""
+    """Return `present` or `missing` for each title; a title of white space is missing."""
     return ["present" if title.strip() else "missing" for title in titles]
 
 
 def negation_presence(texts: Sequence[str]) -> list[str]:
-    """Return `present` or `none` for each text: whether a negation word stands in it. English alone."""
+    """Return `present` or `none` for each text: whether it has an English negation word."""
     return ["present" if NEGATION.search(text) else "none" for text in texts]
 
 
-def column_values(rows: Mapping[str, Sequence[Any]], column: str) -> list[str]:
-    """Return the values of a column of the user's own, the 10 most frequent; the rest are `other`.
-
-    Args:
-        rows: The columns of the test rows.
-        column: One of them.
-
-    Raises:
-        UsageError: It is not there: lists those that are.
-    """
-    if column not in rows:
-        raise UsageError(f"--slice_by {column}: the test rows have no such column; they have {', '.join(rows)}")
-    values = ["(empty)" if value is None or value == "" else str(value) for value in rows[column]]
+def most_frequent(column: Sequence[Any]) -> list[str]:
+    """Return a column's values as text: the 10 most frequent, and `other` for the rest."""
+    values = ["(empty)" if value is None or value == "" else str(value) for value in column]
     common = {value for value, _ in Counter(values).most_common(MOST_VALUES)}
     return [value if value in common else OTHER for value in values]
 
 
-def describe_slices(
+def figures_by_slice(
     slices: Mapping[str, Sequence[str]], labels: np.ndarray, predicted: np.ndarray, classes: int
-) -> list[dict[str, Any]]:
-    """Return a model's figures on every slice of its rows.
+) -> list[SliceFigures]:
+    """Return a model's figures on every slice of the rows.
 
     Args:
         slices: By name, as `length`, the value of each row.
-        labels: The true ones, int64 (rows,).
+        labels: True labels, int64 (rows,).
         predicted: int64 (rows,).
-        classes: How many there are.
+        classes: Number of classes.
 
     Returns:
-        For each slice that has rows: `slice` and `value`, `rows`, `accuracy` and `accuracy_interval`, `[low, high]` of
-        95 %, and, where the slice has more than one label, `f1` and `f1_interval`. With two classes both intervals are
-        Wilson's, which are honest on few rows; that of a macro average is a bootstrap's, and left out where no row is
-        wrong, as no resample then is. Lengths are in their order, other values by rows, most first, `other` last.
+        Lengths from short to long; other values by number of rows, most first and `other` last.
     """
     return [
-        {"slice": name, "value": value} | _describe(labels[rows], predicted[rows], classes)
+        _figures(name, value, labels[rows], predicted[rows], classes)
         for name, values in slices.items()
         for value, rows in _rows_by_value(values)
     ]
@@ -97,80 +103,56 @@ def describe_slices(
 
 def most_confident_mistakes(
     labels: np.ndarray,
-    predicted: np.ndarray,
     probabilities: np.ndarray,
     label_names: Sequence[str],
     texts: Mapping[str, Sequence[str]],
     count: int = MISTAKES,
-) -> list[dict[str, Any]]:
-    """Return the wrong answers that a model was surest of, the surest first: its faults, or wrong labels.
+) -> str:
+    """Return the mistakes that a model was most confident of as csv: its faults, or wrong labels.
 
     Args:
-        labels: The true ones, int64 (reviews,).
-        predicted: int64 (reviews,).
-        probabilities: Of the predicted labels, float64 (reviews,).
-        label_names: Of labels 0, 1, ….
+        labels: True labels, int64 (reviews,).
+        probabilities: float64 (reviews, classes).
+        label_names: Names of labels 0, 1, ….
         texts: The text columns by name.
-        count: At most how many.
+        count: Largest number of mistakes.
 
     Returns:
-        `row` (from 1, of the test rows), `label`, `predicted`, `probability` and the text columns of each.
+        Columns `row` (from 1, of the test rows), `label`, `predicted`, `probability` and the text columns; the most
+        confident first.
     """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(labels != predicted)
-    surest = wrong[np.argsort(-probabilities[wrong], kind="stable")][:count]
-    return [
-        {
-            "row": int(row) + 1,
-            "label": label_names[labels[row]],
-            "predicted": label_names[predicted[row]],
-            "probability": round(float(probabilities[row]), 4),
-            **{name: column[row] for name, column in texts.items()},
-        }
-        for row in surest.tolist()
-    ]
-
-
-def write_mistakes(path: Path, mistakes: Sequence[dict[str, Any]], text_columns: Sequence[str]) -> None:
-    """Write mistakes as csv, whole or not at all; its head alone where there are none."""
-    text = io.StringIO(newline="")
-    columns = ["row", "label", "predicted", "probability", *text_columns]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(mistakes)
-    write_whole(path, text.getvalue())
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(["row", "label", "predicted", "probability", *texts])
+    for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist():
+        names = label_names[labels[row]], label_names[predicted[row]]
+        writer.writerow(
+            [row + 1, *names, round(float(confidence[row]), 4), *(column[row] for column in texts.values())]
+        )
+    return content.getvalue()
 
 
 def _rows_by_value(values: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each value with whether each row has it, bool (rows,), in the order of `describe_slices`."""
+    """Yield each value with whether each row has it, bool (rows,), in the order of `figures_by_slice`."""
     counts = Counter(values)
-
-    def place(value: str) -> tuple[int, int, str]:
-        """Return what a value is sorted by."""
-        known = LENGTHS.index(value) if set(counts) <= set(LENGTHS) else int(value == OTHER)
-        return known, -counts[value], value
-
+    by_length = set(counts) <= set(LENGTHS)
+    by_rows = sorted(counts, key=lambda value: (value == OTHER, -counts[value], value))
     column = np.asarray(values, dtype=object)
-    for value in sorted(counts, key=place):
+    for value in sorted(counts, key=LENGTHS.index) if by_length else by_rows:
         yield value, column == value
 
 
-def _describe(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dict[str, Any]:
-    """Return the figures of one slice, as in `describe_slices`."""
-    right = int((labels == predicted).sum())
-    figures = score_labels(labels, predicted, classes)
-    described = {
-        "rows": len(labels),
-        "accuracy": figures["accuracy"],
-        "accuracy_interval": list(share_interval(right, len(labels))),
-    }
+def _figures(name: str, value: str, labels: np.ndarray, predicted: np.ndarray, classes: int) -> SliceFigures:
+    """Return the figures of one slice."""
+    right, rows, figures = labels == predicted, len(labels), score_labels(labels, predicted, classes)
+    wilson = list(share_interval(int(right.sum()), rows))
+    found = SliceFigures(name, value, rows, figures["accuracy"], wilson)
     if len(np.unique(labels)) < 2:
-        return described
-    found = f1_interval(labels, predicted) if classes == 2 else _macro_interval(labels, predicted, classes)
-    return described | {"f1": figures["f1"]} | ({"f1_interval": list(found)} if found else {})
-
-
-def _macro_interval(labels: np.ndarray, predicted: np.ndarray, classes: int) -> tuple[float, float] | None:
-    """Return the 95 % interval of macro F1; `None` where no row is wrong."""
-    if (labels == predicted).all():
-        return None
-    return interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
+        return found
+    if classes == 2:
+        ends = f1_interval(labels, predicted)
+    else:
+        ends = None if right.all() else interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
+    return replace(found, f1=figures["f1"], f1_interval=list(ends) if ends else None)

@@ -10,8 +10,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import AutoTokenizer, PreTrainedModel
 
-from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import load_reviews
+from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import CheckFailed, UsageError
 from recipe.export.certificate import Checked, certificate, measure, refusals, speeds
@@ -108,9 +107,9 @@ def _reviews(run: RunFolder, trained: TorchClassifier) -> tuple[Checked, list[Te
     """Return the validation reviews that decide, with PyTorch's logits, and the train reviews for calibration.
 
     Raises:
-        UsageError: The dataset cannot be read any more.
+        UsageError: The dataset cannot be read any more, or its rows have changed.
     """
-    reviews = load_reviews(data_arguments_of(run.read_config()), run.read_record().seed)
+    reviews = reviews_of(run)
     validation = reviews.validation.spread(CHECKED_REVIEWS)
     texts = texts_of(validation)
     checked = Checked(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))

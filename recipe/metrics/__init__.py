@@ -1,1 +1,1 @@
-"""Statistics of labels and probabilities: NumPy, SciPy and scikit-learn alone."""
+"""Statistics of labels and probabilities, on NumPy, SciPy and scikit-learn alone."""

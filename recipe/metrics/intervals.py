@@ -1,7 +1,7 @@
-"""How sure a figure is: stratified bootstrap resamples of the rows it was measured on; closed forms for few rows."""
+"""95 % intervals of F1 and accuracy: a stratified bootstrap over the rows, and closed forms for few rows."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
@@ -10,89 +10,104 @@ from recipe.metrics.scores import score_labels
 
 RESAMPLES = 2000
 LEVEL = 0.95
-# Drawn numbers that are held at a time, 128 MiB of them, however many kinds of rows there are.
+# Random numbers held at a time, 128 MiB of them, however many kinds of rows there are.
 DRAWN_AT_A_TIME = 2**24
 
 
-def describe_intervals(
-    labels: np.ndarray, predicted: dict[str, np.ndarray], classes: int, pairs: Sequence[tuple[str, str]]
-) -> dict[str, Any]:
-    """Return the 95 % intervals of models' F1 and accuracy, and of their differences, paired by row.
+@dataclass(frozen=True)
+class VariantIntervals:
+    """Intervals of one model's figures, `[low, high]` each."""
+
+    f1: list[float]
+    accuracy: list[float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """F1 and accuracy of one model minus those of another; intervals are `[low, high]`, paired by row."""
+
+    first: str
+    second: str
+    f1: float
+    accuracy: float
+    f1_interval: list[float]
+    accuracy_interval: list[float]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Bootstrap intervals of several models on the same rows; each holds the middle `level` of `resamples`."""
+
+    level: float
+    resamples: int
+    variants: dict[str, VariantIntervals]
+    differences: list[Difference]
+
+
+def intervals_of(
+    labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: int, pairs: Sequence[tuple[str, str]]
+) -> Intervals:
+    """Return the 95 % intervals of models' F1 and accuracy, and of their differences.
 
     Args:
-        labels: int64 (rows,), the true ones.
+        labels: True labels, int64 (rows,).
         predicted: Each model's labels, int64 (rows,).
-        classes: How many there are.
+        classes: Number of classes.
         pairs: Names of the models to compare, `(first, second)`.
-
-    Returns:
-        `level` and `resamples`; `variants`, by name `f1` and `accuracy`, `[low, high]` each; and `differences`, per
-        pair `first`, `second`, `f1` and `accuracy` (the first's gain over the second), `f1_interval` and
-        `accuracy_interval`.
     """
-    names = list(predicted)
-    drawn = dict(
-        zip(("f1", "accuracy"), resample(labels, np.stack(list(predicted.values())), classes=classes), strict=False)
-    )
-    measured = {name: score_labels(labels, answers, classes) for name, answers in predicted.items()}
-    return {
-        "level": LEVEL,
-        "resamples": RESAMPLES,
-        "variants": {
-            name: {figure: list(interval(values[:, at])) for figure, values in drawn.items()}
-            for at, name in enumerate(names)
-        },
-        "differences": [
-            {"first": first, "second": second}
-            | {figure: measured[first][figure] - measured[second][figure] for figure in drawn}
-            | {
-                f"{figure}_interval": list(interval(values[:, names.index(first)] - values[:, names.index(second)]))
-                for figure, values in drawn.items()
-            }
-            for first, second in pairs
-        ],
-    }
+    resampled = resample(labels, np.stack(list(predicted.values())), classes=classes)
+    f1, accuracy = (dict(zip(predicted, values.T, strict=True)) for values in resampled)
+
+    def difference(first: str, second: str) -> Difference:
+        """Return how much better the first model is."""
+        of_first, of_second = (score_labels(labels, predicted[name], classes) for name in (first, second))
+        gains = {name: of_first[name] - of_second[name] for name in ("f1", "accuracy")}
+        ends = [list(interval(values[first] - values[second])) for values in (f1, accuracy)]
+        return Difference(first, second, **gains, f1_interval=ends[0], accuracy_interval=ends[1])
+
+    variants = {name: VariantIntervals(list(interval(f1[name])), list(interval(accuracy[name]))) for name in predicted}
+    return Intervals(LEVEL, RESAMPLES, variants, [difference(*pair) for pair in pairs])
 
 
 def resample(
     labels: np.ndarray, predicted: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, classes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each model's F1 and accuracy on rows drawn anew with replacement, as many of each label as there are.
+    """Return each model's F1 and accuracy on bootstrap resamples, stratified by label.
 
-    All models are measured on the same rows of a resample, so that differences between columns are paired. Rows with
-    the same label and the same predictions are alike: how many of each kind are drawn is a multinomial number, which is
-    drawn at once, whatever the number of rows (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993).
+    All models share the rows of a resample, so differences between columns are paired. Rows with the same label and the
+    same predictions are interchangeable. The bootstrap therefore needs one multinomial sample per label, whatever the
+    number of rows (Efron and Tibshirani, *An Introduction to the Bootstrap*, 1993).
 
-    The balance of the labels is taken as given, and so are intervals: of rows with these many of each label. Were the
-    balance drawn anew too, F1 would move more (its 95 % interval holds 91.5 % where labels are drawn freely, half of
-    each, with recalls of 0.9 and 0.8), as under another balance it is another number.
+    Every resample has as many rows of each label as the data. The intervals hold for this balance of labels: where the
+    balance varies too, F1 varies more. A 95 % interval then holds 91.5 % (labels sampled freely, half of each, recalls
+    of 0.9 and 0.8).
 
     Args:
-        labels: int64 (rows,), the true ones, from 0.
+        labels: True labels from 0, int64 (rows,).
         predicted: int64 (models, rows).
-        resamples: How many times.
-        seed: The same resamples for the same seed.
-        classes: How many there are; `None` takes two where only labels 0 and 1 occur.
+        resamples: Number of resamples.
+        seed: The same seed gives the same resamples.
+        classes: Number of classes; `None` takes two where only labels 0 and 1 occur.
 
     Returns:
-        float64 (resamples, models) twice. F1 is that of label 1 where there are two classes, else the macro average
-        over the labels that occur; it is 0 for a label that is neither drawn nor predicted.
+        F1 and accuracy, float64 (resamples, models) each. F1 is that of label 1 for two classes, else the macro average
+        over the labels that occur. It is 0 for a label that is neither in the resample nor predicted.
     """
     kinds, counts = np.unique(np.vstack([labels, predicted]), axis=1, return_counts=True)
     true, answers = kinds[0], kinds[1:]
     occurring = np.unique(kinds)
     binary = classes == 2 if classes else set(occurring) <= {0, 1}
     at_a_time = max(1, DRAWN_AT_A_TIME // len(counts))
-    draw, f1, accuracy = np.random.default_rng(seed), [], []
+    generator, f1, accuracy = np.random.default_rng(seed), [], []
     for start in range(0, resamples, at_a_time):
-        drawn = _draw(draw, true, counts, min(at_a_time, resamples - start))
-        f1.append(np.mean([_f1_of(label, drawn, true, answers) for label in ([1] if binary else occurring)], axis=0))
-        accuracy.append(drawn @ (answers == true).T / len(labels))
+        sizes = _sample_kinds(generator, true, counts, min(at_a_time, resamples - start))
+        f1.append(np.mean([_f1_of(label, sizes, true, answers) for label in ([1] if binary else occurring)], axis=0))
+        accuracy.append(sizes @ (answers == true).T / len(labels))
     return np.concatenate(f1), np.concatenate(accuracy)
 
 
 def resampled_f1(labels: np.ndarray, predicted: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return F1 alone, as in `resample`, float64 (resamples, models)."""
+    """Return the F1 of `resample`, float64 (resamples, models)."""
     return resample(labels, predicted, resamples, seed)[0]
 
 
@@ -103,23 +118,23 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 
 
 def share_interval(hits: int, rows: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, after Wilson (1927): honest where rows are few or none is a miss."""
+    """Return the 95 % interval of a share (Wilson 1927), which stays valid for few rows or no misses."""
     found = binomtest(hits, rows).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
 
 
 def f1_interval(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float] | None:
-    """Return the 95 % interval of label 1's F1, honest where rows are few or none is a miss, where a resample has none.
+    """Return the 95 % interval of label 1's F1; unlike a bootstrap's it stays valid for few rows or no errors.
 
-    F1 = 2 tp / (2 tp + fp + fn) is 2 s / (1 + s) of the share s = tp / (tp + fp + fn). Among rows that are positive or
-    taken for it, whatever their number, tp is binomial, so that s has Wilson's interval; F1 rises with s.
+    F1 = 2 tp / (2 tp + fp + fn) equals 2 s / (1 + s) for the share s = tp / (tp + fp + fn). Given the number of rows
+    that are positive or predicted positive, tp is binomial. So s has Wilson's interval, and F1 rises with s.
 
     Args:
-        labels: The true ones, 0 or 1, int64 (rows,).
-        predicted: The same.
+        labels: True labels, 0 or 1, int64 (rows,).
+        predicted: Predicted labels, 0 or 1, int64 (rows,).
 
     Returns:
-        `None` where no row is positive or taken for it.
+        `None` where no row is positive or predicted positive.
     """
     hits, rows = int((labels & predicted).sum()), int((labels | predicted).sum())
     if not rows:
@@ -128,20 +143,20 @@ def f1_interval(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def _draw(draw: np.random.Generator, true: np.ndarray, counts: np.ndarray, resamples: int) -> np.ndarray:
-    """Return how often each kind of row is drawn, float64 (resamples, kinds), from its label and its count."""
-    drawn = np.empty((resamples, len(counts)))
+def _sample_kinds(generator: np.random.Generator, true: np.ndarray, counts: np.ndarray, resamples: int) -> np.ndarray:
+    """Return how often each resample holds each kind of row, float64 (resamples, kinds), stratified by label."""
+    sizes = np.empty((resamples, len(counts)))
     for label in np.unique(true):
         same = counts[true == label]
-        drawn[:, true == label] = draw.multinomial(same.sum(), same / same.sum(), size=resamples)
-    return drawn
+        sizes[:, true == label] = generator.multinomial(same.sum(), same / same.sum(), size=resamples)
+    return sizes
 
 
-def _f1_of(label: int, drawn: np.ndarray, true: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return F1 of one label, 2 tp / (2 tp + fp + fn), float64 (resamples, models), from how often each kind is drawn.
+def _f1_of(label: int, sizes: np.ndarray, true: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Return F1 of one label, 2 tp / (2 tp + fp + fn), float64 (resamples, models).
 
-    scikit-learn's `f1_score` computes the same of one resample, with `sample_weight`.
+    scikit-learn's `f1_score` with `sample_weight` computes the same for one resample.
     """
-    hits = drawn @ ((answers == label) & (true == label)).T
-    sizes = drawn @ (answers == label).T + (drawn @ (true == label))[:, None]
-    return np.divide(2 * hits, sizes, out=np.zeros_like(hits), where=sizes > 0)
+    hits = sizes @ ((answers == label) & (true == label)).T
+    positives = sizes @ (answers == label).T + (sizes @ (true == label))[:, None]
+    return np.divide(2 * hits, positives, out=np.zeros_like(hits), where=positives > 0)

@@ -1,24 +1,37 @@
-"""Tests of whether two models differ by more than noise."""
+"""Test whether two models differ by more than chance."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest
 
 
-def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> dict[str, Any]:
-    """Return an exact McNemar test of two models on the same reviews.
+@dataclass(frozen=True)
+class McNemar:
+    """An exact two-sided McNemar test of two models: how many reviews only one of them labelled correctly."""
 
-    Only reviews that one of them got right and the other wrong tell them apart; were the models equally good, each of
-    these would fall to either side like a fair coin (McNemar 1947; exact binomial form).
+    first: str
+    second: str
+    only_first_right: int
+    only_second_right: int
+    p_value: float
+
+
+def mcnemar(labels: np.ndarray, predicted: Mapping[str, np.ndarray], first: str, second: str) -> McNemar:
+    """Return an exact McNemar test of two models.
+
+    Only reviews that exactly one of them labelled correctly tell the models apart. If the models were equally good,
+    each of these reviews would fall to either side like a fair coin (McNemar 1947; exact binomial form).
 
     Args:
-        first_right, second_right: bool (reviews,), whether each model's label was right.
-
-    Returns:
-        `only_first_right` and `only_second_right`, counts, and the two-sided `p_value`.
+        labels: True labels, int64 (reviews,).
+        predicted: Each model's labels, int64 (reviews,).
+        first, second: Names of the two models.
     """
-    first = int((first_right & ~second_right).sum())
-    second = int((second_right & ~first_right).sum())
-    p_value = float(binomtest(first, first + second).pvalue) if first + second else 1.0
-    return {"only_first_right": first, "only_second_right": second, "p_value": p_value}
+    first_right, second_right = predicted[first] == labels, predicted[second] == labels
+    only_first = int((first_right & ~second_right).sum())
+    only_second = int((second_right & ~first_right).sum())
+    different = only_first + only_second
+    p_value = float(binomtest(only_first, different).pvalue) if different else 1.0
+    return McNemar(first, second, only_first, only_second, p_value)

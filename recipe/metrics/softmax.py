@@ -1,4 +1,4 @@
-"""From logits to probabilities. NumPy alone, as serving needs it."""
+"""Turn logits into probabilities, on NumPy alone because serving imports it."""
 
 import numpy as np
 

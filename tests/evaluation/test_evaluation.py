@@ -1,103 +1,117 @@
-"""The report's figures against counts by hand, and rows that are not the run's any more."""
+"""The report's figures against counts by hand, what an evaluation writes, and rows that have changed since the run."""
 
 import json
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import files_under, separable_reviews, write_dataset
-from scipy.stats import binom
+from conftest import copy_of, files_under, separable_reviews, write_dataset
+from oracles import CONFUSION, run_record
 
 from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import column_of_test, load_reviews
 from recipe.errors import UsageError
+from recipe.evaluation import Report, evaluate_run
 from recipe.evaluation.baseline import fit_baseline, flat
-from recipe.evaluation.report import Measured, Wishes, as_table, evaluate_run, make_report
-from recipe.export.variants import export
-from recipe.inference.decision import Decision
-from recipe.inference.onnx import OnnxClassifier
-from recipe.metrics.significance import mcnemar
+from recipe.evaluation.measurement import MeasuredModel
+from recipe.evaluation.report import EvaluationOptions, count_tokens, make_report, summary
+from recipe.evaluation.types import Costs, Latency
+from recipe.inference import Decision, OnnxClassifier
+from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
 
-LABELS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0])
-# 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
-PREDICTED = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-COSTS = {"reviews_per_second": 20.0, "latency_ms": {"p50": 1.0, "p95": 2.0}}
+LABELS, PREDICTED = CONFUSION.labels, CONFUSION.predicted
 REPORT_FILES = {
     *("learning_curve.png", "confusion.png", "precision_recall.png", "reliability.png", "slices.png", "trade_off.png"),
     "mistakes.csv",
 }
 
 
-def answers(predicted: np.ndarray) -> Measured:
-    """A model's answers, each 0.9 sure."""
+def answers(predicted: np.ndarray) -> MeasuredModel:
+    """A model's answers, each with a probability of 0.9."""
     logits = np.log(np.where(np.arange(2) == predicted[:, None], 0.9, 0.1)).astype(np.float32)
-    return Measured(Decision().probabilities(logits), logits, dict(COSTS))
+    return MeasuredModel(softmax(logits), Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)), logits)
 
 
-def report_of(**models: np.ndarray) -> dict[str, Any]:
+def report_of(tfidf: np.ndarray, **models: np.ndarray) -> Report:
     """The report of models' answers."""
     measured = {name: answers(predicted) for name, predicted in models.items()}
     slices = {"source": ["a"] * 5 + ["b"] * 5}
-    return make_report(measured, LABELS, ["negative", "positive"], "fp32", Decision(1.5, 0.4, 0.7), slices)
+    return make_report(run_record(), measured, answers(tfidf), LABELS, "fp32", Decision(1.5, 0.4, 0.7), slices)
 
 
 @pytest.fixture(scope="module")
-def evaluated(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("evaluated") / "run"))
-    export(run, max_f1_drop=0.2)
-    evaluate_run(run, Wishes(abstain=0.1, slice_by="title"))
+def evaluated(exported_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    run = copy_of(exported_run, tmp_path_factory.mktemp("with_options"))
+    evaluate_run(run, EvaluationOptions(abstain=0.1, slice_by="title"))
     return run
+
+
+def read(run: RunFolder) -> Report:
+    """The report that a run's folder holds."""
+    return Report.from_json(json.loads(run.report.read_text(encoding="utf-8")), run.report)
 
 
 def test_confusion_counts_stand_where_the_report_says() -> None:
     report = report_of(pytorch=PREDICTED, fp32=PREDICTED, tfidf=1 - LABELS)
-    fp32 = report["variants"]["fp32"]
-    assert fp32["confusion"] == [[4, 1], [2, 3]], "[[tn, fp], [fn, tp]]"
-    assert (fp32["reviews"], fp32["reviews_per_second"], fp32["accuracy"]) == (10, 20.0, 0.7)
-    assert fp32["labels_changed"] == 0
-    assert report["variants"]["tfidf"]["confusion"] == [[0, 5], [5, 0]]
+    fp32 = report.variants["fp32"]
+    assert fp32.confusion == CONFUSION.matrix, "[[tn, fp], [fn, tp]]"
+    assert (fp32.reviews, fp32.reviews_per_second, fp32.accuracy) == (10, 20.0, CONFUSION.figures["accuracy"])
+    assert fp32.labels_changed == 0
+    assert report.variants["tfidf"].confusion == [[0, 5], [5, 0]]
 
 
 def test_labels_changed_counts_a_variant_against_pytorch() -> None:
     changed = PREDICTED.copy()
     changed[[0, 9]] = 1 - changed[[0, 9]]
     report = report_of(pytorch=PREDICTED, fp32=changed, tfidf=PREDICTED)
-    assert [figures["labels_changed"] for figures in report["variants"].values()] == [0, 2, 0]
+    assert [found.labels_changed for found in report.variants.values()] == [0, 2, 0]
 
 
 def test_each_variant_is_held_against_pytorch_and_pytorch_against_tfidf() -> None:
     report = report_of(pytorch=PREDICTED, fp32=PREDICTED, int8=LABELS, tfidf=1 - LABELS)
     pairs = [("fp32", "pytorch"), ("int8", "pytorch"), ("pytorch", "tfidf")]
-    assert [(test["first"], test["second"]) for test in report["mcnemar"]] == pairs
-    assert [(gain["first"], gain["second"]) for gain in report["intervals"]["differences"]] == pairs
-    right = [(test["only_first_right"], test["only_second_right"]) for test in report["mcnemar"]]
+    assert [(test.first, test.second) for test in report.mcnemar] == pairs
+    assert [(found.first, found.second) for found in report.intervals.differences] == pairs
+    right = [(test.only_first_right, test.only_second_right) for test in report.mcnemar]
     assert right == [(0, 0), (3, 0), (7, 0)]
 
 
-def test_what_is_served_is_looked_at_more_closely() -> None:
+def test_calibration_thresholds_and_slices_are_those_of_the_served_variant() -> None:
     report = report_of(pytorch=LABELS, fp32=PREDICTED, tfidf=LABELS)
-    assert report["served"] == "fp32" and report["decision"]["threshold"] == 0.4
-    assert report["thresholds"]["default"]["accuracy"] == 0.7
-    assert [row["accuracy"] for row in report["slices"]] == [0.6, 0.8]
-    assert report["calibration"]["before"]["calibration_error"] == pytest.approx(0.2), "0.9 sure, 0.7 right"
+    assert report.served == "fp32" and report.decision.threshold == 0.4
+    assert report.thresholds.default.accuracy == 0.7
+    assert [row.accuracy for row in report.slices] == [0.6, 0.8]
+    assert report.calibration.before.calibration_error == pytest.approx(0.2), "0.9 sure, 0.7 right"
 
 
-def test_mcnemar_counts_only_where_the_two_differ() -> None:
-    first = np.array([True] * 9 + [False] * 2 + [True] * 50 + [False] * 5)
-    second = np.array([False] * 9 + [True] * 2 + [True] * 50 + [False] * 5)
-    result = mcnemar(first, second)
-    assert (result["only_first_right"], result["only_second_right"]) == (9, 2)
-    assert result["p_value"] == pytest.approx(2 * binom.cdf(2, 11, 0.5))
-    assert mcnemar(first, first)["p_value"] == 1.0
+@pytest.mark.parametrize("decision", [Decision(1.5, 0.4, 0.7), Decision()])
+def test_a_report_is_read_as_it_was_written(decision: Decision) -> None:
+    models = {"pytorch": answers(LABELS), "fp32": answers(PREDICTED)}
+    slices = {"source": ["one label"] * 3 + ["both"] * 7}
+    report = make_report(run_record(), models, answers(LABELS), LABELS, "fp32", decision, slices)
+    content = json.loads(json.dumps(report.to_json()))
+    assert Report.from_json(content, "report.json") == report
+    assert ("chosen" in content["thresholds"]) == ("abstain" in content["thresholds"]) == (decision != Decision())
+    assert "bytes" not in content["variants"]["tfidf"] and "f1" not in content["slices"][1]
+    assert content["decision"] == decision.to_dict(), "null, where other parts leave a key out"
+    with pytest.raises(UsageError, match="report.json is damaged: .*variants"):
+        Report.from_json({name: part for name, part in content.items() if name != "variants"}, "report.json")
 
 
 def test_the_baseline_learns_words_and_takes_pairs() -> None:
     rows = separable_reviews(200, seed=3)
     model = fit_baseline(rows["content"][:], rows["label"][:])
     assert model.predict(flat([("a lovely", "film"), ("an awful", "film")])).tolist() == [1, 0]
+
+
+def test_tokens_are_counted_before_truncation(exported_run: RunFolder) -> None:
+    classifier = OnnxClassifier.from_run(exported_run.path, "fp32")
+    # [CLS] and [SEP] count; a pair has one more [SEP].
+    texts = ["a film", "film " * 100, ("good", "a lovely film")]
+    assert count_tokens(classifier, texts).tolist() == [4, 102, 7]
+    (scores,) = classifier.score([["film " * 100]])
+    assert scores.truncated.all(), "the classifier itself still truncates"
 
 
 def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFolder) -> None:
@@ -115,13 +129,25 @@ def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFold
     assert {row["slice"] for row in report["slices"]} == {"length", "truncated", "negation", "title"}
     assert files_under(evaluated.report_folder) == REPORT_FILES
     assert "report/slices.png" in evaluated.card.read_text() and "model-index" in evaluated.card.read_text()
-    assert "pytorch" in as_table(report) and "right on the same reviews" in as_table(report)
+    lines = summary(read(evaluated)).splitlines()
+    assert lines[0].split()[:2] == ["F1", "95"] and len({len(line) for line in lines[:5]}) == 1
+    assert [line.split()[:2] for line in lines[1:4]] == [[name, "1.0000"] for name in ("pytorch", "fp32", "int8")]
+    assert "fp32 and pytorch are right on the same reviews." in lines
 
 
-def test_the_exported_model_answers_by_the_decision_unless_told_not_to(evaluated: RunFolder, tmp_path: Path) -> None:
+def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> None:
     decision = Decision.from_dict(json.loads(evaluated.decision.read_text()))
-    assert decision.temperature != 0 and decision.threshold and decision.abstain_below
-    run = RunFolder(shutil.copytree(evaluated.path, tmp_path / "run"))
+    args = data_arguments_of(evaluated.read_config())
+    validation = load_reviews(args, evaluated.read_record().seed).validation
+    classifier = OnnxClassifier.from_run(evaluated.path)
+    assert classifier.decision == decision == read(evaluated).decision
+    found = classifier.answers(validation.texts["content"][:])
+    assert (found.labels == validation.labels).all(), "the rows are separable, so the best threshold makes no mistake"
+    assert (~found.certain).sum() == len(validation) // 10, "--abstain 0.1"
+
+
+def test_the_exported_model_applies_the_decision_unless_told_not_to(evaluated: RunFolder, tmp_path: Path) -> None:
+    run = copy_of(evaluated, tmp_path)
     run.decision.write_text(json.dumps({"temperature": 4.0, "threshold": 0.999, "abstain_below": None}))
     (label, probability), raw = (
         OnnxClassifier.from_run(run.path, "fp32", raw=raw)(["a lovely film"])[0] for raw in (False, True)
@@ -132,13 +158,15 @@ def test_the_exported_model_answers_by_the_decision_unless_told_not_to(evaluated
         OnnxClassifier.from_run(run.path, "fp32")
 
 
-def test_a_new_evaluation_does_not_build_on_the_decision_of_the_last(evaluated: RunFolder, tmp_path: Path) -> None:
-    run = RunFolder(shutil.copytree(evaluated.path, tmp_path / "run"))
-    run.decision.write_text(json.dumps({"temperature": 4.0, "threshold": 0.999, "abstain_below": None}))
-    again = evaluate_run(run, Wishes(abstain=0.1))
-    before = json.loads(evaluated.report.read_text())
-    assert again["decision"]["temperature"] == pytest.approx(before["decision"]["temperature"])
-    assert again["variants"]["fp32"]["log_loss"] == pytest.approx(before["variants"]["fp32"]["log_loss"])
+@pytest.mark.parametrize("decision", ['{"temperature": 4.0, "threshold": 0.999, "abstain_below": null}', "{}"])
+def test_a_new_evaluation_does_not_read_the_decision_of_the_last(
+    decision: str, evaluated: RunFolder, tmp_path: Path
+) -> None:
+    run = copy_of(evaluated, tmp_path)
+    run.decision.write_text(decision)
+    again, before = evaluate_run(run, EvaluationOptions(abstain=0.1)), read(evaluated)
+    assert again.decision.temperature == pytest.approx(before.decision.temperature)
+    assert again.variants["fp32"].log_loss == pytest.approx(before.variants["fp32"].log_loss)
 
 
 def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
@@ -147,20 +175,21 @@ def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("options", "message"),
     [
-        (Wishes(slice_by="colour"), "--slice_by colour: the test rows have no such column; they have .*content"),
-        (Wishes(target_precision=1.5), "--target_precision 1.5: a precision is above 0 and at most 1"),
-        (Wishes(abstain=1.0), "--abstain 1: the share of reviews for a person"),
+        (EvaluationOptions(slice_by="colour"), "--slice_by colour: .* no such column; they have .*content"),
+        (EvaluationOptions(slice_by="content"), "--slice_by content: a text, or what the rows are sliced by already"),
+        (EvaluationOptions(target_precision=1.5), "--target_precision 1.5: a precision is above 0 and at most 1"),
+        (EvaluationOptions(abstain=1.0), "--abstain 1: the share of reviews for a person"),
     ],
 )
-def test_a_wish_that_cannot_be_granted_is_refused_before_anything_is_written(
-    wishes: Wishes, message: str, evaluated: RunFolder
+def test_an_option_that_cannot_be_met_is_refused_before_anything_is_written(
+    options: EvaluationOptions, message: str, exported_run: RunFolder
 ) -> None:
-    before = evaluated.report.stat().st_mtime_ns
+    before = files_under(exported_run.path)
     with pytest.raises(UsageError, match=message):
-        evaluate_run(evaluated, wishes)
-    assert evaluated.report.stat().st_mtime_ns == before
+        evaluate_run(exported_run, options)
+    assert files_under(exported_run.path) == before and not exported_run.report.exists()
 
 
 @pytest.mark.parametrize("sampling", ["first", "random"])
@@ -190,10 +219,9 @@ def test_a_column_of_the_users_own_file_is_found(tmp_path: Path) -> None:
         column_of_test(args, load_reviews(args, 1), "shop")
 
 
-def test_rows_that_changed_since_the_run_are_refused(tiny_run: RunFolder, tmp_path: Path) -> None:
-    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "run"))
+def test_rows_that_changed_since_the_run_are_refused(exported_run: RunFolder, tmp_path: Path) -> None:
+    run = copy_of(exported_run, tmp_path)
     other = write_dataset(tmp_path / "other", train=separable_reviews(300, seed=1), test=separable_reviews(60, seed=99))
-    export(run)
     run.write_config(run.read_config() | {"dataset_name": str(other)})
     with pytest.raises(UsageError, match="the test rows of .*other have changed since the run"):
         evaluate_run(run)

@@ -1,4 +1,4 @@
-"""Thresholds against trying every one there is, and the abstain band against counts."""
+"""Thresholds against trying every one there is, and abstaining against counts."""
 
 import re
 
@@ -8,15 +8,8 @@ from scipy.special import logit
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from recipe.errors import UsageError
-from recipe.evaluation.thresholds import (
-    abstain_bound,
-    choose_decision,
-    describe_abstaining,
-    describe_decision,
-    threshold_of_best_f1,
-    threshold_of_precision,
-)
-from recipe.inference.decision import Answers, Decision
+from recipe.evaluation.thresholds import abstain_bound, choose_decision, choose_threshold, thresholds_of
+from recipe.inference import Decision
 
 # Every threshold there is between probabilities of two places.
 BETWEEN = np.arange(0.005, 1, 0.01)
@@ -37,60 +30,60 @@ def of_probabilities(positive: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_threshold_has_a_better_f1(seed: int) -> None:
     labels, positive = reviews(80, seed)
-    found = threshold_of_best_f1(labels, positive)
+    found = choose_threshold(labels, positive)
     tried = [f1_score(labels, positive >= threshold) for threshold in BETWEEN]
     assert found.f1 == pytest.approx(max(tried))
-    assert found.f1 == pytest.approx(f1_score(labels, positive >= found.value))
+    assert found.f1 == pytest.approx(f1_score(labels, positive >= found.threshold))
 
 
 @pytest.mark.parametrize("wished", [0.7, 0.8, 0.9])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_wished_precision_is_reached_with_the_highest_recall(seed: int, wished: float) -> None:
     labels, positive = reviews(80, seed)
-    found = threshold_of_precision(labels, positive, wished)
+    found = choose_threshold(labels, positive, wished)
     tried = [positive >= threshold for threshold in BETWEEN if (positive >= threshold).any()]
-    assert found.precision == pytest.approx(precision_score(labels, positive >= found.value))
+    assert found.precision == pytest.approx(precision_score(labels, positive >= found.threshold))
     assert found.precision >= wished
     assert found.recall == max(recall_score(labels, some) for some in tried if precision_score(labels, some) >= wished)
 
 
 def test_a_precision_is_reached_when_it_is_met_exactly() -> None:
     labels, positive = np.array([1] * 9 + [0, 0]), np.array([0.9] * 9 + [0.9, 0.1])
-    assert threshold_of_precision(labels, positive, 0.9).precision == 0.9
+    assert choose_threshold(labels, positive, 0.9).precision == 0.9
 
 
 def test_a_precision_out_of_reach_names_the_best_one_which_is_in_reach() -> None:
     labels, positive = np.array([0, 1, 1, 1, 0]), np.array([0.9, 0.9, 0.9, 0.2, 0.1])
     with pytest.raises(UsageError, match="no threshold reaches --target_precision 0.95") as refused:
-        threshold_of_precision(labels, positive, 0.95)
+        choose_threshold(labels, positive, 0.95)
     best, threshold = re.search(r"best is (\S+), at a threshold of (\S+)", str(refused.value)).groups()  # type: ignore
-    assert float(best) == 0.75 and threshold_of_precision(labels, positive, float(best)).precision == 0.75
+    assert float(best) == 0.75 and choose_threshold(labels, positive, float(best)).precision == 0.75
     assert float(threshold) == pytest.approx(0.15)
 
 
 def test_the_named_best_precision_is_never_rounded_up_out_of_reach() -> None:
     labels, positive = np.array([0, 1, 1]), np.array([0.9, 0.9, 0.9])
     with pytest.raises(UsageError, match="the best is 0.6666,"):
-        threshold_of_precision(labels, positive, 0.9)
+        choose_threshold(labels, positive, 0.9)
 
 
 @pytest.mark.parametrize("wished", [0, -0.5, 1.01, float("nan")])
 def test_a_wish_that_is_no_precision_is_refused(wished: float) -> None:
     with pytest.raises(UsageError, match="above 0 and at most 1"):
-        threshold_of_precision(*reviews(10), wished)
+        choose_threshold(*reviews(10), wished)
 
 
 def test_a_threshold_lies_between_reviews() -> None:
     labels, positive = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.6, 0.9])
-    assert threshold_of_best_f1(labels, positive).value == 0.5
-    assert threshold_of_best_f1(np.array([1, 1, 1, 0]), positive[::-1]).value == 0.25
+    assert choose_threshold(labels, positive).threshold == 0.5
+    assert choose_threshold(np.array([1, 1, 1, 0]), positive[::-1]).threshold == 0.25
 
 
 def test_neighbouring_floats_and_certainty_still_have_a_threshold() -> None:
     low = 0.7
-    found = threshold_of_best_f1(np.array([0, 1]), np.array([low, np.nextafter(low, 1)]))
+    found = choose_threshold(np.array([0, 1]), np.array([low, np.nextafter(low, 1)]))
     assert found.f1 == 1.0
-    assert 0 < threshold_of_best_f1(np.array([0, 1]), np.array([np.nextafter(1, 0), 1.0])).value < 1
+    assert 0 < choose_threshold(np.array([0, 1]), np.array([np.nextafter(1, 0), 1.0])).threshold < 1
 
 
 @pytest.mark.parametrize("share, below", [(0.0, 0), (0.05, 5), (0.29, 29), (0.999, 99)])
@@ -111,11 +104,15 @@ def test_a_share_that_is_none_is_refused(share: float) -> None:
 
 
 def test_the_accuracy_is_that_of_the_reviews_the_model_keeps() -> None:
-    answers = Answers(np.array([1, 0, 1, 0, 1]), np.full(5, 0.9), np.array([True, True, False, False, True]))
-    found = describe_abstaining(answers, np.array([1, 0, 0, 0, 0]))
-    assert found == {"reviews": 2, "share": 0.4, "accuracy": pytest.approx(2 / 3), "accuracy_of_doubtful": 0.5}
-    nobody = describe_abstaining(answers._replace(certain=np.zeros(5, dtype=bool)), np.zeros(5))
-    assert nobody["accuracy"] is None and nobody["share"] == 1.0
+    # Labels 1, 0, 1, 0, 1; the third and the fourth are doubtful below 0.8.
+    logits, labels = of_probabilities(np.array([0.9, 0.1, 0.6, 0.4, 0.9])), np.array([1, 0, 0, 0, 0])
+    found = thresholds_of(Decision(abstain_below=0.8), logits, labels).abstain
+    assert found and (found.below, found.reviews, found.share) == (0.8, 2, 0.4)
+    assert (found.accuracy, found.accuracy_of_doubtful) == pytest.approx((2 / 3, 0.5))
+    all_doubtful = thresholds_of(Decision(abstain_below=0.95), logits, labels).abstain
+    assert all_doubtful and all_doubtful.accuracy is None and all_doubtful.share == 1.0
+    none_doubtful = thresholds_of(Decision(abstain_below=0.0), logits, labels).abstain
+    assert none_doubtful and none_doubtful.accuracy == 0.6 and none_doubtful.accuracy_of_doubtful is None
 
 
 def test_a_decision_sends_the_wished_share_of_validation_reviews_to_a_person() -> None:
@@ -127,18 +124,20 @@ def test_a_decision_sends_the_wished_share_of_validation_reviews_to_a_person() -
     assert precision_score(labels, answers.labels) >= 0.9
     calibrated = decision.probabilities(logits)[:, 1]
     assert decision.threshold is not None and np.abs(calibrated[~answers.certain] - decision.threshold).max() < 0.2
-    report = describe_decision(decision, logits, labels)
-    assert report["abstain"]["accuracy"] > report["chosen"]["accuracy"] > report["abstain"]["accuracy_of_doubtful"]
-    assert report["chosen"]["precision"] >= 0.9 and report["default"]["f1"] == f1_score(labels, positive > 0.5)
+    found = thresholds_of(decision, logits, labels)
+    assert found.abstain and found.chosen
+    assert found.abstain.accuracy > found.chosen.accuracy > found.abstain.accuracy_of_doubtful
+    assert found.chosen.precision >= 0.9 and found.default.f1 == f1_score(labels, positive > 0.5)
 
 
-def test_with_more_classes_there_is_a_band_and_no_threshold() -> None:
+def test_with_more_classes_the_model_abstains_without_a_threshold() -> None:
     draw = np.random.default_rng(0)
     labels = draw.integers(3, size=200)
     logits = (draw.normal(size=(200, 3)) + np.eye(3)[labels]).astype(np.float32)
     decision = choose_decision(logits, labels, abstain=0.1)
     assert decision.threshold is None and (~decision(logits).certain).sum() == 20
-    assert set(describe_decision(decision, logits, labels)) == {"default", "abstain"}
+    found = thresholds_of(decision, logits, labels)
+    assert found.chosen is None and found.abstain and found.abstain.reviews == 20
     with pytest.raises(UsageError, match="for two labels, and this model has 3"):
         choose_decision(logits, labels, target_precision=0.9)
 
@@ -148,4 +147,4 @@ def test_without_wishes_the_threshold_is_that_of_best_f1_and_nobody_is_asked() -
     decision = choose_decision(of_probabilities(positive), labels)
     assert decision.abstain_below is None and isinstance(decision, Decision)
     answers = decision(of_probabilities(positive))
-    assert f1_score(labels, answers.labels) == pytest.approx(threshold_of_best_f1(labels, positive).f1)
+    assert f1_score(labels, answers.labels) == pytest.approx(choose_threshold(labels, positive).f1)

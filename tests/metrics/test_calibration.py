@@ -6,7 +6,14 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from recipe.metrics.calibration import HIGHEST, LOWEST, describe_calibration, fit_temperature, reliability
+from recipe.metrics.calibration import (
+    HIGHEST,
+    LOWEST,
+    calibration_error,
+    calibration_of,
+    fit_temperature,
+    reliability_bins,
+)
 
 
 def calibrated(rows: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,39 +59,40 @@ def test_a_temperature_has_bounds() -> None:
 def test_bins_hold_what_a_loop_counts() -> None:
     logits, labels = calibrated(3000, 4)
     probabilities = softmax(logits.astype(np.float64), axis=1)
-    found = reliability(probabilities, labels)
+    found = reliability_bins(probabilities, labels)
     error, at = 0.0, 0
     for number in range(15):
         rows = [row for row in range(3000) if number / 15 < probabilities[row].max() <= (number + 1) / 15]
         if rows:
             confidence = sum(probabilities[row].max() for row in rows) / len(rows)
             accuracy = sum(probabilities[row].argmax() == labels[row] for row in rows) / len(rows)
-            assert (found.confidence[at], found.accuracy[at]) == pytest.approx((confidence, accuracy))
-            assert found.rows[at] == len(rows)
+            assert (found[at].confidence, found[at].accuracy) == pytest.approx((confidence, accuracy))
+            assert found[at].rows == len(rows)
             error, at = error + len(rows) / 3000 * abs(confidence - accuracy), at + 1
-    assert at == len(found.rows) and found.error == pytest.approx(error)
+    assert at == len(found) and calibration_error(found) == pytest.approx(error)
 
 
 def test_bins_are_those_of_scikit_learn_and_include_their_upper_end() -> None:
     top = np.array([0.5, 0.6, 0.6, 0.8, 0.81, 1.0])
     labels = np.array([0, 0, 1, 0, 1, 0])
-    found = reliability(np.stack([top, 1 - top], axis=1), labels, bins=5)
-    assert found.rows.tolist() == [3, 1, 2]
+    found = reliability_bins(np.stack([top, 1 - top], axis=1), labels, bins=5)
+    assert [some.rows for some in found] == [3, 1, 2]
     accuracy, confidence = calibration_curve(labels == 0, top, n_bins=5)
-    np.testing.assert_allclose([found.accuracy, found.confidence], [accuracy, confidence])
+    np.testing.assert_allclose([some.accuracy for some in found], accuracy)
+    np.testing.assert_allclose([some.confidence for some in found], confidence)
 
 
 def test_a_model_that_is_always_sure_and_half_right_is_off_by_a_half() -> None:
-    assert reliability(np.array([[1.0, 0.0]] * 4), np.array([0, 1, 0, 1])).error == 0.5
+    assert calibration_error(reliability_bins(np.array([[1.0, 0.0]] * 4), np.array([0, 1, 0, 1]))) == 0.5
 
 
 def test_the_report_shows_both_sides_on_rows_that_were_not_fitted() -> None:
     logits, labels = calibrated(4000, 2)
-    report = describe_calibration(3 * logits[2000:], labels[2000:], fit_temperature(3 * logits[:2000], labels[:2000]))
-    assert report["after"]["calibration_error"] < report["before"]["calibration_error"] / 2
-    for side, factor in (("before", 3.0), ("after", 3 / report["temperature"])):
+    found = calibration_of(3 * logits[2000:], labels[2000:], fit_temperature(3 * logits[:2000], labels[:2000]))
+    assert found.after.calibration_error < found.before.calibration_error / 2
+    for side, factor in ((found.before, 3.0), (found.after, 3 / found.temperature)):
         probabilities = softmax(factor * logits[2000:].astype(np.float64), axis=1)
-        assert report[side]["log_loss"] == pytest.approx(log_loss(labels[2000:], probabilities), rel=1e-5)
-        assert sum(row["rows"] for row in report[side]["bins"]) == 2000
-        error = reliability(probabilities, labels[2000:]).error
-        assert report[side]["calibration_error"] == pytest.approx(error, rel=1e-4)
+        assert side.log_loss == pytest.approx(log_loss(labels[2000:], probabilities), rel=1e-5)
+        assert sum(some.rows for some in side.bins) == 2000
+        error = calibration_error(reliability_bins(probabilities, labels[2000:]))
+        assert side.calibration_error == pytest.approx(error, rel=1e-4)

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from oracles import CONFUSION
 
 from recipe.errors import UsageError
-from recipe.metrics.scores import require_numbers, require_two_labels, score, score_labels
+from recipe.metrics.scores import figures_of, require_numbers, require_two_labels, score_labels
 from recipe.training.compute_metrics import ClassificationMetrics
 
-# 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
-LABELS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0])
-POSITIVE = np.array([0.9, 0.8, 0.6, 0.7, 0.4, 0.3, 0.2, 0.1, 0.1, 0.05])
+LABELS, POSITIVE = CONFUSION.labels, CONFUSION.positive
 BINARY = np.stack([1 - POSITIVE, POSITIVE], axis=1)
 
 
@@ -22,29 +21,28 @@ def three_classes(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_figures_of_a_hand_counted_case() -> None:
-    figures = score(LABELS, BINARY)
-    assert figures["confusion"] == [[4, 1], [2, 3]], "[[tn, fp], [fn, tp]]"
-    assert (figures["f1"], figures["accuracy"]) == pytest.approx((2 / 3, 0.7))
-    assert (figures["precision"], figures["recall"]) == pytest.approx((0.75, 0.6))
-    assert figures["matthews"] == pytest.approx((3 * 4 - 1 * 2) / np.sqrt(4 * 5 * 5 * 6))
+    figures = figures_of(LABELS, BINARY)
+    assert figures.confusion == CONFUSION.matrix, "[[tn, fp], [fn, tp]]"
+    assert {name: getattr(figures, name) for name in CONFUSION.figures} == pytest.approx(CONFUSION.figures)
+    assert figures.matthews == pytest.approx((3 * 4 - 1 * 2) / np.sqrt(4 * 5 * 5 * 6))
     # Of 25 pairs of a positive and a negative, the negative at 0.7 stands above three positives.
-    assert figures["roc_auc"] == pytest.approx(22 / 25)
+    assert figures.roc_auc == pytest.approx(22 / 25)
     # Precision at each positive, from the top; the third place is the negative's.
-    assert figures["average_precision"] == pytest.approx((1 + 1 + 3 / 4 + 4 / 5 + 5 / 6) / 5)
-    assert figures["log_loss"] == pytest.approx(-np.log(np.where(LABELS == 1, POSITIVE, 1 - POSITIVE)).mean())
-    assert figures["brier"] == pytest.approx(((POSITIVE - LABELS) ** 2).mean())
-    assert figures["reviews"] == 10
+    assert figures.average_precision == pytest.approx((1 + 1 + 3 / 4 + 4 / 5 + 5 / 6) / 5)
+    assert figures.log_loss == pytest.approx(-np.log(np.where(LABELS == 1, POSITIVE, 1 - POSITIVE)).mean())
+    assert figures.brier == pytest.approx(((POSITIVE - LABELS) ** 2).mean())
+    assert figures.reviews == 10
 
 
 def test_labels_chosen_otherwise_change_the_counts_and_not_the_ranking() -> None:
-    chosen = score(LABELS, BINARY, (POSITIVE >= 0.25).astype(np.int64))
-    assert chosen["confusion"] == [[4, 1], [0, 5]] and chosen["recall"] == 1.0
-    assert chosen["roc_auc"] == score(LABELS, BINARY)["roc_auc"]
+    chosen = figures_of(LABELS, BINARY, (POSITIVE >= 0.25).astype(np.int64))
+    assert chosen.confusion == [[4, 1], [0, 5]] and chosen.recall == 1.0
+    assert chosen.roc_auc == figures_of(LABELS, BINARY).roc_auc
 
 
 def test_with_more_classes_each_is_ranked_against_the_rest() -> None:
     labels, probabilities = three_classes()
-    figures = score(labels, probabilities)
+    figures = figures_of(labels, probabilities)
     areas, precisions = [], []
     for label in range(3):
         positive, of_label = probabilities[:, label], labels == label
@@ -52,18 +50,18 @@ def test_with_more_classes_each_is_ranked_against_the_rest() -> None:
         order = np.argsort(-positive)
         hits = of_label[order].cumsum()
         precisions.append((hits / np.arange(1, 301))[of_label[order]].mean())
-    assert figures["roc_auc"] == pytest.approx(np.mean(areas))
-    assert figures["average_precision"] == pytest.approx(np.mean(precisions))
-    assert figures["brier"] == pytest.approx(((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
-    assert np.sum(figures["confusion"]) == 300 and np.trace(figures["confusion"]) / 300 == figures["accuracy"]
+    assert figures.roc_auc == pytest.approx(np.mean(areas))
+    assert figures.average_precision == pytest.approx(np.mean(precisions))
+    assert figures.brier == pytest.approx(((probabilities - np.eye(3)[labels]) ** 2).sum(axis=1).mean())
+    assert np.sum(figures.confusion) == 300 and np.trace(figures.confusion) / 300 == figures.accuracy
 
 
 def test_a_class_without_a_row_leaves_out_what_is_not_defined() -> None:
     labels, probabilities = three_classes()
     kept = labels != 2
-    figures = score(labels[kept], probabilities[kept])
-    assert not {"roc_auc", "average_precision"} & set(figures)
-    assert len(figures["confusion"]) == 3 and figures["confusion"][2] == [0, 0, 0]
+    figures = figures_of(labels[kept], probabilities[kept])
+    assert figures.roc_auc is figures.average_precision is None
+    assert len(figures.confusion) == 3 and figures.confusion[2] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("classes", [2, 3])

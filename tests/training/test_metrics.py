@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
+from oracles import CONFUSION
 from transformers import EvalPrediction
 
 from recipe.training.compute_metrics import ClassificationMetrics, metrics_hook
 
 
 def test_the_figures_of_a_hand_counted_confusion() -> None:
-    # 3 true positives, 1 false positive, 2 false negatives, 4 true negatives.
-    references = [1, 1, 1, 0, 1, 1, 0, 0, 0, 0]
-    predictions = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
-    figures = ClassificationMetrics(num_labels=2).compute(predictions=predictions, references=references)
-    assert figures == pytest.approx({"f1": 2 / 3, "accuracy": 0.7, "precision": 0.75, "recall": 0.6})
+    metrics = ClassificationMetrics(num_labels=2)
+    figures = metrics.compute(predictions=CONFUSION.predicted, references=CONFUSION.labels)
+    assert figures == pytest.approx(CONFUSION.figures)
 
 
 def test_the_positive_class_is_label_1() -> None:

