@@ -1,5 +1,6 @@
 """What the pictures show against the figures they were given, and that nothing is cut off or overlaps."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,13 +158,11 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
     old = tmp_path / "slices.png"
     old.write_bytes(b"old")
 
-    def fail_half_way(self: Path, content: bytes) -> None:
-        """Write half of it, and find the disk full."""
-        with self.open("wb") as file:
-            file.write(content[: len(content) // 2])
+    def refuse(handle: int) -> None:
+        """Find the disk full when the bytes are to reach it."""
         raise OSError
 
-    monkeypatch.setattr(Path, "write_bytes", fail_half_way)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError):
         pictures.save_picture(pictures.draw_slices(SLICES, 0.86), old)
     assert list(tmp_path.iterdir()) == [old] and old.read_bytes() == b"old"
