@@ -20,6 +20,7 @@ import pyarrow.parquet as parquet
 import pytest
 from conftest import ROOT, copy_of, files_under, run_script, separable_reviews
 
+from recipe.command_line import read_lines
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_json
 from recipe.inference import classifier as inference
@@ -456,6 +457,13 @@ def test_standard_input_and_output_are_files_like_others(
     assert streams.stderr.startswith("300 rows in ") and "standard output" in streams.stderr
     assert json.loads(lines.stdout)["label"] == "positive"
     assert files_under(tmp_path) == {"b.csv.gz"}
+
+
+def test_lines_of_standard_input_are_read_one_by_one() -> None:
+    lines = read_lines(io.TextIOWrapper(io.BytesIO(b"good film\n" * 20_000 + b"caf\xe9\n")))
+    assert next(lines) == "good film"
+    with pytest.raises(UsageError, match="standard input is not UTF-8 after line "):
+        list(lines)
 
 
 @pytest.mark.slow
