@@ -1,4 +1,4 @@
-"""What `run.json` says of a finished run."""
+"""The content of `run.json`: how a finished run was trained."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ class BestEpoch(Epoch):
 
 @dataclass(frozen=True)
 class RunRecord(Document):
-    """What was trained, on what, where, and how well.
+    """The weights, data, machine and results of a training.
 
     Attributes:
         config: Name of the YAML file.
