@@ -71,8 +71,8 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
         rounds: Passes of each backend.
 
     Returns:
-        The file's content: `machine`, `load_before` (of other work, by `os.getloadavg`), `versions`, `rounds`, and by
-        name of the sample under `reviews` its `rows`, and under `ways` the `Figures` by backend.
+        The file's content: `machine`, `load_before` (by `os.getloadavg`), `versions`, `rounds`, and by name of the
+        sample under `reviews` its `rows`, and under `ways` the `Figures` by backend.
 
     Raises:
         UsageError: There is no such run or variant, the run's reviews have changed, or the dataset cannot be read.
