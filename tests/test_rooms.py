@@ -34,6 +34,8 @@ FLOORS = (
 )
 HEAVY = {"torch", "transformers", "datasets", "pyarrow", "sklearn", "scipy", "matplotlib", "optimum"}
 LIGHT = {
+    # A backend's memory is that of its own libraries.
+    "recipe.benchmarks.backends": HEAVY,
     "recipe.files.text_rows": HEAVY | {"numpy"},
     "recipe.inference": HEAVY,
     "recipe.command_line": HEAVY | {"numpy"},
