@@ -62,13 +62,12 @@ class Figures:
 def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> dict[str, Any]:
     """Let each backend answer the same reviews, in turn, and write `<run>/benchmark/inference.json`.
 
-    Every backend has a process of its own. A first round warms up and is not counted.
+    Every backend has a process of its own. A first round warms up and is not counted in `rounds`.
 
     Args:
         run: A finished run that was exported in fp32 and int8.
         dataset: A folder in the Hub's layout, whose test rows are a second sample; `None` takes the run's alone.
         reviews: How many of each sample, the first ones.
-        rounds: Passes of each backend.
 
     Returns:
         The file's content: `machine`, `load_before` (by `os.getloadavg`), `versions`, `rounds`, and by name of the
