@@ -28,10 +28,6 @@ from recipe.metrics.softmax import softmax
 
 EPOCHS = run_record().epochs
 LONG_NAMES = ["extremely dissatisfied", "dissatisfied", "neither one nor the other", "satisfied", "extremely satisfied"]
-SPEEDS = {
-    "256 the run's test rows": {"original recipe": (43.2, 1.0), "ONNX Runtime's dynamic int8": (163.0, 3.8)},
-    "256 of reviews": {"original recipe": (43.2, 1.0), "OpenVINO int8": (203.0, 4.7), "ours, int8": (1255, 29)},
-}
 SLICES = [
     SliceFigures("length", "up to 32", 175, 0.85, [0.79, 0.9], 0.85, [0.79, 0.9]),
     SliceFigures("length", "33 to 64", 1627, 0.86, [0.83, 0.88], 0.86, [0.83, 0.88]),
@@ -87,7 +83,6 @@ def figures_of_every_kind() -> dict[str, Figure]:
         "reliability": pictures.draw_reliability(calibration()),
         "slices": pictures.draw_slices(SLICES, 0.86),
         "trade_off": pictures.draw_trade_off(report.variants, report.intervals.variants),
-        "throughput": pictures.draw_throughput(SPEEDS),
     }
 
 
@@ -252,18 +247,6 @@ def test_the_trade_off_shows_each_variant_with_a_marker_of_its_own(drawn: dict[s
         assert lines_of(axes, f"_interval of {name}") == [[(speed, low), (speed, high)]]
     points = axes.get_legend().get_lines()
     assert len({line.get_marker() for line in points}) == len({line.get_color() for line in points}) == 3
-
-
-def test_throughput_shows_each_way_with_its_multiple_the_first_on_top(drawn: dict[str, Figure]) -> None:
-    for axes, (name, found) in zip(drawn["throughput"].axes, SPEEDS.items(), strict=True):
-        assert axes.get_title() == name and axes.yaxis_inverted()
-        assert [bar.get_width() for bar in axes.patches] == [speed for speed, _ in found.values()]
-        assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
-        words = [f"{speed:,.0f}  (× {ratio:.1f})" for speed, ratio in found.values()]
-        assert [text.get_text() for text in axes.texts] == words
-        assert all(text.get_window_extent().x1 < axes.bbox.x1 for text in axes.texts), "no number lies on the frame"
-        hatched = [bar.get_hatch() is not None for bar in axes.patches]
-        assert hatched == ["ours" in way for way in found], "ours is told apart without colour"
 
 
 def test_names_that_differ_at_their_end_stay_apart() -> None:
