@@ -31,6 +31,9 @@ from recipe.training.trainer import ReviewTrainer
 # 96 train rows: 12 steps an epoch, checkpoints after 5, 10, 12, 15, 20, 24, 25, 30, 35 and 36.
 STEPS = "--num_train_epochs 3 --save_steps 5 --max_train_samples 120".split()
 
+# 12 steps an epoch, in which an F1 of 1 is reached before the sixth.
+QUICK = "--max_train_samples 120 --learning_rate 1e-2".split()
+
 
 @pytest.fixture(scope="module")
 def never_killed(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
@@ -172,7 +175,7 @@ def forget_files(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_weights, "its model.safetensors is not what was written"),
+        pytest.param(damage_weights, "its model.safetensors is not what was written", marks=pytest.mark.slow),
         (damage_by_cutting, "its optimizer.pt is not what was written"),
         (damage_manifest, "its checkpoint.json cannot be read"),
         (
@@ -284,6 +287,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(stopped: tuple[list[str
         train(parse_arguments([*flags, "--resume"]))
 
 
+@pytest.mark.slow
 def test_a_run_moved_elsewhere_and_other_batches_per_device_go_on(
     stopped: tuple[list[str], Path], never_killed: RunFolder, tmp_path: Path
 ) -> None:
@@ -321,13 +325,14 @@ def test_nothing_is_unpickled_from_a_checkpoint(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(("limit", "others"), [("2", {"checkpoint-120"}), ("1", set())])
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "others"), [("2", {"checkpoint-72"}), ("1", set())])
 def test_the_limit_keeps_the_best_and_the_newest(
     limit: str, others: set[str], tiny_arguments: Callable[..., Arguments]
 ) -> None:
-    run = train(tiny_arguments("--save_total_limit", limit, "--save_steps", "20"))
+    run = train(tiny_arguments(*QUICK, "--num_train_epochs", "6", "--save_total_limit", limit, "--save_steps", "10"))
     record = run.read_record().to_json()
-    assert record["best"]["step"] < 120, "the test needs a best checkpoint before the last"
+    assert record["best"]["step"] < 72, "the test needs a best checkpoint before the last"
     assert {path.name for path in run.path.glob("checkpoint-*")} == {record["best"]["checkpoint"], *others}
 
 
@@ -391,6 +396,7 @@ def test_weights_that_are_not_finite_are_never_saved(stopped: tuple[list[str], P
     assert newest(folder) == "checkpoint-12" and not (folder / "checkpoint-15").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_manifest_is_no_checkpoint_and_is_removed(stopped: tuple[list[str], Path]) -> None:
     flags, folder = stopped
     shutil.copytree(folder / "checkpoint-10", folder / "checkpoint-11")
@@ -403,10 +409,10 @@ def test_a_folder_without_a_manifest_is_no_checkpoint_and_is_removed(stopped: tu
 @pytest.mark.slow
 def test_early_stopping_stops_and_is_remembered(tiny_flags: list[str], tmp_path: Path) -> None:
     # The first epoch to reach an F1 of 1 stays the best.
-    flags = [*tiny_flags, "--num_train_epochs", "12", "--early_stopping_patience", "2"]
+    flags = [*tiny_flags, *QUICK, "--num_train_epochs", "12", "--early_stopping_patience", "2"]
     run = train(parse_arguments([*flags, "--output_dir", str(tmp_path / "run")]))
     record = run.read_record().to_json()
-    assert len(record["epochs"]) < 12 and record["epochs"][-1]["step"] == record["best"]["step"] + 60
+    assert len(record["epochs"]) < 12 and record["epochs"][-1]["step"] == record["best"]["step"] + 24
     # Killed after it had stopped early, and told to stop during the validation that would stop it early.
     validation_batches = len(record["epochs"])
     for name, moment, number, number_of_signal in (
