@@ -1,9 +1,10 @@
 """Every library that is imported is declared, with a reason for its bounds."""
 
 import ast
+import re
 import sys
 from configparser import ConfigParser
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,19 @@ from packaging.utils import canonicalize_name
 
 # What `recipe/benchmarks` alone may need.
 OPTIONAL = "benchmark"
-HOLDERS = packages_distributions()
+
+
+def holders() -> dict[str, set[str]]:
+    """Return the installed distributions by the modules and packages that they hold.
+
+    `importlib.metadata.packages_distributions` misses scikit-learn and others on Python 3.10.
+    """
+    found: dict[str, set[str]] = {}
+    for distribution in distributions():
+        for line in (distribution.read_text("RECORD") or "").splitlines():
+            # `package/module.py,sha256,size`; the object for each file that `files` makes takes many times as long.
+            found.setdefault(re.split("[/.,]", line)[0], set()).add(canonicalize_name(distribution.metadata["Name"]))
+    return found
 
 
 def sections() -> ConfigParser:
@@ -29,6 +42,7 @@ def declared(lines: str) -> dict[str, Requirement]:
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
+HOLDERS = holders()
 REQUIRED = declared(sections()["options"]["install_requires"])
 EXTRAS = {name: declared(lines) for name, lines in sections()["options.extras_require"].items()}
 
@@ -44,7 +58,7 @@ def imported(*files: Path) -> dict[str, set[str]]:
                 modules.add(node.module.split(".")[0])
     foreign = modules - set(sys.stdlib_module_names) - {"recipe", "scripts"}
     # A module that is not installed here, as OpenVINO, is looked for under its own name.
-    return {module: {canonicalize_name(name) for name in HOLDERS.get(module, [module])} for module in foreign}
+    return {module: HOLDERS.get(module, {canonicalize_name(module)}) for module in foreign}
 
 
 def python_files(*folders: str) -> list[Path]:

@@ -31,6 +31,8 @@ from recipe.scoring import Request, Summary, score
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
 LABELS = ("negative", "positive")
+# Python 3.10's csv module neither reads nor writes this character; a row with it is then malformed.
+NUL = "\x00" if sys.version_info >= (3, 11) else ""
 # What breaks readers and writers: quotes, line ends, tabs, emoji, other scripts, control characters, nothing at all.
 TEXTS = [
     'say "good"',
@@ -39,7 +41,7 @@ TEXTS = [
     "windows\r\nline",
     "poor\tand awful",
     "🎧 日本語 مرحبا Ünïcödé",
-    "\x00\x07\x1b[0m",
+    f"{NUL}\x07\x1b[0m",
     "",
     None,
     " lovely ",
@@ -592,7 +594,15 @@ def test_a_run_without_a_whole_export_is_refused(exported_run: RunFolder, tiny_r
 
 
 def test_odd_texts_are_scored(score_here: Callable[..., Summary]) -> None:
-    texts = ["", " ", "x" * 1_000_000, "good " * 200_000, "日本語 مرحبا 🎧", "\x00\x07\t\n", "\u202e\ufeff\u0301" * 50]
+    texts = [
+        "",
+        " ",
+        "x" * 1_000_000,
+        "good " * 200_000,
+        "日本語 مرحبا 🎧",
+        f"{NUL}\x07\t\n",
+        "\u202e\ufeff\u0301" * 50,
+    ]
     write_csv(Path("in.csv"), [{"content": text} for text in texts])
     score_here("in.csv", "out.csv")
     assert [row["content"] for row in read_csv(Path("out.csv").read_bytes().decode())] == texts
