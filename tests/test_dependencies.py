@@ -12,8 +12,8 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# What `recipe/benchmarks` alone may need.
-OPTIONAL = "benchmark"
+# The extra that holds what only `recipe/benchmarks` imports.
+OPTIONAL = "test"
 
 
 def holders() -> dict[str, set[str]]:
@@ -57,7 +57,7 @@ def imported(*files: Path) -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 modules.add(node.module.split(".")[0])
     foreign = modules - set(sys.stdlib_module_names) - {"recipe", "scripts"}
-    # A module that is not installed here, as OpenVINO, is looked for under its own name.
+    # A module that is not installed here, is looked for under its own name.
     return {module: HOLDERS.get(module, {canonicalize_name(module)}) for module in foreign}
 
 
