@@ -82,6 +82,7 @@ def split_names(repository: Repository) -> list[str]:
         return list(repository.remember("splits", find))
 
 
+@progress_bars(False)
 def read_rows(repository: Repository, split: str, columns: list[str], rows: int) -> Dataset:
     """Return the first rows of a split, -1 for all, with all columns that hold one value per row.
 

@@ -10,6 +10,7 @@ from datasets import Dataset, Features, Value
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import types
 
+from recipe.data.mapping import progress_bars
 from recipe.errors import UsageError
 from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
@@ -20,6 +21,7 @@ from recipe.files.text_rows import Row
 LOOK_AHEAD = 2048
 
 
+@progress_bars(False)
 def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
     """Return all columns of a file, on disk as Arrow however large it is; the next call finds them in the cache.
 

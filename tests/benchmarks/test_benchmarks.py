@@ -167,12 +167,12 @@ def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     measured = json.loads(result.stdout)
     assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
-    assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib_before"] < measured["peak_gib"] < 2
+    assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib"]["Anonymous"] < 2
 
 
 @pytest.mark.slow
 def test_training_is_measured_beside_the_original_on_the_same_rows(tiny_bert: Path, tmp_path: Path) -> None:
-    # As the original's loop pads to 128 word pieces.
+    # As the original's loop pads to 128 tokens.
     BertModel(BertConfig.from_pretrained(tiny_bert, max_position_embeddings=128)).save_pretrained(tmp_path / "bert")
     BertTokenizerFast.from_pretrained(tiny_bert).save_pretrained(tmp_path / "bert")
     write_dataset(tmp_path / "reviews", train=separable_reviews(200, seed=1), test=separable_reviews(40, seed=2))

@@ -131,7 +131,7 @@ def texts(figure: Figure) -> list[Text]:
 def test_every_picture_is_a_png_and_nothing_else_is_left(tmp_path: Path) -> None:
     for name, figure in figures_of_every_kind().items():
         pictures.save_picture(figure, tmp_path / f"{name}.png")
-    assert len(list(tmp_path.iterdir())) == 10
+    assert len(list(tmp_path.iterdir())) == 9
     for path in tmp_path.iterdir():
         assert path.suffix == ".png" and path.read_bytes().startswith(b"\x89PNG")
     first = (tmp_path / "slices.png").read_bytes()
