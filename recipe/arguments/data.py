@@ -1,9 +1,10 @@
 """Settings of the data: the labelled reviews, how many of them, and how much of each is read."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from recipe.arguments.setting import setting
 from recipe.errors import UsageError
 
 
@@ -11,58 +12,36 @@ from recipe.errors import UsageError
 class DataArguments:
     """The labelled reviews to use, how many of them, and how much of each is read."""
 
-    dataset_name: str = field(
-        default="fancyzhx/amazon_polarity",
-        metadata={
-            "help": "A dataset on the Hub, a local folder in the Hub's layout, or package:NAME for reviews that an "
-            "installed package holds."
-        },
+    dataset_name: str = setting(
+        "fancyzhx/amazon_polarity",
+        "A dataset on the Hub, a local folder in the Hub's layout, or package:NAME for reviews that an installed "
+        "package holds.",
     )
-    dataset_config_name: str | None = field(
-        default=None, metadata={"help": "Configuration of the dataset, where it has several."}
+    dataset_config_name: str | None = setting(None, "Configuration of the dataset, where it has several.")
+    train_file: str | None = setting(
+        None, "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText)."
     )
-    train_file: str | None = field(
-        default=None,
-        metadata={
-            "help": "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText)."
-        },
+    validation_file: str | None = setting(None, "The same for validation; without it, rows of train are held out.")
+    test_file: str | None = setting(None, "The same for test; without it, nothing is evaluated.")
+    dataset_revision: str | None = setting(
+        None, "Commit, tag or branch of a dataset on the Hub. By default the recipe's pin, else main."
     )
-    validation_file: str | None = field(
-        default=None, metadata={"help": "The same for validation; without it, rows of train are held out."}
+    text_columns: list[str] = setting(
+        ["content"], "One column, or two that are read as BERT's sentence pair (title content)."
     )
-    test_file: str | None = field(
-        default=None, metadata={"help": "The same for test; without it, nothing is evaluated."}
+    label_column: str = setting("label", "Column of the label: 0/1, 1/2 or names.")
+    sampling: Literal["first", "random"] = setting(
+        "first",
+        "Which rows max_train_samples and max_test_samples take: the first, so that no others are read, or a "
+        "stratified sample by --seed (of test the same with every seed), which needs the whole dataset.",
     )
-    dataset_revision: str | None = field(
-        default=None,
-        metadata={"help": "Commit, tag or branch of a dataset on the Hub. By default the recipe's pin, else main."},
+    max_train_samples: int = setting(20_000, "Take N train rows, validation included; -1 takes all.")
+    max_test_samples: int = setting(5_000, "Take N test rows; -1 takes all.")
+    validation_fraction: float = setting(0.2, "Share of the train rows held out for validation, stratified and seeded.")
+    inspect_data: bool = setting(
+        False, "Only look at the data: print the report, write <run>/data.json, train nothing."
     )
-    text_columns: list[str] = field(
-        default_factory=lambda: ["content"],
-        metadata={"help": "One column, or two that are read as BERT's sentence pair (title content)."},
-    )
-    label_column: str = field(default="label", metadata={"help": "Column of the label: 0/1, 1/2 or names."})
-    sampling: Literal["first", "random"] = field(
-        default="first",
-        metadata={
-            "help": "Which rows max_train_samples and max_test_samples take: the first, so that no others are read, "
-            "or a stratified sample by --seed (of test the same with every seed), which needs the whole dataset."
-        },
-    )
-    max_train_samples: int = field(
-        default=20_000, metadata={"help": "Take N train rows, validation included; -1 takes all."}
-    )
-    max_test_samples: int = field(default=5_000, metadata={"help": "Take N test rows; -1 takes all."})
-    validation_fraction: float = field(
-        default=0.2, metadata={"help": "Share of the train rows held out for validation, stratified and seeded."}
-    )
-    inspect_data: bool = field(
-        default=False,
-        metadata={"help": "Only look at the data: print the report, write <run>/data.json, train nothing."},
-    )
-    max_length: int = field(
-        default=128, metadata={"help": "Tokens after which a review is truncated, [CLS] and [SEP] included."}
-    )
+    max_length: int = setting(128, "Tokens after which a review is truncated, [CLS] and [SEP] included.")
 
     @property
     def files(self) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import transformers
 
+from recipe.arguments.setting import setting
 from recipe.errors import UsageError
 from recipe.machine import usable_cores
 
@@ -24,67 +26,54 @@ POSITIVE = (
 class TrainingArguments(transformers.TrainingArguments):
     """Everything that transformers' `TrainingArguments` has, with the original recipe's defaults."""
 
-    num_train_epochs: float = field(default=5.0, metadata={"help": "Epochs to train for."})
-    learning_rate: float = field(default=2e-5, metadata={"help": "Peak learning rate of AdamW."})
-    global_batch_size: int = field(
-        default=16, metadata={"help": "Reviews per step of the optimiser, whatever the number of devices."}
-    )
+    num_train_epochs: float = setting(5.0, "Epochs to train for.")
+    learning_rate: float = setting(2e-5, "Peak learning rate of AdamW.")
+    global_batch_size: int = setting(16, "Reviews per step of the optimiser, whatever the number of devices.")
     # None until `share_batch`; transformers, which reads them later, has plain numbers here.
-    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "Reviews that a device computes at once. By default its share of global_batch_size; with fewer, "
-            "gradients are accumulated."
-        },
+    per_device_train_batch_size: int | None = setting(  # type: ignore[assignment]
+        None,
+        "Reviews that a device computes at once. By default its share of global_batch_size; with fewer, gradients "
+        "are accumulated.",
     )
-    gradient_accumulation_steps: int | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Follows from the two above; where given, the size per device follows."}
+    gradient_accumulation_steps: int | None = setting(  # type: ignore[assignment]
+        None, "Follows from the two above; where given, the size per device follows."
     )
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Reviews per device and validation batch."})
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = field(
-        default="auto",
-        metadata={"help": "auto: bf16 where the GPU has it, else fp16 on a GPU, fp32 on the CPU."},
+    per_device_eval_batch_size: int = setting(64, "Reviews per device and validation batch.")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = setting(
+        "auto", "auto: bf16 where the GPU has it, else fp16 on a GPU, fp32 on the CPU."
     )
-    optim: str = field(default="adamw_torch_fused", metadata={"help": "The optimiser: AdamW, in one kernel."})
-    class_weights: Literal["none", "balanced"] = field(
-        default="none", metadata={"help": "balanced: reviews of a rare label weigh more in the train loss."}
+    optim: str = setting("adamw_torch_fused", "The optimiser: AdamW, in one kernel.")
+    class_weights: Literal["none", "balanced"] = setting(
+        "none", "balanced: reviews of a rare label weigh more in the train loss."
     )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after N validations in a row without a better one."}
-    )
+    early_stopping_patience: int | None = setting(None, "Stop after N validations in a row without a better one.")
     # Above all how often in a row no validation was better.
-    restore_callback_states_from_checkpoint: bool = field(
-        default=True, metadata={"help": "On --resume, restore callbacks."}
+    restore_callback_states_from_checkpoint: bool = setting(True, "On --resume, restore callbacks.")
+    resume: bool = setting(False, "Go on from the newest whole checkpoint in output_dir, as if never stopped.")
+    save_steps: float | None = setting(  # type: ignore[assignment]
+        None, "A checkpoint every N steps as well, between those of the validations."
     )
-    resume: bool = field(
-        default=False, metadata={"help": "Go on from the newest whole checkpoint in output_dir, as if never stopped."}
+    dataloader_num_workers: int | None = setting(  # type: ignore[assignment]
+        None, "Processes that pad batches ahead: by default up to 4 on a GPU, none on a CPU."
     )
-    save_steps: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "A checkpoint every N steps as well, between those of the validations."}
-    )
-    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Processes that pad batches ahead: by default up to 4 on a GPU, none on a CPU."}
-    )
-    eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch, steps or no."})
-    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: as eval_strategy."})
-    logging_strategy: str = field(default="epoch", metadata={"help": "When to log the training loss."})
-    load_best_model_at_end: bool = field(default=True, metadata={"help": "Reload the best epoch at the end."})
-    metric_for_best_model: str = field(default="f1", metadata={"help": "Validation metric that picks the best epoch."})
-    group_by_length: bool = field(default=True, metadata={"help": "Batch reviews of like length: less padding."})
+    eval_strategy: str = setting("epoch", "When to validate: epoch, steps or no.")
+    save_strategy: str = setting("epoch", "When to save a checkpoint: as eval_strategy.")
+    logging_strategy: str = setting("epoch", "When to log the training loss.")
+    load_best_model_at_end: bool = setting(True, "Reload the best epoch at the end.")
+    metric_for_best_model: str = setting("f1", "Validation metric that picks the best epoch.")
+    group_by_length: bool = setting(True, "Batch reviews of like length: less padding.")
     # Trainer does not recognise every label column by itself, and then skips `compute_metrics` without a word
     # (transformers#40217, #28530).
-    label_names: list[str] = field(
-        default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."}
-    )
+    label_names: list[str] = setting(["labels"], "The label's name in a batch.")
     # By default transformers shows no progress bar where its logging is quiet.
-    disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
+    disable_tqdm: bool = setting(False, "Show no progress bars.")
     # Two waits for the device per batch; the recipe stops the run at such a loss.
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Leave losses of NaN out of Trainer's log."})
+    logging_nan_inf_filter: bool = setting(False, "Leave losses of NaN out of Trainer's log.")
     # One collective per step; every device has the same number of reviews.
-    average_tokens_across_devices: bool = field(default=False, metadata={"help": "Count the labels of all devices."})
+    average_tokens_across_devices: bool = setting(False, "Count the labels of all devices.")
     # Every parameter takes part in every step, and a search for others costs one more walk over the graph.
-    ddp_find_unused_parameters: bool = field(default=False, metadata={"help": "As PyTorch's DistributedDataParallel."})
-    report_to: str = field(default="none", metadata={"help": "Where to send logs: none, tensorboard, …"})
+    ddp_find_unused_parameters: bool = setting(False, "As PyTorch's DistributedDataParallel.")
+    report_to: str = setting("none", "Where to send logs: none, tensorboard, …")
 
     def __post_init__(self) -> None:
         """Complete the arguments, let transformers check its own, then refuse what would break the recipe.
@@ -122,33 +111,28 @@ class TrainingArguments(transformers.TrainingArguments):
         # The recipe removes old checkpoints itself, once the new one is known to be whole.
         self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
         super().__post_init__()
-        for message, refused in self._refusals().items():
-            if refused:
-                raise UsageError(message)
+        for message in self._refusals():
+            raise UsageError(message)
 
-    def _refusals(self) -> dict[str, bool]:
-        """Return a message for each setting that breaks the recipe, and whether it was chosen."""
-        return {
-            "--load_best_model_at_end False would keep the last epoch, not the best: leave it on": (
-                not self.load_best_model_at_end
-            ),
-            "--eval_strategy no leaves nothing to pick the best epoch by: use epoch or steps": (
-                self.eval_strategy == "no"
-            ),
-            # It reloads the last checkpoint instead of the best (transformers PR #40221).
-            "--save_strategy best does not reload the best epoch: use epoch or steps": self.save_strategy == "best",
-            "--save_only_model leaves nothing to resume from: leave it out": self.save_only_model,
-            "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume": (
-                self.resume_from_checkpoint is not None
-            ),
-            "--resume goes on with a run, --overwrite_output_dir removes it: give one of them": (
-                self.resume and self.overwrite_output_dir
-            ),
-            "--eval_on_start would validate once more on every --resume: leave it out": self.eval_on_start,
-            "--auto_find_batch_size would change the batch: give --per_device_train_batch_size": (
-                self.auto_find_batch_size
-            ),
-        }
+    def _refusals(self) -> Iterator[str]:
+        """Yield a message for each setting that breaks the recipe."""
+        if not self.load_best_model_at_end:
+            yield "--load_best_model_at_end False would keep the last epoch, not the best: leave it on"
+        if self.eval_strategy == "no":
+            yield "--eval_strategy no leaves nothing to pick the best epoch by: use epoch or steps"
+        if self.save_strategy == "best":
+            # It reloads the last checkpoint instead (transformers PR #40221).
+            yield "--save_strategy best does not reload the best epoch: use epoch or steps"
+        if self.save_only_model:
+            yield "--save_only_model leaves nothing to resume from: leave it out"
+        if self.resume_from_checkpoint is not None:
+            yield "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume"
+        if self.resume and self.overwrite_output_dir:
+            yield "--resume goes on with a run, --overwrite_output_dir removes it: give one of them"
+        if self.eval_on_start:
+            yield "--eval_on_start would validate once more on every --resume: leave it out"
+        if self.auto_find_batch_size:
+            yield "--auto_find_batch_size would change the batch: give --per_device_train_batch_size"
 
     @property
     def device(self) -> torch.device:

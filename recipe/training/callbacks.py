@@ -1,22 +1,19 @@
 """Callbacks that make Trainer's checkpoints whole and answer a request to stop."""
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 
 from recipe.training import checkpoints
 
-if TYPE_CHECKING:
-    from recipe.training.trainer import ReviewTrainer
-
 
 class CheckpointCallback(TrainerCallback):
     """Ask for checkpoints between validations, check before each one, and finish it with its manifest."""
 
-    def __init__(self, trainer: "ReviewTrainer") -> None:
-        """Serve one trainer."""
+    def __init__(self, trainer: Any) -> None:
+        """Serve one `ReviewTrainer`."""
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -100,8 +97,8 @@ class CheckpointCallback(TrainerCallback):
 class StopCallback(TrainerCallback):
     """End training where a signal asks for it, once a checkpoint is written; added after `CheckpointCallback`."""
 
-    def __init__(self, trainer: "ReviewTrainer") -> None:
-        """Serve one trainer."""
+    def __init__(self, trainer: Any) -> None:
+        """Serve one `ReviewTrainer`."""
         self.trainer = trainer
 
     def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
