@@ -115,6 +115,8 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
             raise
         # The library's own message often says only that something failed; its cause says what.
         cause = error.__cause__ or error
+        if isinstance(cause, UsageError):
+            raise cause from None
         reason = f"no column {cause}" if isinstance(cause, KeyError) else str(cause).strip() or type(error).__name__
         message = f"cannot read {what}: {reason.splitlines()[0]}"
         if revision is not None and huggingface_hub.constants.HF_HUB_OFFLINE:

@@ -1,4 +1,4 @@
-"""Texts that stand in more than one place, and what that does to a fair evaluation."""
+"""Find texts that occur more than once."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Features, Value
 
-from recipe.data.parallel_map import map_rows
+from recipe.data.mapping import map_rows
 
 _KEY_FEATURES = Features({"exact": Value("uint64"), "normalised": Value("uint64"), "empty": Value("bool")})
 
 
 @dataclass(frozen=True)
 class TextKeys:
-    """What tells texts apart, one entry per row in each.
+    """Hashes that tell texts apart, one entry per row in each.
 
     Attributes:
-        exact: uint64 (rows,), equal where the texts are: 64 bits of a hash, so that 4 million rows have no chance
-            collision worth counting.
-        normalised: uint64 (rows,), equal where the texts are but for case and white space.
-        empty: bool (rows,), no text but white space.
+        exact: uint64 (rows,), 64 bits of a hash of the row's texts: no chance collision among 4 million rows.
+        normalised: uint64 (rows,), the same, ignoring case and white space.
+        empty: bool (rows,), whether all texts are white space.
     """
 
     exact: np.ndarray
@@ -34,35 +33,35 @@ class TextKeys:
 
 
 def text_keys(texts: Dataset) -> TextKeys:
-    """Return the keys of rows whose columns are all text, none of it null."""
+    """Return the keys of rows whose columns are all text without nulls."""
     keys = map_rows(texts, _keys_of, _KEY_FEATURES, "comparing texts").with_format("numpy")
     return TextKeys(**{name: keys[name][:] for name in _KEY_FEATURES})
 
 
 def _keys_of(batch: dict[str, list[Any]]) -> dict[str, Any]:
     """Return the columns of `_KEY_FEATURES` for a batch of rows."""
-    rows = list(zip(*batch.values(), strict=True))
-    normalised = [[" ".join(text.casefold().split()) for text in texts] for texts in rows]
+    normalised = [[" ".join(text.casefold().split()) for text in texts] for texts in batch.values()]
     return {
-        "exact": np.array([_key(texts) for texts in rows], dtype=np.uint64),
-        "normalised": np.array([_key(texts) for texts in normalised], dtype=np.uint64),
-        "empty": [not any(texts) for texts in normalised],
+        "exact": _hashes(batch.values()),
+        "normalised": _hashes(normalised),
+        "empty": [not any(texts) for texts in zip(*normalised, strict=True)],
     }
 
 
-def _key(texts: Iterable[str]) -> int:
-    """Return 64 bits of a hash of one row's texts."""
-    joined = "\x1f".join(texts).encode("utf-8", errors="surrogatepass")
-    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), "little")
+def _hashes(columns: Iterable[list[str]]) -> np.ndarray:
+    """Return 64 bits of a hash of each row's texts, uint64 (rows,)."""
+    rows = [text.encode("utf-8", errors="surrogatepass") for text in map("\x1f".join, zip(*columns, strict=True))]
+    digests = b"".join([hashlib.blake2b(row, digest_size=8).digest() for row in rows])
+    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
 
 def repeated(keys: np.ndarray) -> int:
-    """Return how many rows repeat a row before them."""
+    """Return the number of rows that repeat an earlier row."""
     return len(keys) - len(np.unique(keys))
 
 
 def contradictory(keys: np.ndarray, labels: np.ndarray) -> int:
-    """Return how many texts stand with more than one label.
+    """Return the number of texts that occur with more than one label.
 
     Args:
         keys: uint64 (rows,).

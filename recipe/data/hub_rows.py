@@ -1,29 +1,27 @@
-"""Rows of a dataset on the Hub, or of a folder laid out like one: read once, then found on disk under a key."""
+"""Read rows of a dataset on the Hub, or of a folder in its layout, and cache them."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import datasets
 import huggingface_hub
-from datasets import Dataset, DatasetBuilder, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetBuilder, Features, IterableDataset, Value, concatenate_datasets
 from tqdm.auto import tqdm
 
 from recipe import hub
-from recipe.data.cache import kept_file, writing
-from recipe.data.parallel_map import PARALLEL_FROM_ROWS
+from recipe.data.mapping import PROGRESS_FROM_ROWS, progress_bars
 from recipe.errors import UsageError
 from recipe.files.atomic import write_json
 from recipe.machine import is_main_process
 
-# datasets would try 20 times, 5 seconds apart, to read on from a server that has gone.
-datasets.config.STREAMING_READ_MAX_RETRIES, datasets.config.STREAMING_READ_RETRY_INTERVAL = 3, 1
-# From this size on, what is prepared takes long enough to be watched.
+# Smaller datasets are prepared in seconds, which need no progress bar.
 PROGRESS_FROM_BYTES = 50_000_000
 
 
@@ -33,9 +31,9 @@ class Repository:
 
     Attributes:
         name: `owner/name`, or the folder's path.
-        config: Its configuration, where it has several.
-        commit: Of the Hub; `None` for a folder.
-        state: What makes it this one and no later one: the commit, or a digest of the folder's files.
+        config: Its configuration, if it has several.
+        commit: Commit on the Hub; `None` for a folder.
+        state: The commit, or a digest that changes with the folder's files.
     """
 
     name: str
@@ -50,92 +48,133 @@ class Repository:
 
     @classmethod
     def in_folder(cls, folder: str, config: str | None) -> "Repository":
-        """Return a folder, known by its files' names, sizes and times of change."""
+        """Return a folder; its state is made of its files' names, sizes and times of change."""
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         listed = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return cls(folder, config, None, hashlib.sha256(json.dumps(listed).encode()).hexdigest())
 
-    def kept(self, extension: str, **more: Any) -> Path:
-        """Return the file, beside the datasets library's own cache, for what `more` says of this repository."""
-        return kept_file(extension, dataset=self.name, config=self.config, state=self.state, **more)
+    def key(self, **more: Any) -> str:
+        """Return a cache key of this repository and `more`."""
+        return hashlib.sha256(json.dumps(asdict(self) | more, sort_keys=True).encode()).hexdigest()[:32]
+
+    def remember(self, what: str, find: Callable[[], Any], valid: Callable[[Any], bool] = lambda _: True) -> Any:
+        """Return what `find` returns, a JSON value; found once, then read from disk while it is `valid`."""
+        file = Path(datasets.config.HF_DATASETS_CACHE) / "repositories" / f"{self.key(what=what)}.json"
+        if file.is_file() and valid(known := json.loads(file.read_text(encoding="utf-8"))["value"]):
+            return known
+        write_json(file, {"value": (found := find())})
+        return found
 
 
 def split_names(repository: Repository) -> list[str]:
-    """Return which splits there are; asked for once, then read from disk.
+    """Return the names of a dataset's splits.
 
     Raises:
         UsageError: The dataset cannot be read.
     """
-    file = repository.kept(".json")
-    if not file.is_file():
-        with hub.one_line_errors(f"the dataset {repository.name!r}", repository.commit):
-            found = datasets.get_dataset_split_names(repository.name, repository.config, revision=repository.commit)
-        write_json(file, {"splits": [str(split) for split in found]})
-    return list(json.loads(file.read_text(encoding="utf-8"))["splits"])
+
+    def find() -> list[str]:
+        """Ask the datasets library."""
+        names = datasets.get_dataset_split_names(repository.name, repository.config, revision=repository.commit)
+        return list(map(str, names))
+
+    with hub.one_line_errors(f"the dataset {repository.name!r}", repository.commit):
+        return list(repository.remember("splits", find))
 
 
 def read_rows(repository: Repository, split: str, columns: list[str], rows: int) -> Dataset:
-    """Return the first rows of a split, with these columns at least; -1 returns all.
+    """Return the first rows of a split, -1 for all, with all columns that hold one value per row.
 
-    The first rows cost the first row groups of the split's first files; all of them the whole dataset, which is said
-    before. Either is read once, and found again under a key made of all of these arguments, without the network.
+    The first rows cost the first row groups of the split's first files. All rows cost the whole dataset; its size is
+    printed before a download. The next call with the same arguments finds the rows on disk, without the network.
 
     Raises:
-        UsageError: The split cannot be read, is empty, or lacks a column.
+        UsageError: The split cannot be read, is empty, or lacks one of `columns`.
     """
     with hub.one_line_errors(f"the {split} split of {repository.name!r}", repository.commit):
-        if rows == -1:
-            return _all_rows(repository, split)
-        return _first_rows(repository, split, columns, rows)
+        found = _all_rows(repository, split) if rows == -1 else _first_rows(repository, split, rows)
+    require_columns(found, columns, f"the {split} split of {repository.name!r}")
+    return found
 
 
-def _first_rows(repository: Repository, split: str, columns: list[str], rows: int) -> Dataset:
-    """Return the first rows of a split."""
-    file = repository.kept(".arrow", split=split, columns=columns, rows=rows)
-    if not file.is_file():
-        _stream(file, repository, split, columns, rows)
-    return Dataset.from_file(str(file))
+def require_columns(rows: Dataset, columns: list[str], where: str) -> None:
+    """Refuse rows that lack a column.
+
+    Raises:
+        UsageError: Lists the columns that are there.
+    """
+    for column in columns:
+        if column not in rows.column_names:
+            raise UsageError(
+                f"{where} has no column {column!r}; it has {', '.join(rows.column_names)} "
+                "(--text_columns and --label_column choose)"
+            )
+
+
+def _first_rows(repository: Repository, split: str, rows: int) -> Dataset:
+    """Stream the first rows of a split into the datasets library's cache, or find them there."""
+    name, revision = repository.name, repository.commit
+
+    @cache
+    def stream() -> IterableDataset:
+        """Open the split, without columns such as images or lists."""
+        opened = datasets.load_dataset(name, repository.config, split=split, revision=revision, streaming=True)
+        plain = [column for column, kind in (opened.features or {}).items() if isinstance(kind, ClassLabel | Value)]
+        return opened.select_columns(plain) if plain else opened
+
+    def generate() -> Iterator[dict[str, Any]]:
+        """Yield the rows."""
+        row, hidden = None, True if rows < PROGRESS_FROM_ROWS else None
+        with _fewer_retries():
+            bar = tqdm(total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=hidden)
+            for row in stream().take(rows):
+                bar.update()
+                yield row
+        if row is None:
+            raise UsageError(f"the {split} split of {name!r} is empty")
+
+    # A csv file has no types before it is read.
+    features = repository.remember(f"features of {split}", lambda: (stream().features or Features()).to_dict())
+    return Dataset.from_generator(
+        generate,
+        features=Features.from_dict(features) if features else None,
+        fingerprint=repository.key(split=split, rows=rows),
+    )
+
+
+@contextmanager
+def _fewer_retries() -> Iterator[None]:
+    """Let datasets try 3 times, 1 second apart, to read on from a server that has gone, not 20 times, 5 apart."""
+    config = datasets.config
+    before = config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL
+    config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL = 3, 1
+    try:
+        yield
+    finally:
+        config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL = before
 
 
 def _all_rows(repository: Repository, split: str) -> Dataset:
     """Return every row of a split."""
-    file = repository.kept(".json", split=split)
-    names = json.loads(file.read_text(encoding="utf-8"))["files"] if file.is_file() else []
-    if not names or not all(map(os.path.exists, names)):
-        names = [cached["filename"] for cached in _prepare(repository, split).cache_files]
-        write_json(file, {"files": names})
-    # From the very files, as offline datasets would take whichever commit it saw last.
-    return concatenate_datasets([Dataset.from_file(name) for name in names])
-
-
-def _stream(file: Path, repository: Repository, split: str, columns: list[str], rows: int) -> None:
-    """Stream the rows into `file`, which appears whole or not at all."""
-    name = repository.name
-    stream = datasets.load_dataset(name, repository.config, split=split, revision=repository.commit, streaming=True)
-    for column in columns:
-        if stream.column_names is not None and column not in stream.column_names:
-            raise UsageError(
-                f"{name!r} has no column {column!r}; it has {', '.join(stream.column_names)} "
-                "(--text_columns and --label_column choose)"
-            )
-    stream = stream.select_columns(columns).take(rows)
-    quiet = True if rows < PARALLEL_FROM_ROWS else None
-    with writing(file, stream.features) as writer:
-        row = None
-        for row in tqdm(stream, total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=quiet):
-            writer.write(row)
-        if row is None:
-            raise UsageError(f"the {split} split of {name!r} is empty")
+    # The files' names are remembered, because offline datasets would take the commit that it read last.
+    files = repository.remember(
+        f"files of {split}",
+        lambda: [file["filename"] for file in _prepare(repository, split).cache_files],
+        valid=lambda names: all(map(os.path.exists, names)),
+    )
+    if not files:
+        raise UsageError(f"the {split} split of {repository.name!r} is empty")
+    return concatenate_datasets([Dataset.from_file(file) for file in files])
 
 
 def _prepare(repository: Repository, split: str) -> Dataset:
-    """Return a split from the datasets library's own cache, filled where it must be."""
+    """Return a split from the datasets library's cache, downloading the dataset if it is not there."""
     builder = datasets.load_dataset_builder(repository.name, repository.config, revision=repository.commit)
     if not os.path.isdir(builder.cache_dir):
         sizes = _file_sizes(builder, repository)
         if repository.commit and is_main_process():
             print(f"downloads  {repository.name}: {len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB", flush=True)
-        with _progress_bars(sum(sizes) >= PROGRESS_FROM_BYTES):
+        with progress_bars(sum(sizes) >= PROGRESS_FROM_BYTES):
             builder.download_and_prepare()
     rows = builder.as_dataset(split=split)
     assert isinstance(rows, Dataset)
@@ -143,7 +182,7 @@ def _prepare(repository: Repository, split: str) -> Dataset:
 
 
 def _file_sizes(builder: DatasetBuilder, repository: Repository) -> list[int]:
-    """Return the bytes of each file that a dataset is made of."""
+    """Return the size in bytes of each of a dataset's files."""
     names = [name for files in (builder.config.data_files or {}).values() for name in files]
     if repository.commit is None:
         return [os.path.getsize(name) for name in names]
@@ -151,14 +190,3 @@ def _file_sizes(builder: DatasetBuilder, repository: Repository) -> list[int]:
     return [
         file.size or 0 for file in info.siblings or [] if any(name.endswith(f"/{file.rfilename}") for name in names)
     ]
-
-
-@contextmanager
-def _progress_bars(wanted: bool) -> Iterator[None]:
-    """Show the datasets library's own progress bars for a while."""
-    if wanted:
-        datasets.enable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.disable_progress_bars()

@@ -1,4 +1,4 @@
-"""A look at the data before it is paid for."""
+"""Report on the dataset before training."""
 
 from typing import Any
 
@@ -16,29 +16,30 @@ PERCENTILES = (50, 90, 95, 99, 100)
 
 
 def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str, Any]:
-    """Return what a careful person would want to know of the reviews, for `<run>/data.json`.
+    """Return the content of `<run>/data.json`.
 
     Args:
         reviews: The splits.
         tokens: The train split, tokenized.
-        arguments: Of the run.
+        arguments: The run's arguments.
 
     Returns:
         `splits`: each split's `rows`, `labels` (rows by label name), `empty_texts`, `duplicates_exact` and
         `duplicates_normalised` (rows that repeat an earlier one; normalised ignores case and white space) and
         `contradictory_texts` (texts with two labels). `dropped`: rows left out, by reason.
-        `validation_rows_also_in_test`: kept, as a validation split of one's own is not touched. Of train: `word_pieces`
-        (percentiles of the untruncated length), `truncated` (share at `max_length`) and `lengths`, per `max_length`
-        the share truncated and `relative_cost`, padded tokens per epoch as against the run's own `max_length`.
+        `validation_rows_also_in_test`: not dropped, because the user's own validation split stays as it is. For train:
+        `tokens` (percentiles of the length before truncation), `truncated` (share of reviews at `max_length`), and
+        `lengths`: for other values of `max_length`, the share truncated and `relative_cost`, padded tokens per epoch
+        divided by those of the run.
     """
     args, batch_size = arguments.data, arguments.training.global_batch_size
-    lengths = tokens.with_format("numpy")["word_pieces"][:]
+    lengths = tokens.with_format("numpy")["tokens"][:]
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
     return {
         "splits": {name: _describe(split, reviews.label_names) for name, split in reviews.splits.items()},
         "dropped": reviews.dropped,
         "validation_rows_also_in_test": _shared(reviews, "validation", "test"),
-        "word_pieces": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
+        "tokens": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
         "max_length": args.max_length,
         "truncated": _truncated(lengths, args.max_length),
         "lengths": {
@@ -52,16 +53,16 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
 
 
 def padded_tokens(lengths: np.ndarray, max_length: int, batch_size: int) -> int:
-    """Return the tokens of one epoch, padding included, under the batching that training uses.
+    """Return the number of tokens in one epoch, with padding, batched as in training.
 
     Args:
-        lengths: int64 (rows,), word pieces of each review.
-        max_length: Where reviews are cut.
-        batch_size: Reviews per step; each batch is padded to its own longest.
+        lengths: int64 (rows,), tokens of each review before truncation.
+        max_length: Tokens that are kept of a review.
+        batch_size: Reviews per step; each batch is padded to its longest review.
     """
-    cut = np.minimum(lengths, max_length)
-    order = get_length_grouped_indices(cut.tolist(), batch_size, generator=torch.Generator().manual_seed(0))
-    batches = (cut[order[start : start + batch_size]] for start in range(0, len(order), batch_size))
+    kept = np.minimum(lengths, max_length)
+    order = get_length_grouped_indices(kept.tolist(), batch_size, generator=torch.Generator().manual_seed(0))
+    batches = (kept[order[start : start + batch_size]] for start in range(0, len(order), batch_size))
     return sum(int(batch.max()) * len(batch) for batch in batches)
 
 
@@ -89,10 +90,10 @@ def as_block(report: dict[str, Any]) -> str:
         lines.append(f"dropped    {reasons}")
     if shared := report["validation_rows_also_in_test"]:
         lines.append(f"warning    {shared:,} validation rows stand in test too, where they flatter the model")
-    percentiles = ", ".join(f"{p} % {pieces}" for p, pieces in report["word_pieces"].items())
-    lines.append(f"length     word pieces: {percentiles}; {report['truncated']:.1%} cut at {report['max_length']}")
+    percentiles = ", ".join(f"{p} % {tokens}" for p, tokens in report["tokens"].items())
+    lines.append(f"length     tokens: {percentiles}; {report['truncated']:.1%} truncated at {report['max_length']}")
     costs = ", ".join(
-        f"{length}: {at['truncated']:.1%} cut, cost {at['relative_cost']:.2f}"
+        f"{length}: {at['truncated']:.1%} truncated, cost {at['relative_cost']:.2f}"
         for length, at in report["lengths"].items()
     )
     return "\n".join([*lines, f"max_length {costs}"])

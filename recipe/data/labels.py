@@ -1,4 +1,4 @@
-"""What a dataset's labels mean: whatever they are called there, 0, 1, … and a name each here."""
+"""Map a dataset's label values to 0, 1, … and their names."""
 
 import re
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from datasets import ClassLabel, Dataset
 from recipe.errors import UsageError
 
 BINARY_NAMES = ["negative", "positive"]
-# Numbers that mean negative and positive, as the Hub and as fastText and other mirrors of Amazon Polarity have them.
+# Numbers that mean negative and positive: the Hub's, and those of fastText and other mirrors of Amazon Polarity.
 BINARY_NUMBERS = ({"0", "1"}, {"1", "2"})
-# More different labels than this, and the column is hardly a label.
+# A column with more different values is probably not the label.
 MAX_LABELS = 1000
-# What stands for a row without a label, as in a column of the type `ClassLabel`; elsewhere -1 is a label like others.
+# Marks a row without a label, as in a `ClassLabel` column; in other columns -1 is a label like any other.
 NO_LABEL = -1
 _UNKNOWN = -2
 
@@ -24,19 +24,19 @@ _UNKNOWN = -2
 def encode_labels(
     splits: dict[str, Dataset], column: str, where: Callable[[str], str]
 ) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` where a row has none.
+    """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` if a row has none.
 
-    The order of the names is a `ClassLabel`'s own; negative before positive for 0/1 and 1/2; else by number, where all
-    are numbers, or by name. It depends on train's labels and on nothing else. A `ClassLabel` of another split is read
-    by its names, whatever their order there.
+    A `ClassLabel` keeps its order of names. 0/1 and 1/2 become negative and positive. Other labels are sorted as
+    numbers if all are numbers, else by name. Only train's labels decide; a `ClassLabel` of another split is matched by
+    name.
 
     Args:
         splits: `train` and others, with `column`.
-        column: Of the labels.
-        where: How a message names a split.
+        column: The label column.
+        where: Returns what a message calls a split.
 
     Raises:
-        UsageError: Train has a single label or far too many, or another split has one that train has not.
+        UsageError: Train has a single label or far too many, or another split has a label that train lacks.
     """
     values = {name: _Values.of(rows, column) for name, rows in splits.items()}
     names, keys = _names_and_keys(values["train"], splits["train"].features[column], column)
@@ -44,12 +44,12 @@ def encode_labels(
 
 
 class _Values(NamedTuple):
-    """A column of labels as it was found.
+    """A label column as it was read.
 
     Attributes:
-        column: Arrow, which leaves millions of rows on disk.
-        distinct: Each value of it once, likewise.
-        plain: The same values in Python; those of a `ClassLabel` as names.
+        column: All values, in Arrow, which leaves millions of rows on disk.
+        distinct: Each value once, in Arrow.
+        plain: The same distinct values in Python, those of a `ClassLabel` as names.
     """
 
     column: pyarrow.ChunkedArray
@@ -60,15 +60,19 @@ class _Values(NamedTuple):
     def of(cls, rows: Dataset, column: str) -> "_Values":
         """Read a column."""
         values = rows.select_columns(column).with_format("arrow")[:].column(0)
-        distinct, feature = values.unique(), rows.features[column]
-        plain = distinct.to_pylist()
-        if isinstance(feature, ClassLabel):
-            plain = [None if value in (None, NO_LABEL) else feature.names[value] for value in plain]
-        return cls(values, distinct, plain)
+        distinct = values.unique()
+        return cls(values, distinct, label_values(distinct.to_pylist(), rows.features[column]))
+
+
+def label_values(values: list[Any], feature: Any) -> list[Any]:
+    """Return a column's values, those of a `ClassLabel` as names or `None`."""
+    if not isinstance(feature, ClassLabel):
+        return values
+    return [None if value in (None, NO_LABEL) else feature.names[value] for value in values]
 
 
 def _names_and_keys(train: _Values, feature: Any, column: str) -> tuple[list[str], dict[str, int]]:
-    """Return the label names in their order, and which label each value stands for."""
+    """Return the label names in their order, and the label of each value."""
     if isinstance(feature, ClassLabel):
         keys = {str(label): label for label in range(len(feature.names))}
         return list(feature.names), keys | {name: label for label, name in enumerate(feature.names)}
@@ -99,12 +103,12 @@ def _encode(values: _Values, where: str, keys: dict[str, int]) -> np.ndarray:
 
 
 def _is_label(value: Any) -> bool:
-    """Return whether a value is one; an empty one and NaN, as pandas has for what is missing, are not."""
+    """Return whether a value is a label: not empty, and not NaN, which pandas writes for missing values."""
     return value is not None and str(value).strip().lower() not in ("", "nan")
 
 
 def _key(value: Any) -> str:
-    """Return a label's value as text, the same for 1, 1.0 and "1", and for True and "true"."""
+    """Return a label as text: the same for 1, 1.0 and "1", and for True and "true"."""
     text = str(value).lower() if isinstance(value, bool) else str(value).strip()
     return str(int(float(text))) if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", text) else text
 

@@ -1,35 +1,37 @@
-"""Labelled reviews: cleaned, split and turned into word pieces."""
+"""Load labelled reviews, cleaned and split."""
 
-import copy
 import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
 import numpy as np
+import pyarrow
+import pyarrow.compute as compute
 from datasets import ClassLabel, Dataset, Value
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.duplicates import TextKeys, text_keys
-from recipe.data.labels import NO_LABEL, encode_labels
-from recipe.data.parallel_map import map_rows
+from recipe.data.labels import NO_LABEL, encode_labels, label_values
+from recipe.data.mapping import map_rows, progress_bars
 from recipe.data.sources import FIXED_SEED, Source, read_source
-from recipe.data.splitting import set_aside
+from recipe.data.splitting import hold_out
 from recipe.errors import UsageError
 from recipe.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split: an entry per row in each of the three.
+    """Rows of one split, with an entry per row in `rows`, `labels` and `keys`.
 
     Attributes:
-        texts: The text columns, on disk and never null.
-        labels: int64 (rows,), from 0; `NO_LABEL` where there is none.
-        keys: What tells the texts apart.
+        rows: All columns that were read, on disk; a text column has no nulls.
+        text_columns: One column, or two that are read as a pair.
+        labels: int64 (rows,), from 0; `NO_LABEL` if a row has none.
+        keys: Hashes of the texts.
     """
 
-    texts: Dataset
+    rows: Dataset
+    text_columns: list[str]
     labels: np.ndarray
     keys: TextKeys
 
@@ -37,12 +39,28 @@ class Split:
         """Return the number of rows."""
         return len(self.labels)
 
+    @property
+    def texts(self) -> Dataset:
+        """Return the text columns alone."""
+        return self.rows.select_columns(self.text_columns)
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of any column, those of a `ClassLabel` as names.
+
+        Raises:
+            UsageError: There is no such column; lists those that are there.
+        """
+        if name not in self.rows.column_names:
+            there = ", ".join(self.rows.column_names)
+            raise UsageError(f"--slice_by {name}: the rows have no such column; they have {there}")
+        return label_values(self.rows[name][:], self.rows.features[name])
+
     def take(self, numbers: np.ndarray) -> "Split":
         """Return the rows with these numbers, int64 (rows taken,)."""
-        return Split(self.texts.select(numbers), self.labels[numbers], self.keys.take(numbers))
+        return Split(self.rows.select(numbers), self.text_columns, self.labels[numbers], self.keys.take(numbers))
 
     def spread(self, rows: int) -> "Split":
-        """Return up to so many rows, from all over the split."""
+        """Return up to `rows` rows, evenly spread over the split."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, rows).astype(int)))
 
     def where(self, wanted: np.ndarray) -> "Split":
@@ -51,8 +69,8 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """Return a digest that changes with every text, label and their order."""
-        return rows_sha256(self.keys.exact, self.labels)
+        """Return a digest that changes with every text, every label and their order."""
+        return hashlib.sha256(self.keys.exact.astype("<u8").tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
 
 
 @dataclass
@@ -60,20 +78,18 @@ class Reviews:
     """A dataset's splits, cleaned.
 
     Attributes:
-        splits: `train`, `validation`, and `test` where the dataset has one.
-        label_names: Of labels 0, 1, ….
-        origin: Where they come from, for `run.json`: the name, and the revision or sha256.
-        dropped: Rows left out, by reason: `no_text_or_label` of all train and validation rows that were read, and
-            `train_rows_also_in_test` and `train_rows_also_in_validation` of those that were taken, which would make an
-            evaluation flatter the model.
-        test_rows: Which rows of the test split were drawn, int64 (rows,); `None` where it was all that were read.
+        splits: `train`, `validation`, and `test` if the dataset has one.
+        label_names: Names of labels 0, 1, ….
+        origin: The dataset's name, and the revision or sha256 that pins it, for `run.json`.
+        dropped: Rows left out, by reason: `no_text_or_label` of all train and validation rows that were read;
+            `train_rows_also_in_test` and `train_rows_also_in_validation` of the sampled rows, because an evaluation
+            on texts that training has seen flatters the model.
     """
 
     splits: dict[str, Split]
     label_names: list[str]
     origin: dict[str, Any]
     dropped: dict[str, int]
-    test_rows: np.ndarray | None = None
 
     @property
     def train(self) -> Split:
@@ -90,7 +106,7 @@ class Reviews:
         """Return the held-out rows.
 
         Raises:
-            UsageError: The dataset has none; validation rows never stand in for them.
+            UsageError: The dataset has none; validation rows never replace them.
         """
         if "test" not in self.splits:
             raise UsageError(
@@ -99,41 +115,36 @@ class Reviews:
         return self.splits["test"]
 
 
-def rows_sha256(keys: np.ndarray, labels: np.ndarray) -> str:
-    """Return a sha256 of rows in their order: another one wherever a text or a label is another.
-
-    Args:
-        keys: uint64 (rows,), a hash of each row's texts.
-        labels: int64 (rows,).
-    """
-    return hashlib.sha256(keys.astype("<u8").tobytes() + labels.astype("<i8").tobytes()).hexdigest()
-
-
+@progress_bars(False)
 def load_reviews(args: DataArguments, seed: int) -> Reviews:
-    """Return the reviews that the arguments ask for, the same ones for the same arguments and seed.
+    """Return the reviews that the arguments ask for; the same arguments and seed give the same rows.
 
     Args:
         args: Dataset or files, columns and number of rows.
-        seed: Decides which train rows are drawn, under `--sampling random`, and which of them are set aside for
-            validation, where the dataset has no validation split.
+        seed: Decides which train rows `--sampling random` takes, and which are held out for validation if the dataset
+            has no validation split.
 
     Raises:
         UsageError: The dataset, a file, a column or a split is missing or empty, or its labels make no sense.
     """
-    datasets.disable_progress_bars()
     source = read_source(args)
-    found = {name: _text_columns(rows, args, source.where(name)) for name, rows in source.splits.items()}
-    names, labels = encode_labels(source.splits, args.label_column, source.where)
-    whole = {name: Split(texts, labels[name], text_keys(texts)) for name, texts in found.items()}
-    splits = {name: split if name == "test" else _usable(split) for name, split in whole.items()}
+    rows = {name: _without_nulls(found, args, source.where(name)) for name, found in source.splits.items()}
+    names, labels = encode_labels(rows, args.label_column, source.where)
+    read = {
+        name: Split(found, args.text_columns, labels[name], text_keys(found.select_columns(args.text_columns)))
+        for name, found in rows.items()
+    }
+    splits = {
+        name: split if name == "test" else split.where((split.labels != NO_LABEL) & ~split.keys.empty)
+        for name, split in read.items()
+    }
     _require_usable(splits, source)
-    dropped = {"no_text_or_label": sum(len(whole[name]) - len(split) for name, split in splits.items())}
+    dropped = {"no_text_or_label": sum(len(read[name]) - len(split) for name, split in splits.items())}
     known = set(splits["train"].labels)
-    drawn = {name: _draw(name, split, names, args, seed) for name, split in splits.items()}
-    splits = {name: split if (rows := drawn[name]) is None else split.take(rows) for name, split in splits.items()}
+    splits = {name: _sample(name, split, names, args, seed) for name, split in splits.items()}
     dropped |= _drop_shared(splits, "test")
     if "validation" not in splits:
-        splits["train"], splits["validation"] = _carve(splits["train"], names, args, seed)
+        splits["train"], splits["validation"] = _hold_out_validation(splits["train"], names, args, seed)
     dropped |= _drop_shared(splits, "validation")
     if gone := known - set(splits["train"].labels):
         raise UsageError(
@@ -141,7 +152,7 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
             "or --max_train_samples is too few to draw one"
         )
     in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
-    return Reviews(in_order, names, source.origin, dropped, drawn.get("test"))
+    return Reviews(in_order, names, source.origin, dropped)
 
 
 def reviews_of(run: RunFolder) -> Reviews:
@@ -158,96 +169,61 @@ def reviews_of(run: RunFolder) -> Reviews:
     return reviews
 
 
-def column_of_test(args: DataArguments, reviews: Reviews, column: str) -> list[Any]:
-    """Return a further column of the test rows, in their order.
-
-    Args:
-        args: As the reviews were loaded with.
-        reviews: They.
-        column: Its name.
+def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
+    """Return the rows with an empty text for each null.
 
     Raises:
-        UsageError: The test rows have no such column.
-    """
-    wanted = copy.copy(args)
-    # Whatever stands there, one value for each row, is read as a label would be.
-    wanted.label_column = column
-    if args.files:
-        wanted.train_file, wanted.validation_file = args.test_file, None
-    rows = read_source(wanted).splits["test"]
-    if column not in (there := rows.column_names):
-        raise UsageError(f"--slice_by {column}: the test rows have no such column; they have {', '.join(there)}")
-    values = rows[column][:] if reviews.test_rows is None else rows.select(reviews.test_rows)[column][:]
-    kind = rows.features[column]
-    return [kind.int2str(value) for value in values] if isinstance(kind, ClassLabel) else list(values)
-
-
-def _text_columns(rows: Dataset, args: DataArguments, where: str) -> Dataset:
-    """Return the text columns alone, with an empty text for each one that is null.
-
-    Raises:
-        UsageError: One of them, or the label's, is missing (lists those there are) or holds something else.
+        UsageError: A text column holds no text, or the label column no single values.
     """
     for column in (*args.text_columns, args.label_column):
-        if column not in rows.column_names:
-            raise UsageError(
-                f"{where} has no column {column!r}; it has {', '.join(rows.column_names)} "
-                "(--text_columns and --label_column choose)"
-            )
         # A `ClassLabel` or a `Value` has a dtype; lists and structs have none.
         kind = getattr(rows.features[column], "dtype", type(rows.features[column]).__name__)
         if column in args.text_columns and kind not in ("string", "large_string"):
             raise UsageError(f"column {column!r} of {where} holds {kind}, not text")
         if not isinstance(rows.features[column], ClassLabel | Value):
             raise UsageError(f"column {column!r} of {where} holds {kind}, not a label for each row")
-    texts = rows.select_columns(args.text_columns)
-    return map_rows(texts, _filled, texts.features, "empty texts") if _has_nulls(texts) else texts
+    if not any(rows.data.column(column).null_count for column in args.text_columns):
+        return rows
+
+    def fill(table: pyarrow.Table) -> pyarrow.Table:
+        """Return a batch of rows without nulls in its text columns."""
+        for column in args.text_columns:
+            filled = compute.fill_null(table[column], "")
+            table = table.set_column(table.column_names.index(column), column, filled)
+        return table
+
+    return map_rows(rows.with_format("arrow"), fill, rows.features, "empty texts").with_format(None)
 
 
-def _has_nulls(texts: Dataset) -> bool:
-    """Return whether a text is null anywhere."""
-    return any(texts.data.column(column).null_count for column in texts.column_names)
+def _sample(name: str, split: Split, names: list[str], args: DataArguments, seed: int) -> Split:
+    """Return as many rows as were asked for, of a random sample stratified by label.
 
-
-def _filled(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
-    """Return a batch of texts with an empty one for each null."""
-    return {column: [text or "" for text in texts] for column, texts in batch.items()}
-
-
-def _usable(split: Split) -> Split:
-    """Return the rows that have a label and, in one of their text columns at least, a text."""
-    return split.where((split.labels != NO_LABEL) & ~split.keys.empty)
-
-
-def _draw(name: str, split: Split, names: list[str], args: DataArguments, seed: int) -> np.ndarray | None:
-    """Return as many rows as were asked for, drawn from the whole split, stratified by label; `None` where it is all.
-
-    The test rows do not depend on the seed, so that runs with different seeds are measured on the same ones.
+    The test rows do not depend on the seed, so that runs with different seeds are measured on the same rows.
     """
     rows = args.max_rows[name]
     if args.sampling == "first" or rows == -1 or rows >= len(split):
-        return None
-    _, sample = set_aside(split.labels, rows, FIXED_SEED if name == "test" else seed, names, f"--max_{name}_samples")
-    return sample
+        return split
+    _, sample = hold_out(split.labels, rows, FIXED_SEED if name == "test" else seed, names, f"--max_{name}_samples")
+    return split.take(sample)
 
 
-def _carve(train: Split, names: list[str], args: DataArguments, seed: int) -> tuple[Split, Split]:
-    """Return train and validation rows, a text that repeats with all of its rows on one side."""
+def _hold_out_validation(train: Split, names: list[str], args: DataArguments, seed: int) -> tuple[Split, Split]:
+    """Return train and validation rows; all rows of a repeated text are on one side."""
     _, first = np.unique(train.keys.normalised, return_index=True)
     texts = np.sort(first)
-    _, sample = set_aside(train.labels[texts], args.validation_fraction, seed, names, "--validation_fraction")
+    _, sample = hold_out(train.labels[texts], args.validation_fraction, seed, names, "--validation_fraction")
     chosen = np.isin(train.keys.normalised, train.keys.normalised[texts[sample]])
     return train.where(~chosen), train.where(chosen)
 
 
 def _drop_shared(splits: dict[str, Split], other: str) -> dict[str, int]:
-    """Remove from train, in place, the texts that also stand in another split, but for case and white space.
+    """Remove from train, in place, texts that also occur in another split, ignoring case and white space.
 
     Returns:
-        How many rows that were.
+        The number of rows removed.
 
     Raises:
-        UsageError: It was all of them.
+        UsageError: No row is left.
     """
     if other not in splits:
         return {}

@@ -1,4 +1,4 @@
-"""Rows set aside: stratified by label, and the same ones for the same seed."""
+"""Hold out a stratified, seeded sample of rows."""
 
 import math
 
@@ -8,21 +8,20 @@ from sklearn.model_selection import train_test_split
 from recipe.errors import UsageError
 
 
-def set_aside(
+def hold_out(
     labels: np.ndarray, size: float | int, seed: int, names: list[str], flag: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return which rows stay, and which a stratified, seeded sample of them takes away.
+    """Split row numbers into those that stay and a sample that is held out, stratified by label.
 
     Args:
         labels: int64 (rows,).
-        size: The sample's rows (int) or share of the rows (float).
-        seed: The same sample for the same seed.
-        names: Of the labels, for the message.
-        flag: What the user can change, for the message.
+        size: Rows (int) or share of the rows (float) of the sample.
+        seed: The same seed gives the same sample.
+        names: Label names, for the message.
+        flag: The flag that sets `size`, for the message.
 
     Returns:
-        Two int64 of row numbers, each in their order: millions of rows are read many times faster from one end of a
-        file to the other.
+        Two int64 arrays of row numbers in ascending order, which a large file is read fastest in.
 
     Raises:
         UsageError: There are too few rows to have each label on both sides.

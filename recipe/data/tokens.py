@@ -1,47 +1,69 @@
-"""Turn reviews into word pieces."""
+"""Tokenize reviews."""
 
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from datasets import Dataset, Features, Sequence, Value
+from datasets import Dataset, Features, List, Value
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from recipe.data.parallel_map import map_rows
+from recipe.data.mapping import map_rows
 from recipe.data.reviews import Split
+
+# Attributes of a `tokenizers.Encoding` by the names that a model's inputs have.
+_ATTRIBUTES = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 
 
 def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Return a split as the model reads it, each review cut at the tokenizer's `model_max_length`.
+    """Return a split's tokens, each review truncated at the tokenizer's `model_max_length`.
 
     Returns:
-        Columns of the tokenizer (`input_ids`, `attention_mask`, …: a list of int each), `length` (int, how many those
-        are), `word_pieces` (int, how many they were before the cut) and `labels` (int).
+        The model's inputs (`input_ids`, `attention_mask`, …: a list of int per review), `length` (int, tokens after
+        truncation), `tokens` (int, tokens before it) and `labels` (int).
     """
-    columns = split.texts.column_names
+    names, max_length, side = tokenizer.model_input_names, tokenizer.model_max_length, tokenizer.truncation_side
+    # A copy, as the tokenizer itself is saved with the model and must not change.
+    fast = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    fast.no_padding()
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        """Return the columns of a batch of rows, but for the labels."""
-        encoded = dict(tokenizer(*(batch[column] for column in columns), truncation=False, verbose=False))
-        word_pieces = [len(ids) for ids in encoded["input_ids"]]
-        # Encoding the long ones a second time is less work than to look at the lengths in a pass of its own.
-        long = [row for row, pieces in enumerate(word_pieces) if pieces > tokenizer.model_max_length]
-        cut = tokenizer(*([batch[column][row] for row in long] for column in columns), truncation=True) if long else {}
-        for name, values in cut.items():
-            for row, value in zip(long, values, strict=True):
-                encoded[name][row] = value
-        return encoded | {"word_pieces": word_pieces, "length": [len(ids) for ids in encoded["input_ids"]]}
+        """Return the tokens of a batch of rows."""
+        reviews = _singles_or_pairs(list(batch.values()))
+        fast.no_truncation()
+        encoded = fast.encode_batch_fast(reviews)
+        tokens = [len(encoding) for encoding in encoded]
+        if long := [row for row, count in enumerate(tokens) if count > max_length]:
+            fast.enable_truncation(max_length, direction=side)
+            for row, encoding in zip(long, fast.encode_batch_fast([reviews[row] for row in long]), strict=True):
+                encoded[row] = encoding
+        inputs = {name: [getattr(encoding, _ATTRIBUTES[name]) for encoding in encoded] for name in names}
+        return inputs | {"tokens": tokens, "length": [len(encoding) for encoding in encoded]}
 
-    tokens = map_rows(split.texts, encode, _token_features(tokenizer), "word pieces")
-    return tokens.add_column("labels", split.labels)
+    ids = {name: List(Value("int32" if name == "input_ids" else "int8")) for name in names}
+    features = Features(ids | {"tokens": Value("int32"), "length": Value("int32")})
+    with _tokenizer_threads():
+        return map_rows(split.texts, encode, features, "tokenizing").add_column("labels", split.labels)
 
 
 def texts_of(split: Split) -> list[str] | list[tuple[str, str]]:
-    """Return the reviews' texts: strings, or pairs of them where there are two text columns."""
-    columns = [split.texts[column][:] for column in split.texts.column_names]
+    """Return the reviews' texts: strings, or pairs if there are two text columns."""
+    return _singles_or_pairs([split.texts[column][:] for column in split.texts.column_names])
+
+
+def _singles_or_pairs(columns: Sequence[list[str]]) -> Any:
+    """Return one column as it is, two as a list of pairs."""
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
-def _token_features(tokenizer: PreTrainedTokenizerBase) -> Features:
-    """Return the types of what `tokenize` writes, small as they are many."""
-    masks = {name: Sequence(Value("int8")) for name in tokenizer.model_input_names if name != "input_ids"}
-    lengths = {"word_pieces": Value("int32"), "length": Value("int32")}
-    return Features({"input_ids": Sequence(Value("int32")), **masks, **lengths})
+@contextmanager
+def _tokenizer_threads() -> Iterator[None]:
+    """Let tokenizers use all cores inside the block; afterwards not, as data-loader workers are forked then."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name, "false")
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        os.environ[name] = before

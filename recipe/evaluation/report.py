@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from recipe.arguments.data import DataArguments, data_arguments_of
-from recipe.data.reviews import Reviews, Split, column_of_test, reviews_of
+from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
 from recipe.evaluation.baseline import flat
@@ -101,7 +101,7 @@ def slice_values(
     if column in (*slices, *args.text_columns):
         raise UsageError(f"--slice_by {column}: a text, or what the rows are sliced by already; choose another column")
     if column is not None:
-        slices[column] = most_frequent(column_of_test(args, reviews, column))
+        slices[column] = most_frequent(reviews.test.column(column))
     return slices
 
 

@@ -70,7 +70,7 @@ class ReviewFile:
         advice: Ends the message about a malformed row.
         columns: The columns of all rows read so far, in order.
         reserved: Names that no row may have from now on.
-        rows, size: Number of rows and uncompressed bytes, known after `survey`.
+        rows, size: Number of rows, and an estimate of their bytes without compression; known after `survey`.
     """
 
     path: str
@@ -114,7 +114,7 @@ class TextReviewFile(ReviewFile):
     records_ahead: Iterator[Record] | None = None
 
     def look_ahead(self, rows: int) -> None:
-        """Learn the columns from the first rows; `windows` and `values` continue from there, as a stream must.
+        """Learn the columns from the first rows; `windows` and `values` still yield these rows first.
 
         Raises:
             UsageError: The file is damaged, or its header is malformed.
@@ -138,7 +138,7 @@ class TextReviewFile(ReviewFile):
             raise self._refusal(first, f", as are {malformed - 1:,} more rows" if malformed > 1 else "")
 
     def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
-        """Yield the windows of `size` rows, malformed ones counted, whose number is `wanted`.
+        """Split the rows, malformed ones included, into windows of `size`, and yield those whose number is `wanted`.
 
         Raises:
             UsageError: As for `survey`.
@@ -155,7 +155,9 @@ class TextReviewFile(ReviewFile):
                             raise self._refusal(record)
                         window.malformed.append((record.line, record.row.message))
                     else:
-                        window.texts.append(_text([whole(record.row.get(name) or "") for name in self.text_columns]))
+                        window.texts.append(
+                            _text([replace_lone_surrogates(record.row.get(name) or "") for name in self.text_columns])
+                        )
                         window.source.append(record.source)
                 yield window
 
@@ -195,7 +197,7 @@ class TextReviewFile(ReviewFile):
             self.size = Path(self.path).stat().st_size * (COMPRESSION_RATIO if self.format.compression else 1)
 
     def _checked(self, row: Row) -> Row | Malformed:
-        """Return a row, or why it is malformed: its text is not text, its label a list, or its columns clash."""
+        """Return a row, or why it is malformed: a wrong type of text or label, or clashing columns."""
         for name in self.needed:
             value, is_text = row.get(name), name in self.text_columns
             if not isinstance(value, str | None) and (is_text or isinstance(value, list | dict)):
@@ -355,13 +357,13 @@ def require_file(path: str) -> None:
         raise UsageError(f"no file {path!r} here (looked for {Path(path).resolve()})")
 
 
-def whole(text: str) -> str:
-    """Return a text with a replacement mark for each half of a character, which JSON can spell and UTF-8 cannot."""
+def replace_lone_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate, which JSON can spell and UTF-8 cannot."""
     return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def value_type(type_: pyarrow.DataType) -> pyarrow.DataType:
-    """Return a column's type, or for categories, as pandas writes them, the type of their values."""
+    """Return a column's type; for categories, which pandas writes, the type of their values."""
     return type_.value_type if types.is_dictionary(type_) else type_
 
 

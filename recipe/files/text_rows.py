@@ -53,7 +53,7 @@ class _Lines:
     """Decodes the lines of a byte stream.
 
     Attributes:
-        not_utf8: The number, from 1, of the first line that is not UTF-8 since this was last set to 0.
+        not_utf8: Number, from 1, of the first line that is not UTF-8 since the caller last set this to 0.
     """
 
     def __init__(self, stream: IO[bytes], newline: str) -> None:
@@ -89,7 +89,7 @@ class DelimitedRows:
         self.header: list[str] = []
 
     def __iter__(self) -> Iterator[Record]:
-        """Yield the records after the header, and a header that is malformed."""
+        """Yield every record after the header; yield the header too if it is malformed."""
         for line, fields in self._fields():
             if isinstance(fields, Malformed):
                 yield Record(line, fields, fields._replace(fatal=not self.header))
@@ -108,7 +108,7 @@ class DelimitedRows:
                 yield Record(line, fields, dict(zip(self.header, fields, strict=True)))
 
     def _fields(self) -> Iterator[tuple[int, list[str] | Malformed]]:
-        """Yield the first line and the fields of each record, which may span several lines."""
+        """Yield the number of each record's first line, and its fields; a record may span several lines."""
         # A review may be longer than the module's limit of 131,072 characters, which no single reader can change.
         csv.field_size_limit(sys.maxsize)
         reader = csv.reader(iter(self.lines), delimiter=self.delimiter, strict=True)
@@ -178,7 +178,7 @@ ROWS: dict[str, Callable[[IO[bytes]], Iterable[Record]]] = {
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether UTF-8 can encode a text: no lone surrogate stands for half a character or an undecodable byte."""
+    """Return whether UTF-8 can encode a text, that is, whether it has no lone surrogates."""
     if not text.isascii():
         try:
             text.encode("utf-8")

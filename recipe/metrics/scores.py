@@ -36,7 +36,7 @@ class Figures(LabelFigures):
     Attributes:
         matthews: Correlation of predicted and true labels.
         roc_auc, average_precision: For label 1; with more than two classes the mean over each class against the rest.
-            `None` where a class has no row, as neither is then defined.
+            `None` if a class has no rows, because both are then undefined.
         log_loss: Mean negative log-probability of the true labels.
         calibration_error: Over 15 bins of the most probable label's probability.
         brier: With two classes the mean squared error of label 1's probability (0 to 1), with more the sum over classes

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from recipe.errors import UsageError
-from recipe.files.atomic import file_sha256, write_whole
+from recipe.files.atomic import file_sha256, write_json, write_whole
 from recipe.run_folder.certificate import Certificate
 from recipe.run_folder.record import RunRecord
 
@@ -157,6 +157,10 @@ class RunFolder:
             UsageError: It is damaged.
         """
         return RunRecord.from_json(_mapping(self.record, json.loads), self.record)
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write `run.json`, which makes the run a finished one."""
+        write_json(self.record, record.to_json())
 
     def read_config(self) -> dict[str, Any]:
         """Return the resolved settings.

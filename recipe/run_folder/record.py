@@ -13,10 +13,10 @@ class Epoch:
     Attributes:
         epoch: Epochs trained so far.
         step: Optimiser steps so far.
-        train_loss: Mean over the steps since the validation before.
+        train_loss: Mean over the steps since the previous validation.
         loss: Mean cross-entropy over the validation rows.
         f1, accuracy, precision, recall: On the validation rows.
-        seconds: Of training and validation since the validation before.
+        seconds: Of training and validation since the previous validation.
     """
 
     epoch: float

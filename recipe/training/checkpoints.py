@@ -29,10 +29,10 @@ def sorted_checkpoints(run: Path) -> list[Path]:
 
 
 def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
-    """Make a folder that Trainer has written a checkpoint: flush it, then write `content` and each file's sha256.
+    """Turn a folder that Trainer has written into a checkpoint: flush it, then write `content` and each file's sha256.
 
-    Everything else is on the disk before the manifest is, so that a machine that stops at any moment leaves a whole
-    checkpoint or a folder without a manifest.
+    The manifest reaches the disk last, so that a crash at any moment leaves a whole checkpoint or a folder without a
+    manifest.
     """
     paths = sorted(checkpoint.rglob("*"))
     for path in (*paths, checkpoint):
@@ -43,7 +43,7 @@ def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
         flush(path)
 
 
-def newest_whole(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
+def newest_checkpoint(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
     """Find a run's newest whole checkpoint.
 
     Returns:
@@ -111,8 +111,8 @@ def _no_space(run: Path, needed: int) -> UsageError | None:
 
 
 @contextmanager
-def disk_full_as_usage_error(run: Path, needed: int) -> Iterator[None]:
-    """Remove a half-written checkpoint when an error leaves one, and name a full disk as `require_space` does.
+def removing_incomplete(run: Path, needed: int) -> Iterator[None]:
+    """Remove a half-written checkpoint after any error; if the disk is full, raise the error of `require_space`.
 
     Any error counts, because safetensors and torch raise types of their own when a write fails.
 

@@ -59,7 +59,7 @@ def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
         raise UsageError(f"{run} holds a finished run, so there is nothing to resume")
     if not run.config.is_file():
         raise UsageError(f"nothing to resume: {run} holds no run. Is it another --output_dir?")
-    checkpoint, manifest, damaged = checkpoints.newest_whole(run.path)
+    checkpoint, manifest, damaged = checkpoints.newest_checkpoint(run.path)
     if checkpoint is None:
         found = f": {'; '.join(damaged)}" if damaged else ", no checkpoint was written yet"
         raise UsageError(f"nothing to resume in {run}{found}. Start again without --resume")

@@ -36,11 +36,11 @@ RELOAD_TOLERANCE = 1e-4
 def train(arguments: Arguments) -> RunFolder:
     """Fine-tune, or resume a run that was stopped, and return the finished run's folder.
 
-    Nothing is written before all arguments, the data and the weights were checked.
+    Nothing but an empty folder is written before all arguments, the data and the weights were checked.
 
     Raises:
         UsageError: The settings, the data, the weights or the folder do not allow it.
-        CheckFailed: The loss was not finite, or the best epoch could not be proven to be the one reloaded.
+        CheckFailed: The loss was not finite, or the reloaded weights do not give the best epoch's metrics.
         Interrupted: The run was stopped by a signal, after a checkpoint.
     """
     args = arguments.training
@@ -76,7 +76,7 @@ def train(arguments: Arguments) -> RunFolder:
     trainer.save_model(str(run.path))
     if trainer.is_world_process_zero():
         # The record makes the run finished, so it follows the model.
-        write_json(run.record, run_record(job, best, seconds).to_json())
+        run.write_record(run_record(job, best, seconds))
         checkpoints.drop_states(run.path)
     trainer.accelerator.wait_for_everyone()
     return run
@@ -157,7 +157,7 @@ def use_all_cores(args: TrainingArguments) -> None:
     """Let a run on the CPU use the cores it may use, shared between this machine's processes.
 
     `accelerate launch` sets OMP_NUM_THREADS=1 when nobody set it, which would halve the speed of two cores. Any other
-    value is the user's and stands.
+    value was set by the user and is kept.
     """
     if args.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -8,11 +8,12 @@ import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
-class WholeBatches(LengthGroupedSampler):
-    """Put like lengths together, in whole batches; the rows of an incomplete last batch are left out of the epoch.
+class WholeBatchSampler(LengthGroupedSampler):
+    """Yield train rows so that each global batch holds similar lengths, without an incomplete last batch.
 
-    An incomplete batch would differ between one process, two and accumulated gradients. Other rows are left out every
-    epoch. The order follows from the seed and the epoch's number, so that a resumed run finds it again.
+    An incomplete batch would be computed differently by one process, by several, and with accumulated gradients. Each
+    epoch leaves out different rows, and none if there is less than one batch. The order follows from the seed and the
+    epoch's number, so that a resumed run finds it again.
     """
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:

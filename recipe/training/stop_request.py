@@ -10,7 +10,7 @@ SECOND_REQUEST_AFTER = 1.0
 
 
 class StopRequest:
-    """A context in which SIGTERM and the first Ctrl-C are only noted; a later Ctrl-C interrupts as usual.
+    """A context that only notes the first SIGTERM or Ctrl-C; a Ctrl-C more than a second later interrupts as usual.
 
     Attributes:
         signal: The number of the signal that came, 0 before that.

@@ -20,7 +20,7 @@ from recipe.errors import CheckFailed, Interrupted
 from recipe.training import checkpoints
 from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, StopCallback, ValidationStopped
 from recipe.training.progress import EpochTable, Mean, RunningTotals
-from recipe.training.sampler import WholeBatches
+from recipe.training.sampler import WholeBatchSampler
 from recipe.training.stop_request import StopRequest
 
 
@@ -74,7 +74,7 @@ class ReviewTrainer(Trainer):
         """
         self.totals.start_clock()
         self.stopping = False
-        with self.stop_request, checkpoints.disk_full_as_usage_error(self.run_path, self.checkpoint_bytes()):
+        with self.stop_request, checkpoints.removing_incomplete(self.run_path, self.checkpoint_bytes()):
             try:
                 super().train(*args, **kwargs)
             except AlreadyStoppedEarly:
@@ -91,7 +91,7 @@ class ReviewTrainer(Trainer):
         The batch size is this run's. Trainer 4.57 takes the checkpoint's on resume, which may be of other processes.
         """
         rows: Any = self.train_dataset
-        sampler = WholeBatches(
+        sampler = WholeBatchSampler(
             self.args.global_batch_size,
             lengths=rows["length"][:] if self.args.group_by_length else [1] * len(rows),
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,

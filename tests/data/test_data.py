@@ -107,15 +107,15 @@ def test_reviews_are_cut_at_the_trained_length(reviews_folder: Path, tiny_bert: 
     tokens = tokenize(test, AutoTokenizer.from_pretrained(tiny_bert, model_max_length=6))
     assert max(tokens["length"]) == 6 and tokens["labels"][:] == test.labels.tolist()
     assert tokens["length"][:] == [len(ids) for ids in tokens["input_ids"]]
-    # The separable reviews have a word piece for each word.
-    assert tokens["word_pieces"][:] == [len(text.split()) + 2 for text in test.texts["content"]]
+    # The separable reviews have a token for each word.
+    assert tokens["tokens"][:] == [len(text.split()) + 2 for text in test.texts["content"]]
     assert tokens["input_ids"][0][-1] == AutoTokenizer.from_pretrained(tiny_bert).sep_token_id
 
 
 def split_of(texts: list[str], labels: list[int]) -> Split:
     """A split with one text column."""
     column = Dataset.from_dict({"content": texts})
-    return Split(column, np.array(labels), text_keys(column))
+    return Split(column, ["content"], np.array(labels), text_keys(column))
 
 
 def test_a_changed_row_changes_the_hash() -> None:

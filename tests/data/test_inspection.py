@@ -77,7 +77,7 @@ def test_lengths_are_those_before_anything_is_cut(
     rows = [(row % 2, "good " * (38 if row < 10 else 3) + f"film {row}") for row in range(100)]
     file = write_rows(tmp_path / "train.jsonl", rows)
     report = report_of(tiny_arguments("--train_file", file), tiny_bert)
-    assert report["word_pieces"]["50"] == 7 and report["word_pieces"]["100"] == 42, "[CLS] and [SEP] counted in"
+    assert report["tokens"]["50"] == 7 and report["tokens"]["100"] == 42, "[CLS] and [SEP] counted in"
     assert report["splits"]["train"]["rows"] == 80 and 0.02 < report["truncated"] < 0.2
     assert report["lengths"]["64"]["truncated"] == 0 and report["lengths"]["64"]["relative_cost"] > 1
 

@@ -9,7 +9,7 @@ from conftest import copy_of, files_under, separable_reviews, write_dataset
 from oracles import CONFUSION, run_record
 
 from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import column_of_test, load_reviews
+from recipe.data.reviews import load_reviews
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
 from recipe.evaluation.baseline import fit_baseline, flat
@@ -202,7 +202,7 @@ def test_a_column_of_the_users_own_stands_beside_its_own_rows(sampling: str, tmp
         {"dataset_name": str(folder), "max_train_samples": -1, "max_test_samples": 40, "sampling": sampling}
     )
     reviews = load_reviews(args, 1)
-    numbers = column_of_test(args, reviews, "number")
+    numbers = reviews.test.column("number")
     assert reviews.test.texts["content"][:] == [rows["content"][number] for number in numbers]
     assert (numbers == list(range(40))) == (sampling == "first")
 
@@ -214,9 +214,9 @@ def test_a_column_of_the_users_own_file_is_found(tmp_path: Path) -> None:
             frame["source"] = ["web" if row % 2 else "app" for row in range(20)]
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     args = data_arguments_of({"train_file": str(tmp_path / "train.csv"), "test_file": str(tmp_path / "test.csv")})
-    assert column_of_test(args, load_reviews(args, 1), "source")[:3] == ["app", "web", "app"]
-    with pytest.raises(UsageError, match="no column 'shop'"):
-        column_of_test(args, load_reviews(args, 1), "shop")
+    assert load_reviews(args, 1).test.column("source")[:3] == ["app", "web", "app"]
+    with pytest.raises(UsageError, match="--slice_by shop: the rows have no such column; they have .*source"):
+        load_reviews(args, 1).test.column("shop")
 
 
 def test_rows_that_changed_since_the_run_are_refused(exported_run: RunFolder, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def assert_the_same(run: RunFolder, expected: RunFolder) -> None:
 
 def newest(folder: Path) -> str | None:
     """The name of the newest whole checkpoint."""
-    checkpoint, _, _ = checkpoints.newest_whole(folder)
+    checkpoint, _, _ = checkpoints.newest_checkpoint(folder)
     return checkpoint.name if checkpoint else None
 
 
@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     damage(folder / "checkpoint-10")
     if damage is not damage_weights:
         # One of them goes all the way.
-        _, manifest, damaged = checkpoints.newest_whole(folder)
+        _, manifest, damaged = checkpoints.newest_checkpoint(folder)
         assert damaged == [f"checkpoint-10 is damaged ({message})"] and newest(folder) == "checkpoint-5"
         return
     run = train(parse_arguments([*flags, "--resume"]))
