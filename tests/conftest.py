@@ -1,4 +1,7 @@
-"""A tiny BERT and separable reviews, both built in code, and what a real run of the recipe makes of them."""
+"""A tiny BERT and separable reviews, both built in code, and what a real run of the recipe makes of them.
+
+Fixtures import the rooms that they run: a test that needs none of them starts quickly, and beside any transformers.
+"""
 
 import importlib.util
 import json
@@ -21,11 +24,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
 
 from recipe.arguments.parser import Arguments, parse_arguments
-from recipe.evaluation import evaluate_run
-from recipe.export import export
 from recipe.machine import silence_libraries
 from recipe.run_folder import RunFolder
-from recipe.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]
 POSITIVE, NEGATIVE = ["good", "great", "lovely"], ["bad", "awful", "poor"]
@@ -120,12 +120,16 @@ def tiny_arguments(tiny_flags: list[str], tmp_path: Path) -> Callable[..., Argum
 @pytest.fixture(scope="session")
 def tiny_run(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run; not to be changed."""
+    from recipe.training import train
+
     return train(parse_arguments([*tiny_flags, "--output_dir", str(tmp_path_factory.mktemp("runs") / "tiny")]))
 
 
 @pytest.fixture(scope="session")
 def exported_run(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The finished run, exported; not to be changed: a test that writes takes a `copy_of` it."""
+    from recipe.export import export
+
     run = copy_of(tiny_run, tmp_path_factory.mktemp("exported"))
     # It has 60 validation reviews, too few to tell a small loss of F1 from none.
     export(run, max_f1_drop=0.2)
@@ -135,6 +139,8 @@ def exported_run(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def evaluated_run(exported_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """The exported run, evaluated; not to be changed."""
+    from recipe.evaluation import evaluate_run
+
     run = copy_of(exported_run, tmp_path_factory.mktemp("evaluated"))
     evaluate_run(run)
     return run
