@@ -127,6 +127,7 @@ def answers_to(command_lines: list[list[str]], cwd: Path, *launcher: str, cache:
     return list(json.loads(result.stdout))
 
 
+@pytest.mark.slow
 def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Path, tmp_path_factory: Any) -> None:
     cache, before = tmp_path_factory.mktemp("cache"), files_under(folder)
     answers = answers_to([flags.split() for flags, _ in CASES], folder, cache=cache)
@@ -138,6 +139,7 @@ def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Pat
     assert not [file for file in files_under(cache) if "incomplete/" in file or file.endswith(".part")]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_in_one_line_and_leaves_no_run(reviews_folder: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
