@@ -9,7 +9,7 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
@@ -39,6 +39,7 @@ class OneLineErrors:
         Raises:
             UsageError: A flag is unknown (names the nearest known one), lacks its value or has one of the wrong type.
         """
+        namespace: argparse.Namespace
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
             kind = "flag" if unknown[0].startswith("-") else "argument"
@@ -127,23 +128,25 @@ def _unwind(main_process: int, number: int, *_: object) -> None:
     sys.exit(128 + number)
 
 
-def read_lines(stream: TextIOWrapper) -> list[str]:
-    """Return a text stream's lines without their ends; an empty line is an empty review, so that none is lost.
+def read_lines(stream: TextIOWrapper) -> Iterator[str]:
+    """Yield a text stream's lines without their ends; an empty line counts as an empty review.
 
     Raises:
-        UsageError: It is a terminal, where nobody would know that input is awaited, or not UTF-8.
+        UsageError: The stream is a terminal, where nobody would know that input is awaited, or not UTF-8.
     """
     if stream.isatty():
         raise UsageError("no review given: pass some as arguments, or one per line on standard input")
-    # In a C locale Python would let bytes through that are not UTF-8, for the tokenizer to fail on.
+    # In a C locale Python would pass on bytes that are not UTF-8, at which the tokenizer fails.
     stream.reconfigure(encoding="utf-8-sig", errors="strict")
+    number = 0
     try:
-        lines = [line.rstrip("\n") for line in stream]
+        for line in stream:
+            number += 1
+            yield line.rstrip("\n")
     except UnicodeDecodeError as error:
-        raise UsageError(f"standard input is not UTF-8: {error}") from error
-    if not lines:
+        raise UsageError(f"standard input is not UTF-8 after line {number}: {error}") from error
+    if not number:
         print("no review on standard input", file=sys.stderr)
-    return lines
 
 
 def require_utf8(texts: list[str]) -> list[str]:

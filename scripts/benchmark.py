@@ -1,21 +1,14 @@
 """Measure the recipe on this machine.
 
     python scripts/benchmark.py data --dataset_name ../shared/amazon_polarity --rows 1000000
-    python scripts/benchmark.py inputs --dataset_name ../shared/amazon_polarity
     python scripts/benchmark.py training --dataset_name ../shared/amazon_polarity
     python scripts/benchmark.py inference --dataset_name ../shared/amazon_polarity
 
-data    memory and time of reading, cleaning, splitting, tokenizing and inspecting: the dataset's train rows over and
-        over, with a cache of its own
-inputs  F1 on the same test rows after training on the same rows, with the same seeds, read as content at 128 word
-        pieces, title and content at 128, and at 256. A run that is finished already is kept
-training
-        reviews a second, memory and losses of the original's loop, of Trainer as run_classification.py sets it up, and
-        of scripts/train.py, pass by pass in turn on the same rows
-inference
-        reviews a second, time of one review alone, memory, and logits beside PyTorch's, of the original's way, PyTorch,
-        Optimum's pipeline, OpenVINO int8 (where the extra `benchmark` is installed) and ours, pass by pass in turn.
-        Writes <run>/benchmark/inference.json and inference.png
+data       memory and time of reading, cleaning, splitting, tokenizing and inspecting the dataset's train rows, repeated
+training   reviews a second, memory and losses of the original's loop, of Trainer as run_classification.py sets it up,
+           and of scripts/train.py, pass by pass in turn on the same rows
+inference  reviews a second, time of one review alone, memory, and logits beside PyTorch's, of the original's way,
+           PyTorch, Optimum's pipeline and ours, pass by pass in turn. Writes <run>/benchmark/inference.json
 
 Prints what it measured as JSON, of inference as a table. Exit codes: 0 done, 2 a mistake in what was asked.
 """
@@ -45,35 +38,31 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def parser() -> Parser:
     """Return the command line's parser."""
     top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,inputs,training,inference}")
+    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,training,inference}")
     data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
     data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
     data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
-    inputs = benchmarks.add_parser("inputs", allow_abbrev=False, help="what a title and longer reviews are worth")
-    inputs.add_argument("--dataset_name", required=True, help="reviews with columns title, content and label")
-    inputs.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="a run each (default: 1 2 3)")
-    inputs.add_argument("--output_dir", type=Path, default=Path("runs/inputs"), help="(default: %(default)s)")
     training = benchmarks.add_parser("training", allow_abbrev=False, help="speed beside the original's and Trainer's")
     training.add_argument("--dataset_name", required=True, help="reviews with columns content and label")
     training.add_argument("--rows", type=int, default=800, help="rows of a pass (default: %(default)s)")
     training.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     training.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     training.add_argument("--bert_base", action="store_true", help="a BERT-base of random weights, for speed alone")
-    training.add_argument("--torch_compile", action="store_true", help="compile the model in our way")
+    training.add_argument("--torch_compile", action="store_true", help="compile our model")
     inference = benchmarks.add_parser("inference", allow_abbrev=False, help="speed beside the original's and others'")
     inference.add_argument("--run", type=Path, default=DEFAULT_RUN, help="an exported run (default: %(default)s)")
     inference.add_argument("--dataset_name", help="a folder in the Hub's layout, whose test rows are timed as well")
     inference.add_argument("--reviews", type=int, default=256, help="of each, the first ones (default: %(default)s)")
-    inference.add_argument("--rounds", type=int, default=5, help="passes of each way (default: %(default)s)")
+    inference.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     return top
 
 
 def benchmark_data(flags: argparse.Namespace) -> None:
-    """Run the data step on many rows, in a folder that is gone afterwards."""
+    """Run the data step on many rows, in a temporary folder."""
     if flags.rows < 100:
         raise UsageError(f"--rows {flags.rows} are too few to measure: give 100 at least")
     with tempfile.TemporaryDirectory() as work:
-        # Before datasets is imported: nothing may be found there that an earlier run left.
+        # Before datasets is imported, which reads it: rows cached by an earlier run would be fast.
         os.environ["HF_DATASETS_CACHE"] = str(Path(work) / "cache")
         from recipe.benchmarks.data import measure, repeat_rows
 
@@ -81,15 +70,8 @@ def benchmark_data(flags: argparse.Namespace) -> None:
         print(json.dumps(measure(Path(work) / "reviews", Path(work) / "run"), indent=2))
 
 
-def benchmark_inputs(flags: argparse.Namespace) -> None:
-    """Train and compare."""
-    from recipe.benchmarks.inputs import compare
-
-    print(json.dumps(compare(flags.dataset_name, flags.seeds, flags.output_dir), indent=2))
-
-
 def benchmark_training(flags: argparse.Namespace) -> None:
-    """Let the three train in turn."""
+    """Let the three loops train in turn."""
     if flags.rows < 80 or flags.rounds < 1:
         raise UsageError("--rows must be 80 at least, --rounds 1")
     from recipe.benchmarks.training import measure
@@ -100,7 +82,7 @@ def benchmark_training(flags: argparse.Namespace) -> None:
 
 
 def benchmark_inference(flags: argparse.Namespace) -> None:
-    """Let every way answer the same reviews in turn."""
+    """Let every backend answer the same reviews in turn."""
     if flags.reviews < 16 or flags.rounds < 1:
         raise UsageError(f"--reviews {flags.reviews} must be 16 at least, --rounds {flags.rounds} 1")
     folder = RunFolder(flags.run)
@@ -108,18 +90,13 @@ def benchmark_inference(flags: argparse.Namespace) -> None:
     from recipe.benchmarks.inference import as_table, measure
 
     print(as_table(measure(folder, flags.dataset_name, flags.reviews, flags.rounds)))
-    print(f"In full: {folder.path / 'benchmark' / 'inference.json'}, and a picture beside it")
+    print(f"In full: {folder.path / 'benchmark' / 'inference.json'}")
 
 
 def main(argv: list[str]) -> None:
     """Run the benchmark that `argv` names."""
     flags = parser().parse_known_flags(argv)
-    chosen = {
-        "data": benchmark_data,
-        "inputs": benchmark_inputs,
-        "training": benchmark_training,
-        "inference": benchmark_inference,
-    }
+    chosen = {"data": benchmark_data, "training": benchmark_training, "inference": benchmark_inference}
     chosen[flags.benchmark](flags)
 
 

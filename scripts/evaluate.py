@@ -4,8 +4,8 @@
     python scripts/evaluate.py --run runs/mine --abstain 0.05 --target_precision 0.95 --slice_by source
 
 Prints a table, and writes <run>/report.json, <run>/README.md (a model card), <run>/report/ with the pictures and the 50
-most confident mistakes, and <run>/onnx/decision.json: the temperature, the threshold and the doubt, chosen on
-validation rows, by which predict.py answers from then on. Exit codes: 0 done, 2 a mistake in what was asked.
+most confident mistakes, and <run>/onnx/decision.json: the temperature, threshold and abstain bound, chosen on
+validation rows, which predict.py applies from then on. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
 import sys
@@ -23,7 +23,7 @@ def parser() -> Parser:
     """Return the command line's parser."""
     parser = Parser(__doc__)
     parser.add_argument(
-        "--target_precision", type=float, help="precision wished for label 1 (default: the threshold of best F1)"
+        "--target_precision", type=float, help="precision wanted for label 1 (default: the threshold of best F1)"
     )
     parser.add_argument("--abstain", type=float, help="share of reviews to leave to a person, as 0.05 (default: none)")
     parser.add_argument("--slice_by", metavar="COLUMN", help="a column of the test rows to show figures by")
@@ -37,8 +37,7 @@ def main(argv: list[str]) -> None:
     folder.require_onnx()
     from recipe.evaluation.report import EvaluationOptions, evaluate_run, summary
 
-    options = EvaluationOptions(flags.target_precision, flags.abstain, flags.slice_by)
-    print(summary(evaluate_run(folder, options)))
+    print(summary(evaluate_run(folder, EvaluationOptions(flags.target_precision, flags.abstain, flags.slice_by))))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
 
 

@@ -5,11 +5,11 @@
     python scripts/export_onnx.py --run runs/mine --target avx2 --max_f1_drop 0.005
 
 Writes <run>/onnx/: model.onnx (fp32), model_quantized.onnx (int8), model_fp16.onnx (where there is a GPU), config.json
-with the label names, the tokenizer, and certificate.json: how far each variant lies from PyTorch, and what it may cost.
-fp32 must give PyTorch's logits to 1e-4 and every label; the others may cost --max_f1_drop of F1, held against the end
-of the 95 % interval. A variant over its budget is not written, and without fp32 none is.
+with the label names, the tokenizer, and certificate.json: how far each variant lies from PyTorch, and its F1 drop.
+fp32 must give PyTorch's logits to 1e-4 and every label. The others may cost --max_f1_drop of F1, compared with the
+upper end of the 95 % interval. A variant over its budget is not written, and without fp32 none is.
 
-Exit codes: 0 done, 1 a variant is over its budget, 2 a mistake in what was asked.
+Exit codes: 0 done, 1 a variant is over its budget, 2 a mistake in the command or in the run.
 """
 
 import sys
@@ -31,13 +31,13 @@ def parser() -> Parser:
         "--variants",
         nargs="+",
         choices=list(VARIANT_FILES),
-        help="which to write (default: fp32 and int8, and fp16 where ONNX Runtime has a GPU)",
+        help="the variants to write (default: fp32 and int8, and fp16 where ONNX Runtime has a GPU)",
     )
     parser.add_argument(
-        "--target", choices=["vnni", "avx2", "arm"], help="the kind of CPU that int8 is for (default: this one)"
+        "--target", choices=["vnni", "avx2", "arm"], help="the kind of CPU that int8 is made for (default: this one)"
     )
     parser.add_argument(
-        "--max_f1_drop", type=float, default=0.01, help="what int8 and fp16 may cost of F1 (default: %(default)s)"
+        "--max_f1_drop", type=float, default=0.01, help="F1 that int8 and fp16 may cost (default: %(default)s)"
     )
     return parser
 
@@ -49,18 +49,18 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"--max_f1_drop {flags.max_f1_drop} is not a difference of F1, from 0 to 1")
     folder = RunFolder(flags.run)
     folder.require_finished()
-    from recipe.export.certificate import as_table, refusals
+    from recipe.export.certificate import as_table, describe_rejected
     from recipe.export.variants import export
 
-    decided = folder.decision.is_file()
+    had_decision = folder.decision.is_file()
     content = export(folder, flags.variants, flags.target, flags.max_f1_drop)
     print(as_table(content))
     print(f"In full: {folder.certificate}")
-    if decided:
-        print("The temperature and the threshold of the last evaluation are gone with the last export: evaluate again")
+    if had_decision:
+        print("The temperature and the threshold were removed with the earlier export: evaluate again")
     print(f"Next: python scripts/evaluate.py --run {folder}", flush=True)
-    if content["refused"]:
-        raise CheckFailed(f"{refusals(content)}. The others were written to {folder.onnx}")
+    if content.refused:
+        raise CheckFailed(f"{describe_rejected(content)}. The others were written to {folder.onnx}")
 
 
 if __name__ == "__main__":

@@ -6,16 +6,17 @@
     torchrun --nproc_per_node 4 -- scripts/predict.py --input reviews.csv.gz --output scored.csv.gz
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
-the order given, with white space inside a review as single blanks; with --json an object per line, the review as it
-was. Once the run was evaluated, answers come by the temperature and the threshold that were chosen for it; and where a
-share of the reviews is to be left to a person, a doubtful label has a question mark. --raw leaves all that out.
+the order given, with white space inside a review as single blanks; --json prints an object per line, with the review as
+it was. Once the run is evaluated, labels follow the temperature and the threshold chosen there; where the evaluation
+also chose an abstain bound, a doubtful label has a question mark. --raw ignores all of these.
 
-With --input and --output a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
-after it; - is standard input or output. Its rows are written in their order, after their own columns label, probability
-and truncated (was the review longer than the model reads?), and where a doubt was chosen doubtful; predicted_label and
-so on where it has columns of these names. Stopped at any moment, the same command goes on from there: what is done is
-kept beside the output, which appears when it is whole. Malformed rows that are skipped are in OUTPUT.errors.jsonl.
-Processes that a launcher started share the rows; without the -- torchrun would take --run for a flag of its own.
+--input and --output name a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
+after it; - is standard input or output. Its rows are written in their order, with the columns label, probability and
+truncated (was the review longer than the model reads?) after their own, and doubtful where there is an abstain bound;
+they are called predicted_label and so on where the file has columns of these names. Stopped at any moment, the same
+command goes on from there: what is done is kept beside the output, which appears when it is complete. Malformed rows
+that were skipped are reported in OUTPUT.errors.jsonl. Processes that a launcher started share the rows; without the --
+torchrun would take --run for a flag of its own.
 
 Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
@@ -24,6 +25,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
@@ -43,7 +45,7 @@ def parser() -> Parser:
     parser.add_argument("reviews", nargs="*", metavar="REVIEW", help="a review; none reads standard input")
     parser.add_argument("--json", action="store_true", help="an object per line: text, label, probability")
     parser.add_argument("--input", metavar="FILE", help="a file of reviews to score, - for standard input")
-    parser.add_argument("--output", metavar="FILE", help="where its scored rows go, - for standard output")
+    parser.add_argument("--output", metavar="FILE", help="the file of scored rows, - for standard output")
     parser.add_argument("--variant", choices=VARIANT_FILES, help="of the model (default: the fastest certified one)")
     parser.add_argument("--provider", choices=["cpu", "cuda"], help="(default: the one that it was certified on)")
     parser.add_argument("--raw", action="store_true", help="the model's own probabilities, and its most probable label")
@@ -51,7 +53,7 @@ def parser() -> Parser:
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
     parser.add_argument("--on_error", choices=["stop", "skip"], help="at a malformed row (default: stop)")
     parser.add_argument("--limit", type=positive, metavar="ROWS", help="score no more rows than these")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output, or what is done of another one")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output, or another scoring's journal")
     return parser
 
 
@@ -63,10 +65,10 @@ def positive(value: str) -> int:
 
 
 def require_sense(args: argparse.Namespace) -> None:
-    """Refuse flags that do not go together.
+    """Check that the flags go together.
 
     Raises:
-        UsageError: Names them.
+        UsageError: Names the flags that do not.
     """
     if (args.input is None) != (args.output is None):
         raise UsageError("--input and --output go together; - is standard input or output")
@@ -81,7 +83,7 @@ def require_sense(args: argparse.Namespace) -> None:
 
 def score_file(args: argparse.Namespace) -> None:
     """Score the file that the flags name."""
-    from recipe.scoring.score import Request, score
+    from recipe.scoring import Request, score
 
     settings = {name: value for name, value in vars(args).items() if value is not None}
     del settings["reviews"], settings["json"]
@@ -91,19 +93,22 @@ def score_file(args: argparse.Namespace) -> None:
 
 
 def label_texts(args: argparse.Namespace) -> None:
-    """Label the reviews that the arguments or standard input give."""
+    """Label the reviews of the arguments or of standard input, holding a window of them at a time."""
     texts = require_utf8(args.reviews) or read_lines(sys.stdin)  # type: ignore[arg-type]
+    from recipe.inference.classifier import windows
     from recipe.inference.onnx import OnnxClassifier
 
     classifier = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads, args.raw)
-    for text, label, probability, certain in zip(texts, *classifier.answers(texts), strict=True):
-        name = classifier.label_names[label]
-        if args.json:
-            answer = {"text": text, "label": name, "probability": round(float(probability), 6)}
-            doubt = {} if classifier.decision.abstain_below is None else {"doubtful": not certain}
-            print(json.dumps(answer | doubt, ensure_ascii=False))
-        else:
-            print(f"{name}{'' if certain else '?'}\t{probability:.4f}\t{' '.join(text.split())}")
+    for window in windows(texts):
+        answers: Any = zip(window, *classifier.answers(window), strict=True)
+        for text, label, probability, certain in answers:
+            name = classifier.label_names[label]
+            if args.json:
+                answer = {"text": text, "label": name, "probability": round(float(probability), 6)}
+                doubtful = {} if classifier.decision.abstain_below is None else {"doubtful": not certain}
+                print(json.dumps(answer | doubtful, ensure_ascii=False))
+            else:
+                print(f"{name}{'' if certain else '?'}\t{probability:.4f}\t{' '.join(text.split())}")
 
 
 def main(argv: list[str]) -> None:

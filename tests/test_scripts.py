@@ -5,19 +5,18 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import termios
-import threading
-import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ONNX_FILES, ROOT, change_weights, files_under, run_script
+from conftest import ONNX_FILES, ROOT, copy_of, files_under, run_script
 
 from recipe.run_folder import RunFolder
 
@@ -33,32 +32,42 @@ def assert_one_line_error(result: subprocess.CompletedProcess[str], message: str
     assert "error: " in line and message in line
 
 
+@dataclass(frozen=True)
+class Chain:
+    """The folder in which the four scripts ran one after another, and what each of them answered."""
+
+    cwd: Path
+    answers: dict[str, subprocess.CompletedProcess[str]]
+
+    @property
+    def run(self) -> Path:
+        """The run's folder, the default one."""
+        return self.cwd / "runs" / "quickstart"
+
+
 @pytest.fixture(scope="module")
-def chain(
-    tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, subprocess.CompletedProcess[str]]:
+def chain(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Train under accelerate with data-loader workers, export, evaluate and predict, all with the default folder."""
     cwd = tmp_path_factory.mktemp("elsewhere")
     flags = [*tiny_flags, "--dataloader_num_workers", "2", "--output_dir", "runs/quickstart"]
-    results = {"train": run_script("train", *flags, cwd=cwd, launcher=ACCELERATE)}
-    assert results["train"].returncode == 0, results["train"].stderr
-    results["export_onnx"] = run_script("export_onnx", "--max_f1_drop", "0.2", cwd=cwd)
-    results["evaluate"] = run_script("evaluate", cwd=cwd, launcher=ACCELERATE)
-    results["predict"] = run_script("predict", "a lovely film", "an awful plot", cwd=cwd)
-    results["cwd"] = cwd  # type: ignore[assignment]
-    return results
+    answers = {"train": run_script("train", *flags, cwd=cwd, launcher=ACCELERATE)}
+    assert answers["train"].returncode == 0, answers["train"].stderr
+    answers["export_onnx"] = run_script("export_onnx", "--max_f1_drop", "0.2", cwd=cwd)
+    answers["evaluate"] = run_script("evaluate", cwd=cwd)
+    answers["predict"] = run_script("predict", "a lovely film", "an awful plot", cwd=cwd)
+    return Chain(cwd, answers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_each_script_succeeds_without_library_chatter(
-    name: str, chain: dict[str, subprocess.CompletedProcess[str]]
-) -> None:
-    assert chain[name].returncode == 0, chain[name].stderr
-    assert chain[name].stderr == ""
+def test_each_script_succeeds_without_library_chatter(name: str, chain: Chain) -> None:
+    assert chain.answers[name].returncode == 0, chain.answers[name].stderr
+    assert chain.answers[name].stderr == ""
 
 
-def test_training_first_says_what_is_used(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    lines = chain["train"].stdout.splitlines()
+@pytest.mark.slow
+def test_training_first_says_what_is_used(chain: Chain) -> None:
+    lines = chain.answers["train"].stdout.splitlines()
     assert [line.split()[0] for line in lines[:5]] == ["config", "weights", "reviews", "device", "output"]
     assert "quickstart" in lines[0] and "tiny_bert" in lines[1] and "240 train, 60 validation, 60 test" in lines[2]
     assert "cpu" in lines[3] and "precision fp32" in lines[3]
@@ -67,40 +76,39 @@ def test_training_first_says_what_is_used(chain: dict[str, subprocess.CompletedP
     assert [line.split()[0] for line in lines[head + 1 :][:4]] == ["1.00", "2.00", "3.00", "4.00"], "a row per epoch"
 
 
-def test_the_chain_leaves_its_files_where_the_user_stands(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    run = Path(str(chain["cwd"])) / "runs" / "quickstart"
-    assert files_under(run / "onnx") == ONNX_FILES | {"decision.json"}, "which the evaluation has chosen"
-    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+@pytest.mark.slow
+def test_the_chain_leaves_its_files_where_the_user_stands(chain: Chain) -> None:
+    assert files_under(chain.run / "onnx") == ONNX_FILES | {"decision.json"}, "which the evaluation has chosen"
+    report = json.loads((chain.run / "report.json").read_text(encoding="utf-8"))
     assert report["variants"]["fp32"]["f1"] == 1.0 and report["variants"]["fp32"]["labels_changed"] == 0
-    assert "pytorch" in chain["evaluate"].stdout and "tfidf" in chain["evaluate"].stdout
+    assert "pytorch" in chain.answers["evaluate"].stdout and "tfidf" in chain.answers["evaluate"].stdout
 
 
-def test_predictions_are_label_probability_and_review(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    rows = [line.split("\t") for line in chain["predict"].stdout.splitlines()]
+@pytest.mark.slow
+def test_predictions_are_label_probability_and_review(chain: Chain) -> None:
+    rows = [line.split("\t") for line in chain.answers["predict"].stdout.splitlines()]
     assert [(label, text) for label, _, text in rows] == [("positive", "a lovely film"), ("negative", "an awful plot")]
     assert all(0.5 <= float(probability) <= 1 for _, probability, _ in rows)
 
 
-def test_lines_on_standard_input_become_json_lines(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
-    cwd = Path(str(chain["cwd"]))
-    result = run_script("predict", "--json", cwd=cwd, stdin='\ufeffa great "film" é\n\nan awful plot')
+@pytest.mark.slow
+def test_lines_on_standard_input_become_json_lines(chain: Chain) -> None:
+    result = run_script("predict", "--json", cwd=chain.cwd, stdin='\ufeffa great "film" é\n\nan awful plot')
     answers = [json.loads(line) for line in result.stdout.splitlines()]
     assert [answer["text"] for answer in answers] == ['a great "film" é', "", "an awful plot"]
     assert (answers[0]["label"], answers[2]["label"]) == ("positive", "negative")
     assert set(answers[0]) == {"text", "label", "probability"}
 
 
-def test_a_finished_run_is_refused_in_one_line(
-    chain: dict[str, subprocess.CompletedProcess[str]], tiny_flags: list[str]
-) -> None:
-    cwd = Path(str(chain["cwd"]))
-    before = files_under(cwd)
-    assert_one_line_error(
-        run_script("train", *tiny_flags, "--output_dir", "runs/quickstart", cwd=cwd), "already holds a finished run"
-    )
-    assert files_under(cwd) == before
+@pytest.mark.slow
+def test_a_finished_run_is_refused_in_one_line(chain: Chain, tiny_flags: list[str]) -> None:
+    before = files_under(chain.cwd)
+    result = run_script("train", *tiny_flags, "--output_dir", "runs/quickstart", cwd=chain.cwd)
+    assert_one_line_error(result, "already holds a finished run")
+    assert files_under(chain.cwd) == before
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run_and_speak_once(tiny_flags: list[str], tmp_path: Path) -> None:
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     # The launcher alone says that there are two; on a CPU Accelerate would not join them by itself.
@@ -113,6 +121,17 @@ def test_two_processes_train_one_run_and_speak_once(tiny_flags: list[str], tmp_p
     assert record["processes"] == 2 and record["rows"]["train"] == 240
 
 
+def read_to_the_end(terminal: int) -> bytes:
+    """Read a terminal until its process has closed it."""
+    seen = b""
+    # Linux says so with an error, not with an empty answer.
+    with suppress(OSError):
+        while chunk := os.read(terminal, 4096):
+            seen += chunk
+    return seen
+
+
+@pytest.mark.slow
 def test_a_terminal_sees_progress_and_an_interrupted_run_says_how_to_go_on(
     tiny_flags: list[str], tmp_path: Path
 ) -> None:
@@ -127,20 +146,19 @@ def test_a_terminal_sees_progress_and_an_interrupted_run_says_how_to_go_on(
     while b"lr " not in seen and (chunk := os.read(leader, 4096)):
         seen += chunk
     process.send_signal(signal.SIGINT)
-    rest: list[bytes] = []
-    threading.Thread(target=lambda: rest.extend(iter(lambda: os.read(leader, 4096), b"")), daemon=True).start()
+    rest = read_to_the_end(leader)
     assert process.wait(timeout=60) == 130
     # Time passed and left, then reviews per second, mean loss and learning rate.
     assert re.search(rb"training: .*/120000 \[\d\d:\d\d<.*, .* ?reviews/s, loss 0\.\d{4}, lr \d\.\de-0\d\]", seen)
-    time.sleep(0.2)
-    assert re.search(rb"stopped after step \d+ of 15000. The same command with --resume goes on from", b"".join(rest))
+    assert re.search(rb"stopped after step \d+ of 15000. The same command with --resume goes on from", rest)
     assert RunFolder(tmp_path / "runs" / "separable").read_config()["max_length"] == 32
 
 
+@pytest.mark.slow
 def test_a_variant_over_its_budget_is_said_with_exit_code_1_and_the_others_stay(
     tiny_run: RunFolder, tmp_path: Path
 ) -> None:
-    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "run"))
+    run = copy_of(tiny_run, tmp_path)
     result = run_script("export_onnx", "--run", run.path, cwd=tmp_path)
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
@@ -155,22 +173,12 @@ def test_a_variant_over_its_budget_is_said_with_exit_code_1_and_the_others_stay(
         (["--variants", "fp8"], "invalid choice: 'fp8'"),
         (["--target", "amiga"], "invalid choice: 'amiga'"),
         (["--max_f1_drop", "-1"], "--max_f1_drop -1.0 is not a difference of F1"),
-        (["--variants", "fp16"], "fp16 is for a GPU"),
     ],
 )
 def test_an_export_that_cannot_be_made_is_one_line(
     flags: list[str], message: str, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
     assert_one_line_error(run_script("export_onnx", "--run", tiny_run.path, *flags, cwd=tmp_path), message)
-
-
-def test_an_export_that_fails_its_check_exits_1_and_leaves_nothing(tiny_run: RunFolder, tmp_path: Path) -> None:
-    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "run"))
-    change_weights(run, "classifier.bias", float("nan"))
-    result = run_script("export_onnx", "--run", run.path, cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (1, "")
-    (line,) = result.stderr.splitlines()
-    assert "NaN or infinite logits" in line and not run.onnx.exists()
 
 
 @pytest.mark.parametrize("name", SCRIPTS[1:])
@@ -180,19 +188,14 @@ def test_a_folder_without_a_run_is_refused_in_one_line(name: str, tmp_path: Path
     assert files_under(tmp_path) == set()
 
 
-def test_a_mistake_in_training_is_one_line(tmp_path: Path) -> None:
-    assert_one_line_error(
-        run_script("train", "--dataset_name", "./nowhere", cwd=tmp_path), "no folder './nowhere' here"
-    )
-    assert files_under(tmp_path) == set()
-
-
-def test_input_that_is_not_utf8_is_refused(chain: dict[str, subprocess.CompletedProcess[str]]) -> None:
+@pytest.mark.slow
+def test_input_that_is_not_utf8_is_refused(chain: Chain) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "predict.py")]
-    result = subprocess.run(command, cwd=str(chain["cwd"]), input=b"caf\xe9\n", capture_output=True, timeout=120)
+    result = subprocess.run(command, cwd=chain.cwd, input=b"caf\xe9\n", capture_output=True, timeout=120)
     assert result.returncode == 2 and b"standard input is not UTF-8" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_is_said_at_once(tmp_path: Path) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -206,6 +209,7 @@ def test_a_hub_that_never_answers_is_said_at_once(tmp_path: Path) -> None:
     assert files_under(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_offline_without_a_download_is_said(tmp_path: Path) -> None:
     result = run_script(
         "train", "--config", "amazon_polarity", cwd=tmp_path, HF_HOME=str(tmp_path / "cache"), HF_HUB_OFFLINE="1"
@@ -222,6 +226,7 @@ def test_help_does_not_wait_for_heavy_libraries(name: str, tmp_path: Path) -> No
     assert not imported & {"torch", "transformers", "sklearn", "scipy", "numpy", "datasets", "optimum", "onnxruntime"}
 
 
+@pytest.mark.slow
 def test_no_script_hides_the_library_evaluate() -> None:
     import evaluate
 

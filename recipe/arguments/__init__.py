@@ -1,4 +1,4 @@
-"""The settings of a run: three dataclasses, one YAML file, flags that win."""
+"""The settings of a run: three dataclasses from one YAML file and the flags that override it."""
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.model import ModelArguments

@@ -1,4 +1,4 @@
-"""Which labelled reviews a run uses, how many, and how much of each is read."""
+"""Settings of the data: the labelled reviews, how many of them, and how much of each is read."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from recipe.errors import UsageError
 
 @dataclass
 class DataArguments:
-    """Which labelled reviews to use, how many, and how much of each is read."""
+    """The labelled reviews to use, how many of them, and how much of each is read."""
 
     dataset_name: str = field(
         default="fancyzhx/amazon_polarity",
@@ -28,7 +28,7 @@ class DataArguments:
         },
     )
     validation_file: str | None = field(
-        default=None, metadata={"help": "The same for validation; without it, rows of train are set aside."}
+        default=None, metadata={"help": "The same for validation; without it, rows of train are held out."}
     )
     test_file: str | None = field(
         default=None, metadata={"help": "The same for test; without it, nothing is evaluated."}
@@ -45,8 +45,8 @@ class DataArguments:
     sampling: Literal["first", "random"] = field(
         default="first",
         metadata={
-            "help": "Which rows max_train_samples and max_test_samples take: the first, which are read alone, or a "
-            "stratified sample drawn by --seed (of test the same with every seed), which needs the whole dataset."
+            "help": "Which rows max_train_samples and max_test_samples take: the first, so that no others are read, "
+            "or a stratified sample by --seed (of test the same with every seed), which needs the whole dataset."
         },
     )
     max_train_samples: int = field(
@@ -54,34 +54,34 @@ class DataArguments:
     )
     max_test_samples: int = field(default=5_000, metadata={"help": "Take N test rows; -1 takes all."})
     validation_fraction: float = field(
-        default=0.2, metadata={"help": "Share of the train rows set aside for validation, stratified and seeded."}
+        default=0.2, metadata={"help": "Share of the train rows held out for validation, stratified and seeded."}
     )
     inspect_data: bool = field(
         default=False,
         metadata={"help": "Only look at the data: print the report, write <run>/data.json, train nothing."},
     )
     max_length: int = field(
-        default=128, metadata={"help": "Word pieces a review is cut at, [CLS] and [SEP] counted in."}
+        default=128, metadata={"help": "Tokens after which a review is truncated, [CLS] and [SEP] included."}
     )
 
     @property
     def files(self) -> dict[str, str]:
-        """Return the user's own files by split, none if a dataset is read."""
+        """Return the user's own files by split; empty if a dataset is read."""
         named = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
         return {split: path for split, path in named.items() if path is not None}
 
     @property
     def max_rows(self) -> dict[str, int]:
-        """Return how many rows of a split are wanted, -1 for all; of validation rows always all."""
+        """Return how many rows of each split to use, -1 for all."""
         return {"train": self.max_train_samples, "validation": -1, "test": self.max_test_samples}
 
     @property
     def first_rows(self) -> dict[str, int]:
-        """Return how many of a split's first rows are read, -1 for all, as a random sample may need any of them."""
+        """Return how many first rows of each split to read, -1 for all: a random sample may need any of them."""
         return self.max_rows if self.sampling == "first" else dict.fromkeys(self.max_rows, -1)
 
     def __post_init__(self) -> None:
-        """Check what can be checked without looking at any data.
+        """Check the values that need no look at the data.
 
         Raises:
             UsageError: A value is out of its range.
@@ -106,7 +106,7 @@ def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
     """Return the data arguments of a run's resolved settings, as `Arguments.resolved` holds them.
 
     Raises:
-        UsageError: They are not what a run writes.
+        UsageError: A setting is missing or unknown.
     """
     names = {f.name for f in dataclasses.fields(DataArguments)}
     try:

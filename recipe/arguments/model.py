@@ -1,11 +1,11 @@
-"""Which pretrained weights a run starts from."""
+"""Settings of the model: the pretrained weights that a run starts from."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class ModelArguments:
-    """Which pretrained weights to start from."""
+    """The pretrained weights to start from."""
 
     model_name_or_path: str = field(
         default="google-bert/bert-base-uncased",

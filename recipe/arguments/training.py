@@ -1,4 +1,4 @@
-"""How a run is trained: transformers' `TrainingArguments` with the recipe's defaults."""
+"""Settings of a training: transformers' `TrainingArguments` with the recipe's defaults."""
 
 import math
 import os
@@ -11,8 +11,13 @@ import transformers
 from recipe.errors import UsageError
 from recipe.machine import usable_cores
 
-# What validation computes, and so what the best epoch can be picked by.
+# The metrics of a validation, any of which can pick the best epoch.
 METRICS = ("f1", "accuracy", "precision", "recall")
+# Settings that must be more than 0, and finite.
+POSITIVE = (
+    *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
+    *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
+)
 
 
 @dataclass
@@ -24,12 +29,12 @@ class TrainingArguments(transformers.TrainingArguments):
     global_batch_size: int = field(
         default=16, metadata={"help": "Reviews per step of the optimiser, whatever the number of devices."}
     )
-    # None until `_share_batch`; transformers, which reads them later, has plain numbers here.
+    # None until `share_batch`; transformers, which reads them later, has plain numbers here.
     per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
-            "help": "Reviews that a device computes at once. By default its share of global_batch_size; with fewer it "
-            "accumulates gradients until the step is whole."
+            "help": "Reviews that a device computes at once. By default its share of global_batch_size; with fewer, "
+            "gradients are accumulated."
         },
     )
     gradient_accumulation_steps: int | None = field(  # type: ignore[assignment]
@@ -47,8 +52,10 @@ class TrainingArguments(transformers.TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after N validations in a row without a better one."}
     )
-    # How often in a row no validation was better, above all.
-    restore_callback_states_from_checkpoint: bool = field(default=True, metadata={"help": "On --resume, theirs too."})
+    # Above all how often in a row no validation was better.
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "On --resume, restore callbacks."}
+    )
     resume: bool = field(
         default=False, metadata={"help": "Go on from the newest whole checkpoint in output_dir, as if never stopped."}
     )
@@ -69,118 +76,139 @@ class TrainingArguments(transformers.TrainingArguments):
     label_names: list[str] = field(
         default_factory=lambda: ["labels"], metadata={"help": "The label's name in a batch."}
     )
-    # By default transformers takes the silence asked of its logging for a wish to see no progress bar.
+    # By default transformers shows no progress bar where its logging is quiet.
     disable_tqdm: bool = field(default=False, metadata={"help": "Show no progress bars."})
-    # Every parameter takes part in every step, and looking for others costs one more walk over the graph.
+    # Two waits for the device per batch; the recipe stops the run at such a loss.
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Leave losses of NaN out of Trainer's log."})
+    # One collective per step; every device has the same number of reviews.
+    average_tokens_across_devices: bool = field(default=False, metadata={"help": "Count the labels of all devices."})
+    # Every parameter takes part in every step, and a search for others costs one more walk over the graph.
     ddp_find_unused_parameters: bool = field(default=False, metadata={"help": "As PyTorch's DistributedDataParallel."})
     report_to: str = field(default="none", metadata={"help": "Where to send logs: none, tensorboard, …"})
 
     def __post_init__(self) -> None:
-        """Let transformers check and complete its own arguments, then refuse what would break the recipe.
+        """Complete the arguments, let transformers check its own, then refuse what would break the recipe.
 
         Raises:
-            UsageError: A number is not positive, or the best epoch could not be found or reloaded.
+            UsageError: A value is out of its range, or the best epoch could not be found or reloaded.
         """
-        for name in (
-            *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
-            *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
-        ):
+        for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{name} {value} must be more than 0, and finite")
-        self._share_batch(int(os.environ.get("WORLD_SIZE", "1")))
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
         if (metric := self.metric_for_best_model.removeprefix("eval_")) not in (*METRICS, "loss"):
             raise UsageError(f"--metric_for_best_model {metric} is not one of {', '.join(METRICS)}, loss")
-        self._set_hardware(0 if self.use_cpu else torch.cuda.device_count())
-        self._set_checkpoint_steps()
-        super().__post_init__()
-        if not self.load_best_model_at_end:
-            raise UsageError("--load_best_model_at_end False would keep the last epoch, not the best: leave it on")
-        if self.eval_strategy == "no":
-            raise UsageError("--eval_strategy no leaves nothing to pick the best epoch by: use epoch or steps")
-        if self.save_strategy == "best":
-            # It reloads the last checkpoint instead of the best (transformers PR #40221).
-            raise UsageError("--save_strategy best does not reload the best epoch: use epoch or steps")
-        if self.resume_from_checkpoint is not None:
-            raise UsageError(
-                "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume"
-            )
-        if self.resume and self.overwrite_output_dir:
-            raise UsageError("--resume goes on with a run, --overwrite_output_dir removes it: give one of them")
-        if self.eval_on_start:
-            raise UsageError("--eval_on_start would validate once more on every --resume: leave it out")
-        if self.auto_find_batch_size:
-            raise UsageError("--auto_find_batch_size would change the batch: give --per_device_train_batch_size")
-
-    def _set_hardware(self, gpus: int) -> None:
-        """Choose precision, TF32, compiling and workers as the device has them, unless told otherwise.
-
-        Raises:
-            UsageError: There are more processes than GPUs, or the device does not have the precision.
-        """
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        if gpus and processes > gpus:
-            raise UsageError(f"{processes} processes but {gpus} GPU(s) on this machine: give --num_processes {gpus}")
-        if not gpus and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            # Accelerate would not join processes on a CPU that it was not told of: each would train alone.
-            self.use_cpu = True
-        # By flag, or by `accelerate launch` and its configuration through the environment.
+        processes, local_processes = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        self.per_device_train_batch_size, self.gradient_accumulation_steps = share_batch(
+            self.global_batch_size, processes, self.per_device_train_batch_size, self.gradient_accumulation_steps
+        )
+        gpus = 0 if self.use_cpu else torch.cuda.device_count()
+        require_gpu_per_process(gpus, local_processes)
+        # Accelerate joins processes on a CPU only if it is told of it; otherwise each would train alone.
+        self.use_cpu = self.use_cpu or (gpus == 0 and processes > 1)
+        has_bf16 = gpus > 0 and torch.cuda.is_bf16_supported(including_emulation=False)
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-        asked = "bf16" if self.bf16 else "fp16" if self.fp16 else "auto" if launched == "no" else launched
-        has_bf16 = bool(gpus) and torch.cuda.is_bf16_supported(including_emulation=False)
-        chosen = effective_precision(asked if self.precision == "auto" else self.precision, bool(gpus), has_bf16)
+        asked = requested_precision(self.precision, self.bf16, self.fp16, launched)
+        chosen = effective_precision(asked, gpus > 0, has_bf16)
         self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
-        os.environ["ACCELERATE_MIXED_PRECISION"] = chosen if chosen in ("bf16", "fp16") else "no"
         if self.tf32 is None and gpus and torch.cuda.get_device_capability() >= (8, 0):
             self.tf32 = True
         if self.dataloader_num_workers is None:
-            self.dataloader_num_workers = min(4, usable_cores() // processes) if gpus else 0
-        if self.torch_compile:
-            # Lengths change from batch to batch; without it each new one is compiled until the limit is reached.
-            os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"] = "true"
+            self.dataloader_num_workers = min(4, usable_cores() // local_processes) if gpus else 0
+        # With epochs, `save_steps` is the distance of checkpoints between them; Trainer reads it with steps alone.
+        self.checkpoint_steps = checkpoint_interval(self.save_steps) if self.save_strategy == "epoch" else 0
+        self.save_steps = 500 if self.save_steps is None else self.save_steps
+        # The recipe removes old checkpoints itself, once the new one is known to be whole.
+        self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
+        super().__post_init__()
+        for message, refused in self._refusals().items():
+            if refused:
+                raise UsageError(message)
 
-    def _set_checkpoint_steps(self) -> None:
-        """Read `save_steps` as the distance of checkpoints between validations, where those decide when to save.
+    def _refusals(self) -> dict[str, bool]:
+        """Return a message for each setting that breaks the recipe, and whether it was chosen."""
+        return {
+            "--load_best_model_at_end False would keep the last epoch, not the best: leave it on": (
+                not self.load_best_model_at_end
+            ),
+            "--eval_strategy no leaves nothing to pick the best epoch by: use epoch or steps": (
+                self.eval_strategy == "no"
+            ),
+            # It reloads the last checkpoint instead of the best (transformers PR #40221).
+            "--save_strategy best does not reload the best epoch: use epoch or steps": self.save_strategy == "best",
+            "--save_only_model leaves nothing to resume from: leave it out": self.save_only_model,
+            "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume": (
+                self.resume_from_checkpoint is not None
+            ),
+            "--resume goes on with a run, --overwrite_output_dir removes it: give one of them": (
+                self.resume and self.overwrite_output_dir
+            ),
+            "--eval_on_start would validate once more on every --resume: leave it out": self.eval_on_start,
+            "--auto_find_batch_size would change the batch: give --per_device_train_batch_size": (
+                self.auto_find_batch_size
+            ),
+        }
 
-        Raises:
-            UsageError: It is not a whole number.
+    @property
+    def device(self) -> torch.device:
+        """Return this process's device, a CPU without its index.
+
+        Trainer 4.57 loads the optimiser's state onto `args.device` on resume, and torch cannot load onto the cpu:0 of
+        one CPU process among several.
         """
-        given, self.save_steps = self.save_steps, 500 if self.save_steps is None else self.save_steps
-        self.checkpoint_steps = 0
-        if given is not None and self.save_strategy == "epoch":
-            if not math.isfinite(given) or given != int(given) or given < 1:
-                raise UsageError(f"--save_steps {given:g} must be a whole number of steps, from 1")
-            self.checkpoint_steps = int(given)
+        device = super().device
+        return torch.device("cpu") if device.type == "cpu" else device
 
-    def _share_batch(self, processes: int) -> None:
-        """Set the size per device and the accumulation steps so that a step sees `global_batch_size` reviews.
 
-        Raises:
-            UsageError: It cannot be shared out; names the nearest that can.
-        """
-        per_device, steps = self.per_device_train_batch_size, self.gradient_accumulation_steps
-        share = processes * (per_device or 1) * (steps or 1)
-        if per_device and steps and share != self.global_batch_size:
-            raise UsageError(
-                f"{processes} process(es) with --per_device_train_batch_size {per_device} and "
-                f"--gradient_accumulation_steps {steps} make a batch of {share}, not --global_batch_size "
-                f"{self.global_batch_size}: leave one of the three out"
-            )
-        if self.global_batch_size % share:
-            lower = self.global_batch_size // share * share
-            raise UsageError(
-                f"--global_batch_size {self.global_batch_size} does not divide by {share} ({processes} process(es)"
-                + (f" of {per_device} reviews" if per_device else "")
-                + (f", {steps} accumulation steps" if steps else "")
-                + f"): the nearest that do are {f'{lower} and ' if lower else ''}{lower + share}"
-            )
-        self.per_device_train_batch_size = per_device or self.global_batch_size // share
-        self.gradient_accumulation_steps = self.global_batch_size // (processes * self.per_device_train_batch_size)
+def share_batch(global_batch_size: int, processes: int, per_device: int | None, steps: int | None) -> tuple[int, int]:
+    """Return the batch size per device and the accumulation steps that make up the global batch.
+
+    Args:
+        global_batch_size: Reviews per step of the optimiser.
+        processes: On all machines together, a device each.
+        per_device, steps: The two if the user chose them.
+
+    Raises:
+        UsageError: The batch cannot be shared out so; names the nearest that can.
+    """
+    share = processes * (per_device or 1) * (steps or 1)
+    if per_device and steps and share != global_batch_size:
+        raise UsageError(
+            f"{processes} process(es) with --per_device_train_batch_size {per_device} and "
+            f"--gradient_accumulation_steps {steps} make a batch of {share}, not --global_batch_size "
+            f"{global_batch_size}: leave one of the three out"
+        )
+    if global_batch_size % share:
+        lower = global_batch_size // share * share
+        raise UsageError(
+            f"--global_batch_size {global_batch_size} does not divide by {share} ({processes} process(es)"
+            + (f" of {per_device} reviews" if per_device else "")
+            + (f", {steps} accumulation steps" if steps else "")
+            + f"): the nearest that do are {f'{lower} and ' if lower else ''}{lower + share}"
+        )
+    per_device = per_device or global_batch_size // share
+    return per_device, global_batch_size // (processes * per_device)
+
+
+def require_gpu_per_process(gpus: int, processes: int) -> None:
+    """Refuse more processes than GPUs on a machine that has some.
+
+    Raises:
+        UsageError: There are more.
+    """
+    if gpus and processes > gpus:
+        raise UsageError(f"{processes} processes but {gpus} GPU(s) on this machine: give --num_processes {gpus}")
+
+
+def requested_precision(precision: str, bf16: bool, fp16: bool, launched: str) -> str:
+    """Return what was asked for: by `--precision`, else by transformers' flags, else by `accelerate launch`."""
+    by_flag = "bf16" if bf16 else "fp16" if fp16 else "auto" if launched == "no" else launched
+    return by_flag if precision == "auto" else precision
 
 
 def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
-    """Return bf16, fp16 or fp32: what was asked for, or with "auto" the fastest that the device has.
+    """Return bf16, fp16 or fp32: the one asked for, or with "auto" the fastest that the device has.
 
     Raises:
         UsageError: The device does not have it.
@@ -192,3 +220,24 @@ def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
     if asked == "bf16" and not has_bf16:
         raise UsageError("this GPU has no bf16: use --precision fp16, or leave it out")
     return asked
+
+
+def checkpoint_interval(save_steps: float | None) -> int:
+    """Return the steps from one checkpoint between validations to the next, 0 for none.
+
+    Raises:
+        UsageError: It is not a whole number.
+    """
+    if save_steps is None:
+        return 0
+    if not math.isfinite(save_steps) or save_steps != int(save_steps) or save_steps < 1:
+        raise UsageError(f"--save_steps {save_steps:g} must be a whole number of steps, from 1")
+    return int(save_steps)
+
+
+def set_environment(args: TrainingArguments) -> None:
+    """Tell Accelerate the precision and the kind of compiling, which it reads from the environment alone."""
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+    if args.torch_compile:
+        # Lengths change from batch to batch; without it each new one is compiled until the limit is reached.
+        os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"] = "true"

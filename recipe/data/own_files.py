@@ -1,29 +1,31 @@
-"""Labelled reviews in files of your own: csv, tsv, jsonl, parquet, and fastText's `__label__2 title: text`."""
+"""Read labelled reviews from files of your own into a Dataset, cached by content."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow
-import pyarrow.parquet
 from datasets import Dataset, Features, Value
+from datasets.exceptions import DatasetGenerationError
+from pyarrow import types
 
-from recipe.data.cache import kept_file, writing
 from recipe.errors import UsageError
-from recipe.files import text_rows as rows
+from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
-from recipe.files.text_rows import ROWS, Malformed, Row, require_text
+from recipe.files.readers import ParquetReviewFile, TextReviewFile
+from recipe.files.text_rows import Row
+
+# Rows of jsonl whose columns are kept; text and label columns must be among them.
+LOOK_AHEAD = 2048
 
 
 def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
-    """Return the named columns of a file, on disk as Arrow however large it is.
-
-    They are kept under a key made of the file's content, so that the next run need not read it again.
+    """Return all columns of a file, on disk as Arrow however large it is; the next call finds them in the cache.
 
     Args:
-        path: Its extension says what it is: .csv, .tsv, .jsonl, .parquet, or .txt for fastText.
-        text_columns, label_column: What to keep. Of text formats each value becomes a string, a null stays `None`.
+        path: .csv, .tsv, .jsonl or .txt for fastText, each also with .gz or .zst after it, or .parquet.
+        text_columns, label_column: Columns that must exist. Text formats give strings; null stays `None`.
 
     Raises:
         UsageError: There is no such file or column, or it is not what its extension says; names the line.
@@ -31,110 +33,66 @@ def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
     file = Path(path).expanduser()
     if file.is_dir():
         raise UsageError(f"{path} is a folder: give it as --dataset_name, or name a file in it")
-    if not file.is_file():
-        raise UsageError(f"no file {path!r} here (looked for {file.resolve()})")
-    extension = file.suffix.lower()
-    if extension not in (*ROWS, ".parquet"):
-        raise UsageError(f"{path} has the extension {extension!r}; known are {', '.join(sorted([*ROWS, '.parquet']))}")
-    code = [file_sha256(Path(module)) for module in (__file__, rows.__file__)]
-    key = {"file": file_sha256(file), "format": extension, "texts": text_columns, "label": label_column}
-    kept = kept_file(".arrow", code=code, **key)
-    if not kept.is_file():
-        if extension == ".parquet":
-            _keep_parquet(kept, file, [*text_columns, label_column])
-        else:
-            _keep_rows(kept, file, text_columns, label_column)
-    return Dataset.from_file(str(kept))
-
-
-def _keep_parquet(kept: Path, file: Path, columns: list[str]) -> None:
-    """Write the columns of a parquet file to `kept`, with the types it gives them."""
+    readers.require_file(str(file))
+    format = readers.file_format(path, readers.TRAINING_FORMATS)
+    code = [file_sha256(Path(module)) for module in (__file__, readers.__file__, text_rows.__file__)]
+    key = json.dumps([file_sha256(file), *format, text_columns, label_column, *code])
+    reviews = readers.review_file(str(file), format, text_columns, label_column)
+    reviews.look_ahead(LOOK_AHEAD)
+    reviews.require_columns()
+    features = _features(reviews)
     try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
-            found = parquet.schema_arrow
-            _require_columns(file, found.names, columns)
-            if not parquet.metadata.num_rows:
-                raise UsageError(f"{file} holds no rows")
-            fields = [pyarrow.field(name, _plain(found.field(name).type)) for name in columns]
-            schema = pyarrow.schema(fields, metadata=found.metadata)
-            features = Features.from_arrow_schema(schema)
-            with writing(kept, Features({name: features[name] for name in columns})) as writer:
-                for batch in parquet.iter_batches(batch_size=10_000, columns=columns):
-                    writer.write_table(pyarrow.Table.from_batches([batch]).select(columns).cast(schema))
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, NotImplementedError) as error:
-        raise UsageError(f"{file} is not a whole parquet file that can be read: {error}") from error
+        return Dataset.from_generator(
+            _rows,
+            features=features,
+            gen_kwargs={"reviews": reviews, "columns": tuple(features)},
+            fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, UsageError):
+            raise error.__cause__ from None
+        if isinstance(error.__cause__, ValueError | TypeError | pyarrow.ArrowException):
+            raise UsageError(f"{path} holds a value that its own types forbid: {error.__cause__}") from error
+        raise
 
 
-def _plain(type_: pyarrow.DataType) -> pyarrow.DataType:
-    """Return a column's type; of categories, as pandas writes them, that of the values."""
-    return type_.value_type if pyarrow.types.is_dictionary(type_) else type_
+def _features(reviews: TextReviewFile | ParquetReviewFile) -> Features:
+    """Return strings for a text file; for parquet its own types, without unused columns of lists, structs and bytes."""
+    if isinstance(reviews, TextReviewFile):
+        return Features({column: Value("string") for column in reviews.columns})
+    fields = []
+    for name in reviews.columns:
+        type_ = readers.value_type(reviews.schema.field(reviews.schema.names.index(name)).type)
+        type_ = pyarrow.string() if types.is_string_view(type_) else type_
+        if (
+            name in reviews.needed
+            or types.is_primitive(type_)
+            or types.is_string(type_)
+            or types.is_large_string(type_)
+        ):
+            fields.append(pyarrow.field(name, type_))
+    try:
+        found = Features.from_arrow_schema(pyarrow.schema(fields, metadata=reviews.schema.metadata))
+    except (ValueError, NotImplementedError, pyarrow.ArrowException) as error:
+        raise UsageError(f"{reviews.name} has a column of a type that datasets cannot hold: {error}") from error
+    return Features({field.name: found[field.name] for field in fields})
 
 
-def _keep_rows(kept: Path, file: Path, text_columns: list[str], label_column: str) -> None:
-    """Write the columns of a text file to `kept`, as strings."""
-    columns = [*text_columns, label_column]
-    empty = True
-    with writing(kept, Features({column: Value("string") for column in columns})) as writer:
-        for number, row in _well_formed(file):
-            if empty:
-                _require_columns(file, list(row), columns)
-                empty = False
-            try:
-                values = {column: _text(row.get(column)) for column in text_columns}
-                writer.write(values | {label_column: _label(row.get(label_column))})
-            except (TypeError, UnicodeEncodeError) as error:
-                raise UsageError(f"{file}, line {number}: {error}") from None
-        if empty:
-            raise UsageError(f"{file} holds no rows")
-
-
-def _well_formed(file: Path) -> Iterator[tuple[int, Row]]:
-    """Yield the rows of a text file.
+def _rows(reviews: TextReviewFile | ParquetReviewFile, columns: tuple[str, ...]) -> Iterator[Row]:
+    """Yield the values of each row, those of text formats as strings: numbers and lists as JSON writes them.
 
     Raises:
-        UsageError: Names the line of the first one that cannot be read.
+        UsageError: A row is malformed, or there is none.
     """
-    with file.open("rb") as stream:
-        for number, row in ROWS[file.suffix.lower()](stream):
-            if isinstance(row, Malformed):
-                raise UsageError(f"{file}, line {number}: {row.message}")
-            yield number, row
-
-
-def _text(value: Any) -> str | None:
-    """Return a value of a text column.
-
-    Raises:
-        TypeError: It is not text.
-        UnicodeEncodeError: It holds half of a character, which JSON can spell and UTF-8 cannot.
-    """
-    text = require_text(value)
-    if text is not None:
-        text.encode("utf-8")
-    return text
-
-
-def _label(value: Any) -> str | None:
-    """Return a value of the label column as text; what is not a string as JSON would write it.
-
-    Raises:
-        TypeError: It is no single value.
-    """
-    if isinstance(value, list | dict):
-        raise TypeError(f"{json.dumps(value)[:60]} is a {type(value).__name__}, where a label is needed")
-    return _text(value if value is None or isinstance(value, str) else json.dumps(value))
-
-
-def _require_columns(file: Path, found: list[str], wanted: list[str]) -> None:
-    """Refuse a file that lacks a column.
-
-    Raises:
-        UsageError: Lists the columns that are there.
-    """
-    for column in wanted:
-        if found.count(column) > 1:
-            raise UsageError(f"{file} has {found.count(column)} columns {column!r}: rename or remove all but one")
-        if column not in found:
-            raise UsageError(
-                f"{file} has no column {column!r}; it has {', '.join(found)} (--text_columns and --label_column choose)"
-            )
+    line = 0
+    for line, row in reviews.values(columns):
+        if isinstance(reviews, TextReviewFile):
+            for column, value in row.items():
+                if value is not None:
+                    text = value if isinstance(value, str) else json.dumps(value)
+                    row[column] = readers.replace_lone_surrogates(text)
+                    if column in reviews.needed and row[column] != text:
+                        raise UsageError(f"{reviews.name}, line {line}: holds half of a character in {column!r}")
+        yield row
+    if not line:
+        raise UsageError(f"{reviews.name} holds no rows")

@@ -225,33 +225,6 @@ def draw_trade_off(variants: Mapping[str, VariantFigures], intervals: Mapping[st
     return figure
 
 
-def draw_throughput(speeds: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
-    """Draw the reviews per second of each engine.
-
-    Args:
-        speeds: By data set and then by engine: reviews per second, and that as a multiple of the first engine's.
-    """
-    height = 0.9 + 0.33 * max(map(len, speeds.values()))
-    figure = Figure(figsize=(7.5, len(speeds) * height), layout="constrained")
-    for axes, (name, found) in zip(figure.subplots(len(speeds), squeeze=False).flat, speeds.items(), strict=True):
-        for place, (engine, (speed, ratio)) in enumerate(found.items()):
-            # Hatched too, for readers and printers without colour.
-            style: dict[str, Any] = {"color": COLOURS[1], "hatch": "//"} if "ours" in engine else {"color": COLOURS[0]}
-            axes.barh(place, speed, height=0.7, edgecolor="white", **style)
-            at, words = (speed, place), f"{speed:,.0f}  (× {ratio:.1f})"
-            # On white, so that no line of the grid runs through a number.
-            ground = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            axes.annotate(words, at, (6, 0), textcoords="offset points", va="center", fontsize="small", bbox=ground)
-        axes.set_yticks(range(len(found)), list(found))
-        axes.invert_yaxis()
-        # Room for the words beside the longest bar.
-        fastest = max(speed for speed, _ in found.values())
-        axes.set(xlabel="reviews per second (× the first)", xlim=(0, 1.4 * fastest), title=name)
-        axes.grid(axis="x", **GRID)
-        axes.set_axisbelow(True)
-    return figure
-
-
 def _short(name: str, longest: int = LONGEST_NAME) -> str:
     """Return a name that leaves room for the picture, shortened in its middle because names often differ at the end."""
     end = longest // 3

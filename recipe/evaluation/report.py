@@ -1,7 +1,6 @@
 """Evaluation of a run on its test rows: figures of every variant, their uncertainty, and figures by slice."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,8 @@ from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.evaluation.baseline import fit_baseline, flat
+from recipe.evaluation.baseline import flat
+from recipe.evaluation.measurement import Measured, MeasuredModel, measure_baseline, measure_models
 from recipe.evaluation.model_card import BASELINE, describe_differences, make_card
 from recipe.evaluation.pictures import draw_report
 from recipe.evaluation.slices import (
@@ -24,51 +24,19 @@ from recipe.evaluation.slices import (
     truncation,
 )
 from recipe.evaluation.thresholds import choose_decision, thresholds_of
-from recipe.evaluation.types import Costs, Latency, Report, VariantFigures
+from recipe.evaluation.types import Report, VariantFigures
 from recipe.files.atomic import write_json, write_whole
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
-from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.calibration import calibration_of
 from recipe.metrics.intervals import intervals_of
 from recipe.metrics.scores import figures_of, require_numbers, require_two_labels
 from recipe.metrics.significance import mcnemar
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder, RunRecord, VariantCertificate, versions
+from recipe.run_folder import RunFolder, RunRecord, versions
 from recipe.text_table import columns
-
-Predict = Callable[[Sequence[Text]], np.ndarray]
-# Reviews that are timed one by one, for the median and the 95th percentile.
-TIMED_ALONE = 100
-# Rows whose TF-IDF vectors are held at a time.
-BASELINE_ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A model's answers on the test rows, and what they cost.
-
-    Attributes:
-        probabilities: float64 (reviews, classes), without a temperature.
-        costs: Speed and size.
-    """
-
-    probabilities: np.ndarray
-    costs: Costs
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """Return the most probable labels, int64 (reviews,)."""
-        return self.probabilities.argmax(axis=1)
-
-
-@dataclass(frozen=True)
-class MeasuredModel(Measured):
-    """The same for a fine-tuned model, whose logits, float32 (reviews, classes), a decision applies to."""
-
-    logits: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -109,11 +77,10 @@ def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Re
     # A variant for a GPU cannot be measured without one.
     variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
     models = measure_models(run, variants, texts_of(reviews.test))
-    for name, model in models.items():
-        require_numbers(model.probabilities, name)
     baseline = measure_baseline(reviews)
     report = make_report(record, models, baseline, labels, served, decision, slices)
-    _write(run, report, record, models, baseline, reviews.test)
+    positive = {name: model.probabilities[:, 1] for name, model in (models | {BASELINE: baseline}).items()}
+    _write(run, report, record, models[served].logits, positive, reviews.test)
     return report
 
 
@@ -157,67 +124,6 @@ def fit_decision(classifier: Classifier, served: str, validation: Split, options
     return choose_decision(logits, validation.labels, options.target_precision, options.abstain)
 
 
-def measure_models(
-    run: RunFolder, variants: Mapping[str, VariantCertificate], texts: Sequence[Text]
-) -> dict[str, MeasuredModel]:
-    """Return the answers of `pytorch` and the exported variants, and what they cost.
-
-    Args:
-        run: Their folder.
-        variants: The certificates of the variants to measure, by name.
-        texts: The test rows.
-    """
-
-    def measure(name: str, classifier: Classifier, size: int) -> MeasuredModel:
-        """Return one model's answers and costs."""
-        logits, costs = timed(lambda some: classifier.logits(some, name), classifier.logits, texts, size)
-        return MeasuredModel(softmax(logits), costs, logits)
-
-    size = (run.path / "model.safetensors").stat().st_size
-    measured = {"pytorch": measure("pytorch", TorchClassifier.from_run(run.path), size)}
-    for name, certificate in variants.items():
-        measured[name] = measure(name, OnnxClassifier.from_run(run.path, name, raw=True), certificate.bytes)
-    return measured
-
-
-def measure_baseline(reviews: Reviews) -> Measured:
-    """Return the answers of TF-IDF, fitted on the train rows, on the test rows, and what they cost."""
-    baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
-
-    def predict(some: Sequence[Text]) -> np.ndarray:
-        """Return probabilities, float64 (reviews, classes); 0 for a label that no train row has."""
-        probabilities = np.zeros((len(some), len(reviews.label_names)))
-        for start in range(0, len(some), BASELINE_ROWS):
-            block = flat(some[start : start + BASELINE_ROWS])
-            probabilities[start : start + len(block), baseline.classes_] = baseline.predict_proba(block)
-        return probabilities
-
-    return Measured(*timed(predict, predict, texts_of(reviews.test)))
-
-
-def timed(
-    predict_all: Predict, predict: Predict, texts: Sequence[Text], size: int | None = None
-) -> tuple[np.ndarray, Costs]:
-    """Return a model's answers to all texts, and what they cost.
-
-    Args:
-        predict_all: The model, as it is timed for all texts; once, so that the figure is rough.
-        predict: The model, as it is timed for one text alone.
-        texts: The test rows.
-        size: Bytes of the model's file.
-    """
-    predict_all(texts[:16])
-    begun = time.perf_counter()
-    answers = predict_all(texts)
-    speed, alone = len(texts) / (time.perf_counter() - begun), []
-    for text in texts[:TIMED_ALONE]:
-        begun = time.perf_counter()
-        predict([text])
-        alone.append(1000 * (time.perf_counter() - begun))
-    latency = Latency(*(round(float(value), 2) for value in np.percentile(alone, [50, 95])))
-    return answers, Costs(reviews_per_second=round(speed, 1), latency_ms=latency, bytes=size)
-
-
 def make_report(
     record: RunRecord,
     models: Mapping[str, MeasuredModel],
@@ -234,8 +140,7 @@ def make_report(
         models: `pytorch` and the exported variants.
         baseline: TF-IDF.
         labels: True labels, int64 (reviews,).
-        served: The variant that calibration, thresholds and slices are reported for.
-        decision: Chosen on validation rows.
+        served, decision: As the report has them.
         slices: As `slice_values` returns them.
     """
     measured: dict[str, Measured] = {**models, BASELINE: baseline}
@@ -283,16 +188,13 @@ def _write(
     run: RunFolder,
     report: Report,
     record: RunRecord,
-    models: Mapping[str, MeasuredModel],
-    baseline: Measured,
+    logits: np.ndarray,
+    positive: dict[str, np.ndarray],
     test: Split,
 ) -> None:
-    """Write the pictures, the mistakes, the model card, the decision and the report."""
-    calibrated = report.decision.probabilities(models[report.served].logits)
-    probabilities = {name: model.probabilities for name, model in models.items()}
-    probabilities |= {BASELINE: baseline.probabilities, report.served: calibrated}
-    positive = {name: of_model[:, 1] for name, of_model in probabilities.items()}
-    pictures = draw_report(report, record, test.labels, positive, run.report_folder)
+    """Write pictures, mistakes, model card, decision and report; `logits` are the served variant's."""
+    calibrated = report.decision.probabilities(logits)
+    pictures = draw_report(report, record, test.labels, positive | {report.served: calibrated[:, 1]}, run.report_folder)
     texts = {column: test.texts[column][:] for column in test.texts.column_names}
     mistakes = most_confident_mistakes(test.labels, calibrated, report.labels, texts)
     write_whole(run.report_folder / "mistakes.csv", mistakes)

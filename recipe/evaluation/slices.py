@@ -37,7 +37,7 @@ class SliceFigures:
     """Figures of one slice of the rows. The intervals are `[low, high]` of 95 %.
 
     Attributes:
-        slice, value: What the rows have in common, as `length` and `up to 32`.
+        slice, value: What the rows have in common, such as `length` and `up to 32`.
         rows: Number of rows.
         accuracy, accuracy_interval: The interval is Wilson's, which stays valid for few rows.
         f1, f1_interval: `None` where all rows have one label. With more than two classes the interval is a bootstrap's;
@@ -86,7 +86,7 @@ def figures_by_slice(
     """Return a model's figures on every slice of the rows.
 
     Args:
-        slices: By name, as `length`, the value of each row.
+        slices: Maps a slice's name, such as `length`, to each row's value.
         labels: True labels, int64 (rows,).
         predicted: int64 (rows,).
         classes: Number of classes.
@@ -108,7 +108,7 @@ def most_confident_mistakes(
     texts: Mapping[str, Sequence[str]],
     count: int = MISTAKES,
 ) -> str:
-    """Return the mistakes that a model was most confident of as csv: its faults, or wrong labels.
+    """Return, as csv, the wrong predictions that a model was most confident of: model errors, or wrong labels.
 
     Args:
         labels: True labels, int64 (reviews,).
@@ -135,7 +135,7 @@ def most_confident_mistakes(
 
 
 def _rows_by_value(values: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each value with whether each row has it, bool (rows,), in the order of `figures_by_slice`."""
+    """Yield each value with a mask of the rows that have it, bool (rows,), in the order of `figures_by_slice`."""
     counts = Counter(values)
     by_length = set(counts) <= set(LENGTHS)
     by_rows = sorted(counts, key=lambda value: (value == OTHER, -counts[value], value))

@@ -44,13 +44,7 @@ class Abstention:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A decision's figures on rows that it was not chosen on.
-
-    Attributes:
-        default: Figures of the most probable labels; with two classes, of a threshold of 0.5.
-        chosen: Figures of the decision's threshold, if it has one.
-        abstain: What abstaining changes, if the decision has a bound.
-    """
+    """A decision's figures on rows that it was not chosen on, beside those of the most probable labels (`default`)."""
 
     default: LabelFigures
     chosen: Threshold | None = None

@@ -18,7 +18,7 @@ LEFT_OUT = {"roc_auc", "average_precision", "bytes", "f1", "f1_interval", "chose
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds that one review alone takes: the median and the 95th percentile."""
+    """Median and 95th percentile of the milliseconds that one review alone takes."""
 
     p50: float
     p95: float
@@ -26,13 +26,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """What a model costs on the machine that evaluated.
-
-    Attributes:
-        reviews_per_second: Of all test reviews in batches.
-        latency_ms: Of one review alone.
-        bytes: Size of the model's file; `None` for the baseline, which has none.
-    """
+    """Speed of all test reviews in batches, of one review alone, and the size of the model's file if it has one."""
 
     reviews_per_second: float
     latency_ms: Latency
@@ -41,11 +35,7 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantFigures(Costs, Figures):
-    """Everything measured of one model.
-
-    Attributes:
-        labels_changed: Labels that differ from PyTorch's.
-    """
+    """Everything measured of one model, and how many of its labels differ from PyTorch's."""
 
     labels_changed: int
 

@@ -1,18 +1,19 @@
-"""The exported model with 8-bit weights and activations: int8, in ranges that train reviews have shown.
+"""Write an exported model with 8-bit weights and activations (int8), calibrated on train reviews.
 
-Every `MatMul` by weights is computed on 8-bit integers. Where ONNX Runtime's dynamic quantisation takes an activation's
-range from the batch at hand, so that a review's score moves with its batch-mates (onnxruntime#10111), the range here is
-fixed: a review scores the same alone and in any batch, and nothing is spent on looking for it.
+Every `MatMul` by weights is computed on 8-bit integers. ONNX Runtime's dynamic quantisation takes an activation's range
+from the batch at hand, so that a review's score depends on the other reviews (onnxruntime#10111). Here the range is
+fixed: a review scores the same alone and in any batch, and no time is spent on finding the range.
 
 Some channels of BERT's activations are wider than the rest, and 256 levels over the widest leave few for the others. So
 each channel is divided by a factor, and its row of the weights multiplied by it, which changes nothing but the rounding
 (Xiao et al., *SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models*, 2023). The
 very widest, one to three, are multiplied in float beside the others (Dettmers et al., *LLM.int8()*, 2022).
 
-Left in float are `MatMul`s that are computed for `[CLS]` alone, which cost next to nothing and decide at once, and
-those of two activations in the attention.
+Two kinds of `MatMul` stay in float: those computed for `[CLS]` alone, which are cheap and decide the label directly,
+and those of two activations in the attention.
 """
 
+import copy
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,37 +30,50 @@ from recipe.inference.onnx import session_options
 # The largest 8-bit weight by kind of CPU. Without VNNI, AVX2 adds products of an activation and a weight in pairs in 16
 # bits, which two full ones overflow (onnxruntime#5644, #11286): there one bit less.
 LARGEST_WEIGHT = {"vnni": 127, "avx2": 63, "arm": 127}
-# SmoothQuant's alpha: how much of a channel's width goes to its weights. Of 0.5 to 1 it left about the smallest
+# SmoothQuant's alpha: how much of a channel's width goes to its weights. Among 0.5 to 1, 0.8 left about the smallest
 # differences in the logits of a fine-tuned MiniLM.
 SMOOTHING = 0.8
-# Channels that reach so many times as far as the median one have their part of a product computed in float. In a
-# fine-tuned MiniLM those were one to three of 384 or 1,536, and nearly half of the error.
+# A channel this many times as wide as the median one is multiplied in float. In a fine-tuned MiniLM those were one to
+# three of 384 or 1,536, and nearly half of the error.
 WIDE = 5
-# Embeddings are 8-bit too from this size on; a small table is not worth another operator.
+# Smallest embedding table, in numbers, that is quantised; a smaller one is not worth another operator.
 LARGE_TABLE = 1 << 20
 
 
 @dataclass
 class Range:
-    """What was seen of an activation, by channel.
+    """The values seen of an activation.
 
     Attributes:
-        low, high: float32 (channels,), 0 included.
-        for_each_position: Whether it has a vector for each word piece, and not for `[CLS]` alone.
+        low, high: Smallest and largest value of each channel, float32 (channels,); 0 is included.
+        for_each_token: Whether the activation has a vector for each token, and not for `[CLS]` alone.
     """
 
     low: np.ndarray
     high: np.ndarray
-    for_each_position: bool
+    for_each_token: bool = True
 
     @property
     def width(self) -> np.ndarray:
         """Return each channel's largest magnitude, float32 (channels,)."""
         return np.maximum(np.maximum(-self.low, self.high), 1e-5)
 
+    def add(self, values: np.ndarray, real: np.ndarray) -> None:
+        """Add a batch.
+
+        Args:
+            values: float32 (reviews, tokens or 1, channels).
+            real: bool (reviews, tokens), false for padding.
+        """
+        everywhere = values.shape[:2] == real.shape
+        seen = values[real] if everywhere else values.reshape(-1, values.shape[-1])
+        self.low, self.high = np.minimum(self.low, seen.min(axis=0)), np.maximum(self.high, seen.max(axis=0))
+        # `[CLS]` alone has the shape of every token in a batch whose longest review is one token.
+        self.for_each_token &= everywhere
+
 
 def this_cpu() -> str:
-    """Return the kind of this machine's CPU, as `LARGEST_WEIGHT` names them."""
+    """Return the kind of this machine's CPU, a key of `LARGEST_WEIGHT`."""
     try:
         described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -68,11 +82,11 @@ def this_cpu() -> str:
 
 
 def kind_of_cpu(machine: str, described: str) -> str:
-    """Return the kind of a CPU, the careful one where it cannot be told.
+    """Return the kind of a CPU; `avx2`, which is safe on all of them, if it is not known.
 
     Args:
-        machine: As `platform.machine()` names it.
-        described: Its flags among other words, as in Linux's /proc/cpuinfo.
+        machine: Value of `platform.machine()`.
+        described: Text that holds the CPU's flags, such as Linux's /proc/cpuinfo.
     """
     if machine.lower() in ("arm64", "aarch64"):
         return "arm"
@@ -80,13 +94,13 @@ def kind_of_cpu(machine: str, described: str) -> str:
 
 
 def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str, np.ndarray]]) -> None:
-    """Write the int8 form of an exported model.
+    """Write the int8 variant of an exported model.
 
     Args:
         source: The fp32 file.
         target: The file to write.
-        cpu: The kind that it is for, as `LARGEST_WEIGHT` names them.
-        batches: Train reviews as the model takes them, int64 (reviews, word pieces) by name.
+        cpu: The kind of CPU that will run it, a key of `LARGEST_WEIGHT`.
+        batches: The model's inputs for train reviews, int64 (reviews, tokens) by name.
 
     Raises:
         UsageError: The model has no `MatMul` by weights.
@@ -96,12 +110,11 @@ def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str,
     if not ranges:
         raise UsageError("int8: this architecture has no matrix multiplication by weights: leave it out of --variants")
     weights = _initializers(model.graph)
-    added: dict[str, list[NodeProto]] = {}
+    replaced: dict[str, list[NodeProto]] = {}
     for name, found in ranges.items():
-        if found.for_each_position:
-            added |= _quantize_group(model.graph, name, found, weights, LARGEST_WEIGHT[cpu])
-    added |= _quantize_tables(model.graph, weights)
-    _replace_nodes(model.graph, added)
+        if found.for_each_token:
+            replaced |= _quantize_group(model.graph, name, found, weights, LARGEST_WEIGHT[cpu])
+    _replace_nodes(model.graph, replaced | _quantize_tables(model.graph, weights))
     # MatMulIntegerToFloat is ONNX Runtime's own, in every build of it.
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, target)
@@ -120,42 +133,31 @@ def _initializers(graph: GraphProto) -> dict[str, np.ndarray]:
 
 
 def _calibrate(model: ModelProto, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
-    """Return the range of each activation that is multiplied by weights, over all word pieces that are not padding."""
+    """Return the range of each activation that is multiplied by weights, over all tokens but padding."""
     names = list(dict.fromkeys(node.input[0] for node in _linears(model.graph, _initializers(model.graph))))
-    watched = ModelProto()
-    watched.CopyFrom(model)
+    watched = copy.deepcopy(model)
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     options = session_options()
-    # Fusions would take some of them away.
+    # Fusions would remove some of the activations.
     options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
     session = InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     inputs = [given.name for given in session.get_inputs()]
     ranges: dict[str, Range] = {}
     for batch in batches:
         for name, values in zip(names, session.run(names, {key: batch[key] for key in inputs}), strict=True):
-            _widen(ranges, name, values, batch["attention_mask"] == 1)
+            zeros = np.zeros(values.shape[-1], dtype=np.float32)
+            ranges.setdefault(name, Range(zeros, zeros)).add(values, batch["attention_mask"] == 1)
     return ranges
-
-
-def _widen(ranges: dict[str, Range], name: str, values: np.ndarray, real: np.ndarray) -> None:
-    """Take a batch's values, float32 (reviews, word pieces or 1, channels), into an activation's range."""
-    everywhere = values.shape[:2] == real.shape
-    seen = values[real] if everywhere else values.reshape(-1, values.shape[-1])
-    zero = np.zeros(values.shape[-1], dtype=np.float32)
-    found = ranges.setdefault(name, Range(zero, zero, everywhere))
-    found.low, found.high = np.minimum(found.low, seen.min(axis=0)), np.maximum(found.high, seen.max(axis=0))
-    # A batch whose longest review is one word piece would look the same.
-    found.for_each_position &= everywhere
 
 
 def _quantize_group(
     graph: GraphProto, name: str, found: Range, weights: dict[str, np.ndarray], largest: int
 ) -> dict[str, list[NodeProto]]:
-    """Return what takes the place of the `MatMul`s that read one activation, by the name of their output."""
+    """Return the nodes that replace the `MatMul`s of one activation, by the output of the node they replace."""
     nodes = [node for node in _linears(graph, weights) if node.input[0] == name]
     factors = _smoothing(found, [weights[node.input[1]] for node in nodes])
     wide = np.flatnonzero(found.width > WIDE * np.median(found.width))
-    _add_constants(graph, name, {"factors": 1 / factors} | _activation_scale(found, factors, wide))
+    _add_constants(graph, name, {"factors": 1 / factors} | _activation_scale(found, factors, exclude=wide))
     steps = [
         helper.make_node("Mul", [name, f"{name}_factors"], [f"{name}_smooth"]),
         helper.make_node("QuantizeLinear", [f"{name}_smooth", f"{name}_scale", f"{name}_zero"], [f"{name}_quantized"]),
@@ -168,47 +170,39 @@ def _quantize_group(
         matrix = weights[node.input[1]] * factors[:, None]
         matrix[wide] = 0
         _add_constants(graph, node.input[1], _quantized_matrix(matrix, largest))
+        if wide.size:
+            _add_constants(graph, node.input[1], {"wide": weights[node.input[1]][wide]})
         bias = _bias(graph, node.output[0], weights)
         output = bias.output[0] if bias else node.output[0]
         replaced[output] = []
-        product = _integer_product(node, bias, weights, f"{output}_narrow" if wide.size else output)
-        if wide.size:
-            _add_constants(graph, node.input[1], {"wide": weights[node.input[1]][wide]})
-            product += _add_wide_product(node, output)
-        replaced[node.output[0]] = [*steps, *product]
-        # The first of them computes what the others read.
+        replaced[node.output[0]] = [*steps, *_product(node, bias, weights, output, wide.size > 0)]
+        # The first product's steps compute the inputs of the other products too.
         steps = []
     return replaced
 
 
-def _integer_product(
-    node: NodeProto, bias: NodeProto | None, weights: dict[str, np.ndarray], output: str
+def _product(
+    node: NodeProto, bias: NodeProto | None, weights: dict[str, np.ndarray], output: str, has_wide: bool
 ) -> list[NodeProto]:
-    """Return the node that multiplies as integers, and adds the bias, into `output`."""
+    """Return the nodes that multiply as integers and add the bias, and multiply the wide channels in float."""
     name, matrix = node.input[:2]
-    inputs = [f"{name}_quantized", f"{matrix}_quantized", f"{name}_scale", f"{matrix}_scale"]
-    inputs += [f"{name}_zero", f"{matrix}_zero"]
-    if bias:
-        inputs.append(next(key for key in bias.input if key in weights))
-    return [helper.make_node("MatMulIntegerToFloat", inputs, [output], domain="com.microsoft")]
-
-
-def _add_wide_product(node: NodeProto, output: str) -> list[NodeProto]:
-    """Return the nodes that multiply the wide channels in float, and add that to the others' product."""
-    name, matrix = node.input[:2]
-    return [
-        helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]),
-        helper.make_node("Add", [f"{output}_narrow", f"{output}_wide"], [output]),
-    ]
+    inputs = [f"{factor}_{part}" for part in ("quantized", "scale", "zero") for factor in (name, matrix)]
+    inputs += [key for key in bias.input if key in weights] if bias else []
+    narrow = f"{output}_narrow" if has_wide else output
+    product = [helper.make_node("MatMulIntegerToFloat", inputs, [narrow], domain="com.microsoft")]
+    if has_wide:
+        product.append(helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]))
+        product.append(helper.make_node("Add", [narrow, f"{output}_wide"], [output]))
+    return product
 
 
 def _add_constants(graph: GraphProto, name: str, values: dict[str, np.ndarray]) -> None:
-    """Add constants that belong to something of that name."""
+    """Add constants to the graph, each named `<name>_<key>`."""
     graph.initializer.extend(numpy_helper.from_array(value, f"{name}_{key}") for key, value in values.items())
 
 
 def _bias(graph: GraphProto, product: str, weights: dict[str, np.ndarray]) -> NodeProto | None:
-    """Return the node that adds a bias to a product which nothing else reads; `None` if there is none."""
+    """Return the node that adds a bias to a product and is its only reader; `None` if there is none."""
     readers = [node for node in graph.node if product in node.input]
     if len(readers) == 1 and readers[0].op_type == "Add":
         if any(name in weights and weights[name].ndim == 1 for name in readers[0].input):
@@ -217,18 +211,18 @@ def _bias(graph: GraphProto, product: str, weights: dict[str, np.ndarray]) -> No
 
 
 def _smoothing(found: Range, matrices: list[np.ndarray]) -> np.ndarray:
-    """Return what each channel is divided by, float32 (channels,): its width ** alpha / its weights' ** (1 - alpha)."""
-    of_weights = np.maximum(np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0), 1e-5)
-    factors = found.width**SMOOTHING / of_weights ** (1 - SMOOTHING)
+    """Return each channel's divisor, float32 (channels,): its width ** alpha / its weights' width ** (1 - alpha)."""
+    weights_width = np.maximum(np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0), 1e-5)
+    factors = found.width**SMOOTHING / weights_width ** (1 - SMOOTHING)
     return np.asarray(factors / np.exp(np.log(factors).mean()), dtype=np.float32)
 
 
-def _activation_scale(found: Range, factors: np.ndarray, but: np.ndarray) -> dict[str, np.ndarray]:
+def _activation_scale(found: Range, factors: np.ndarray, exclude: np.ndarray) -> dict[str, np.ndarray]:
     """Return `scale`, float32 (), and `zero`, uint8 (), that map a smoothed activation's range onto 0 to 255.
 
-    The channels with the numbers `but` do not count, and may saturate.
+    The channels in `exclude` are left out of the range and may saturate.
     """
-    low, high = np.delete(found.low / factors, but).min(), np.delete(found.high / factors, but).max()
+    low, high = np.delete(found.low / factors, exclude).min(), np.delete(found.high / factors, exclude).max()
     scale = np.float32(max(high - low, 1e-5) / 255)
     return {"scale": np.array(scale), "zero": np.array(np.clip(np.rint(-low / scale), 0, 255), dtype=np.uint8)}
 
@@ -241,7 +235,7 @@ def _quantized_matrix(matrix: np.ndarray, largest: int) -> dict[str, np.ndarray]
 
 
 def _quantize_tables(graph: GraphProto, weights: dict[str, np.ndarray]) -> dict[str, list[NodeProto]]:
-    """Return what takes the place of each `Gather` from a large table: the same from int8 rows, each with its scale."""
+    """Return the nodes that replace each `Gather` from a large table by one from int8 rows, each with its scale."""
     replaced = {}
     for node in graph.node:
         table = weights.get(node.input[0]) if node.op_type == "Gather" else None
@@ -249,18 +243,18 @@ def _quantize_tables(graph: GraphProto, weights: dict[str, np.ndarray]) -> dict[
             continue
         name, rows = node.input[0], _quantized_matrix(table.T, 127)
         _add_constants(graph, name, {"quantized": rows["quantized"].T.copy(), "scale": rows["scale"][:, None]})
-        whole, scale, real = (f"{node.output[0]}_row_{part}" for part in ("bytes", "scale", "float"))
+        row, scale, real = (f"{node.output[0]}_row_{part}" for part in ("bytes", "scale", "float"))
         replaced[node.output[0]] = [
-            helper.make_node("Gather", [f"{name}_quantized", node.input[1]], [whole]),
+            helper.make_node("Gather", [f"{name}_quantized", node.input[1]], [row]),
             helper.make_node("Gather", [f"{name}_scale", node.input[1]], [scale]),
-            helper.make_node("Cast", [whole], [real], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Cast", [row], [real], to=onnx.TensorProto.FLOAT),
             helper.make_node("Mul", [real, scale], node.output),
         ]
     return replaced
 
 
 def _replace_nodes(graph: GraphProto, replaced: dict[str, list[NodeProto]]) -> None:
-    """Put nodes in the place of others, known by their output, and drop the constants that nothing reads any more."""
+    """Replace nodes, keyed by their output, and drop the constants that no node reads any more."""
     nodes = [new for node in graph.node for new in replaced.get(node.output[0], [node])]
     del graph.node[:]
     graph.node.extend(nodes)

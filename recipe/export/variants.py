@@ -1,8 +1,7 @@
-"""The trained model as ONNX in several variants, each certified on real reviews to be the same model."""
+"""Write the trained model as ONNX in several variants, each compared with PyTorch on validation reviews."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -13,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import CheckFailed, UsageError
-from recipe.export.certificate import Checked, certificate, measure, refusals, speeds
+from recipe.export.certificate import CheckedReviews, certificate, describe_rejected, measure, speeds
 from recipe.export.quantization import this_cpu, write_int8
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
@@ -21,74 +20,73 @@ from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.optimum import OptimumClassifier
 from recipe.inference.pytorch import TorchClassifier
 from recipe.model.pretrained import load_trained
-from recipe.run_folder import VARIANT_FILES, RunFolder
+from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder, VariantCertificate
 
 MAX_F1_DROP = 0.01
-# Validation reviews that each variant is held against PyTorch on: enough for an interval of the F1 it may cost that is
-# narrower than the budget, few enough for a BERT-base on a CPU.
+# Validation reviews in the comparison: enough for an interval of the F1 drop that is narrower than the budget, few
+# enough for a BERT-base on a CPU.
 CHECKED_REVIEWS = 1000
-# Train reviews that int8's ranges are taken from.
+# Train reviews that calibrate int8.
 CALIBRATION_REVIEWS = 256
 
 
 def export(
     run: RunFolder, variants: list[str] | None = None, target: str | None = None, max_f1_drop: float = MAX_F1_DROP
-) -> dict[str, Any]:
+) -> Certificate:
     """Write `<run>/onnx/` and return its certificate.
 
-    The folder appears whole, with the variants that are within their budget, or not at all; an earlier one stays until
-    there is a verdict.
+    The folder is written whole, with the variants that are within their budget, or not at all. An earlier one stays
+    until the new variants were measured.
 
     Args:
         run: A finished run.
         variants: Of `fp32`, `int8`, `fp16`; `None` is fp32 and int8, and fp16 where there is a GPU.
         target: The kind of CPU that int8 is made for; `None` is this one.
-        max_f1_drop: What int8 and fp16 may cost.
+        max_f1_drop: F1 that int8 and fp16 may cost.
 
     Raises:
-        UsageError: There is no finished run, its weights or reviews cannot be read any more, or fp16 has no GPU here.
-        CheckFailed: No variant is within its budget, or fp32 is not, which the others are made from.
+        UsageError: There is no finished run, its weights or reviews cannot be read or changed, or fp16 has no GPU.
+        CheckFailed: No variant is within its budget, or fp32, which the others are made from, is not.
     """
     run.require_finished()
-    chosen = variants or default_variants()
+    chosen, target = variants or default_variants(), target or this_cpu()
     if "fp16" in chosen and "cuda" not in installed_providers():
         raise UsageError("fp16 is for a GPU, and ONNX Runtime has none here: leave it out of --variants")
-    checked, calibration = _reviews(run, TorchClassifier.from_run(run.path))
+    checked, calibration = reviews_for_checks(run)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=run.path) as temporary:
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
-        write_variants(folder, chosen, target or this_cpu(), calibration)
-        content = certificate(checked, _measure_all(folder, chosen, checked), target or this_cpu(), max_f1_drop)
-        for name in VARIANT_FILES.keys() - content["variants"].keys():
+        write_variants(folder, chosen, target, calibration)
+        content = certificate(checked, _measure_all(folder, chosen, checked), target, max_f1_drop)
+        for name in VARIANT_FILES.keys() - content.variants.keys():
             (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
-        write_json(folder / run.certificate.name, content)
-        # Whatever the checks say, an earlier export is no longer the one that was checked last.
+        write_json(folder / run.certificate.name, content.to_json())
+        # An earlier export goes even if the new one is rejected: it is no longer the last that was checked.
         if run.onnx.exists():
             run.onnx.replace(Path(temporary) / "earlier")
-        # The others are made from it.
-        if not content["variants"] or "fp32" in content["refused"]:
-            raise CheckFailed(f"{refusals(content)}. Nothing was kept")
+        if not content.variants or "fp32" in content.refused:
+            raise CheckFailed(f"{describe_rejected(content)}. Nothing was kept")
         folder.replace(run.onnx)
     return content
 
 
 def default_variants() -> list[str]:
-    """Return the variants that this machine can certify."""
-    # ONNX Runtime says what it was built with, torch what is there.
+    """Return the variants that this machine can check."""
+    # ONNX Runtime knows what it was built with, torch whether there is a GPU.
     has_gpu = "cuda" in installed_providers() and torch.cuda.is_available()
     return ["fp32", "int8", *(["fp16"] if has_gpu else [])]
 
 
 def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None) -> None:
-    """Export a trained model's folder into another, with label names, trained length and tokenizer.
+    """Export a trained model as fp32, with its label names, trained length and tokenizer.
 
     Args:
-        trained: The folder.
-        folder: The other.
-        model: The model as it shall be exported; `None` is as `load_trained` loads it.
+        trained: The folder of the trained model.
+        folder: The folder to write.
+        model: The model to export; `None` loads it with `load_trained`.
     """
-    # What `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls with a model of its own loading,
-    # whose last layer would be whole. `do_validation` would only warn; what is written is compared on real reviews.
+    # `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls the same function, but loads the model
+    # itself, with a whole last layer. `do_validation` would only warn; the export is compared on real reviews.
     model = model or load_trained(trained)
     onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
     AutoTokenizer.from_pretrained(trained, local_files_only=True).save_pretrained(folder)
@@ -103,26 +101,25 @@ def write_variants(folder: Path, chosen: list[str], target: str, calibration: li
         onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), folder / VARIANT_FILES["fp16"])
 
 
-def _reviews(run: RunFolder, trained: TorchClassifier) -> tuple[Checked, list[Text]]:
-    """Return the validation reviews that decide, with PyTorch's logits, and the train reviews for calibration.
+def reviews_for_checks(run: RunFolder) -> tuple[CheckedReviews, list[Text]]:
+    """Return validation reviews with PyTorch's logits, and the train reviews that calibrate int8.
 
     Raises:
-        UsageError: The dataset cannot be read any more, or its rows have changed.
+        UsageError: The weights or the dataset cannot be read any more, or its rows have changed.
     """
-    reviews = reviews_of(run)
+    trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run)
     validation = reviews.validation.spread(CHECKED_REVIEWS)
     texts = texts_of(validation)
-    checked = Checked(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
+    checked = CheckedReviews(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
     return checked, list(texts_of(reviews.train.spread(CALIBRATION_REVIEWS)))
 
 
-def _measure_all(folder: Path, chosen: list[str], checked: Checked) -> dict[str, dict[str, Any]]:
-    """Return the measurements of each variant, its speed among them."""
+def _measure_all(folder: Path, chosen: list[str], checked: CheckedReviews) -> dict[str, VariantCertificate]:
+    """Return the measurements of each variant by name."""
     providers = {name: "cuda" if name == "fp16" else "cpu" for name in chosen}
     served = {name: OnnxClassifier(folder, name, provider) for name, provider in providers.items()}
-    measured = {}
+    fast, measured = speeds(served, checked.texts), {}
     for name, provider in providers.items():
         optimum = OptimumClassifier(folder, name, provider, served[name].batch_size)
-        measured[name] = measure(checked, served[name], folder / VARIANT_FILES[name], optimum, provider)
-    fast = speeds(served, checked.texts)
-    return {name: found | {"reviews_per_second": fast[name]} for name, found in measured.items()}
+        measured[name] = measure(checked, served[name], optimum, folder / VARIANT_FILES[name], provider, fast[name])
+    return measured

@@ -1,13 +1,11 @@
-"""A file of reviews to be scored, window by window: csv, tsv, jsonl or parquet, the text formats also as gz or zst."""
+"""Read files of reviews, for training and for scoring: csv, tsv, jsonl, fastText, also as .gz or .zst, and parquet."""
 
-import gzip
 import itertools
+import json
 import sys
-import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -16,288 +14,305 @@ import pyarrow.parquet
 from pyarrow import types
 
 from recipe.errors import UsageError
-from recipe.files.text_rows import DelimitedRows, Malformed, Row, Text, is_utf8, json_lines, require_text
+from recipe.files.text_rows import DELIMITERS, ROWS, Malformed, Record, Row, Text, is_utf8
 
-STANDARD = "-"
-# The columns that scoring adds, and what they are called where the file has any of them already.
-# The last only where an evaluation has chosen how many reviews to leave to a person.
-ADDED = ("label", "probability", "truncated", "doubtful")
-PREDICTED = tuple(f"predicted_{name}" for name in ADDED)
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-TEXT_FORMATS = (*DELIMITERS, ".jsonl")
+STANDARD_STREAM = "-"
+# fastText's lines name no columns that scores could be added to.
+SCORED_FORMATS = (*DELIMITERS, ".jsonl")
+TRAINING_FORMATS = tuple(ROWS)
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-# Rows of parquet that are decoded at once: with reviews a megabyte long, still far from the 2 GiB that Arrow's strings
-# end at.
-DECODED = 256
-LEAVE_OUT = "--on_error skip leaves such rows out"
+# Estimate of the ratio by which compression shrinks text.
+COMPRESSION_RATIO = 4
+# Rows decoded at once: with reviews a megabyte long, still far from the 2 GiB limit of Arrow's strings.
+DECODED_ROWS = 256
 
 
-class Kind(NamedTuple):
-    """What a file's extensions say of it.
+class FileFormat(NamedTuple):
+    """A file's format, as its name tells it.
 
     Attributes:
-        format: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
+        extension: `.csv`, `.tsv`, `.jsonl`, `.txt` or `.parquet`.
         compression: `.gz`, `.zst`, or nothing.
     """
 
-    format: str
-    compression: str
+    extension: str
+    compression: str = ""
 
 
 @dataclass
 class Window:
-    """Some rows that stand one after another in a file.
+    """Consecutive rows of a file, scored together.
 
     Attributes:
-        number: Of the window, from 0.
-        texts: The reviews of its rows, without those that are malformed.
-        kept: The same rows as they are to be written: lists of fields, lines of JSON, or a table of Arrow.
-        malformed: The line and what is wrong with it, of each of the others.
+        number: From 0.
+        texts: The reviews of the rows, without malformed ones.
+        source: The same rows as they were spelled: lists of fields, lines of JSON, or an Arrow table.
+        malformed: Line and reason of each malformed row.
     """
 
     number: int
     texts: list[Text]
-    kept: Any
+    source: Any
     malformed: list[tuple[int, str]]
 
 
-class Reviews(ABC):
+@dataclass
+class ReviewFile:
     """A file of reviews, or standard input.
 
     Attributes:
-        name: What a message calls it.
-        columns: Of the header, of the schema, or of the first object.
-        found: Of the text columns and those that scoring adds, the ones that some row has.
-        taken: Names that no row may have from now on.
-        rows: How many there are, once the file was surveyed.
-        size: In bytes, uncompressed where it is text, once the file was surveyed.
+        path: `-` is standard input.
+        format: The file's format.
+        text_columns: One, or two that are a pair.
+        label_column: `None` where no labels are read.
+        limit: Number of rows to read at most; `None` reads all.
+        skip_malformed: Whether `windows` reports malformed rows instead of raising at the first one.
+        advice: Ends the message about a malformed row.
+        columns: The columns of all rows read so far, in order.
+        reserved: Names that no row may have from now on.
+        rows, size: Number of rows, and an estimate of their bytes without compression; known after `survey`.
     """
 
-    def __init__(self, path: str, text_columns: list[str], limit: int | None, skip_malformed: bool) -> None:
-        """Name the file.
+    path: str
+    format: FileFormat
+    text_columns: list[str]
+    label_column: str | None = None
+    limit: int | None = None
+    skip_malformed: bool = False
+    advice: str = ""
+    columns: dict[str, None] = field(default_factory=dict)
+    reserved: set[str] = field(default_factory=set)
+    rows: int = 0
+    size: int = 0
 
-        Args:
-            path: `-` is standard input.
-            text_columns: One, or two that are a pair.
-            limit: Read no more rows than so many; `None` reads all.
-            skip_malformed: Hand malformed rows out, where else the first of them is refused.
-        """
-        self.path = path
-        self.name = "standard input" if path == STANDARD else path
-        self.text_columns = text_columns
-        self.limit = limit
-        self.skip_malformed = skip_malformed
-        self.columns: list[str] = []
-        self.found: set[str] = set()
-        self.watched = {*text_columns, *ADDED, *PREDICTED}
-        self.taken: set[str] = set()
-        self.rows = self.size = 0
+    @property
+    def name(self) -> str:
+        """Return the file's name for messages."""
+        return "standard input" if self.path == STANDARD_STREAM else self.path
 
-    @abstractmethod
-    def survey(self) -> None:
-        """Learn columns, rows and size, of a text file by reading it all.
+    @property
+    def needed(self) -> list[str]:
+        """Return the text columns and the label column."""
+        return [*self.text_columns, *([self.label_column] if self.label_column else [])]
 
-        Raises:
-            UsageError: It is not what its extension says, or a row is malformed; names the line.
-        """
-
-    @abstractmethod
-    def windows(self, size: int) -> Iterator[Window]:
-        """Yield the rows, `size` at a time, malformed ones counted among them.
+    def require_columns(self) -> None:
+        """Check that the needed columns exist; a file without rows may name none.
 
         Raises:
-            UsageError: As `survey`.
+            UsageError: Lists the existing columns.
         """
+        hint = "--text_columns and --label_column choose" if self.label_column else "--text_columns chooses"
+        for column in self.needed:
+            if self.columns and column not in self.columns:
+                raise UsageError(f"{self.name} has no column {column!r}; it has {', '.join(self.columns)} ({hint})")
 
-    def require_text_columns(self) -> None:
-        """Refuse reviews without a column to read them from.
+
+@dataclass
+class TextReviewFile(ReviewFile):
+    """Reviews in csv, tsv, jsonl or fastText."""
+
+    records_ahead: Iterator[Record] | None = None
+
+    def look_ahead(self, rows: int) -> None:
+        """Learn the columns from the first rows; `windows` and `values` still yield these rows first.
 
         Raises:
-            UsageError: Lists the columns that are there.
+            UsageError: The file is damaged, or its header is malformed.
         """
-        for column in self.text_columns:
-            if self.columns and column not in (*self.columns, *self.found):
-                raise UsageError(
-                    f"{self.name} has no column {column!r}; it has {', '.join(self.columns)} (--text_columns chooses)"
-                )
-
-
-class TextReviews(Reviews):
-    """Reviews in csv, tsv or jsonl."""
-
-    def __init__(self, kind: Kind, *args: Any) -> None:
-        """Name the file and its kind."""
-        super().__init__(*args)
-        self.kind = kind
-        self.read_ahead: Iterator[Window] | None = None
+        records = self._records()
+        self.records_ahead = itertools.chain(list(itertools.islice(records, rows)), records)
 
     def survey(self) -> None:
-        """Read all rows, keeping none."""
-        malformed, first = 0, ""
-        with self._opened() as stream:
-            for line, _, text in self._records(stream):
-                self.rows += 1
-                if isinstance(text, Malformed):
-                    malformed += 1
-                    first = first or f"{self.name}, line {line}: {text.message}"
-            self.size = stream.tell() if self.kind.compression != ".zst" else 4 * Path(self.path).stat().st_size
-        if malformed and not self.skip_malformed:
-            more = f", as are {malformed - 1:,} more rows" if malformed > 1 else ""
-            raise UsageError(f"{first}{more} ({LEAVE_OUT})")
-
-    def look_ahead(self, size: int) -> None:
-        """Learn the columns of a stream, which can be read but once, from its first window."""
-        windows = self._windows(size)
-        self.read_ahead = itertools.chain(list(itertools.islice(windows, 1)), windows)
-
-    def windows(self, size: int) -> Iterator[Window]:
-        """Yield the rows, `size` at a time."""
-        return self.read_ahead or self._windows(size)
-
-    def _windows(self, size: int) -> Iterator[Window]:
-        """Yield the rows from the beginning."""
-        with self._opened() as stream:
-            records = self._records(stream)
-            for number in itertools.count():
-                if not (window := list(itertools.islice(records, size))):
-                    return
-                yield self._window(number, window)
-
-    def _window(self, number: int, records: list[tuple[int, Any, Text | Malformed]]) -> Window:
-        """Return a window of these records."""
-        texts: list[Text] = []
-        kept, malformed = [], []
-        for line, row, text in records:
-            if not isinstance(text, Malformed):
-                texts.append(text)
-                kept.append(row)
-            elif self.skip_malformed:
-                malformed.append((line, text.message))
-            else:
-                raise UsageError(f"{self.name}, line {line}: {text.message} ({LEAVE_OUT})")
-        return Window(number, texts, kept, malformed)
-
-    def _records(self, stream: IO[bytes]) -> Iterator[tuple[int, Any, Text | Malformed]]:
-        """Yield line, what is kept, and the review of each row.
+        """Learn columns, number of rows and size by reading the whole file.
 
         Raises:
-            UsageError: The header is malformed or missing.
+            UsageError: The file is damaged, or a row is malformed; names the line.
         """
-        rows = self._json_rows(stream) if self.kind.format == ".jsonl" else self._delimited_rows(stream)
-        for line, kept, row in itertools.islice(rows, self.limit):
-            if isinstance(row, Malformed) and row.fatal:
-                raise UsageError(f"{self.name}, line {line}: {row.message}")
-            yield line, kept, row if isinstance(row, Malformed) else self._text(row)
+        malformed, first = 0, None
+        for record in self._records():
+            self.rows += 1
+            if isinstance(record.row, Malformed):
+                malformed += 1
+                first = first or record
+        if first and not self.skip_malformed:
+            raise self._refusal(first, f", as are {malformed - 1:,} more rows" if malformed > 1 else "")
 
-    def _delimited_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, list[str], Row | Malformed]]:
-        """Yield line, fields, and row.
+    def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
+        """Split the rows, malformed ones included, into windows of `size`, and yield those whose number is `wanted`.
 
         Raises:
-            UsageError: There is no header.
+            UsageError: As for `survey`.
         """
-        rows = DelimitedRows(stream, DELIMITERS[self.kind.format])
-        for line, row in rows:
-            self._learn(rows.header)
-            yield line, [] if isinstance(row, Malformed) else list(row.values()), row
-        self._learn(rows.header)
-        if not rows.header:
-            raise UsageError(f"{self.name} is empty: its first line must name the columns")
+        records = self.records_ahead or self._records()
+        for number in itertools.count():
+            if not (held := list(itertools.islice(records, size))):
+                return
+            if wanted(number):
+                window = Window(number, [], [], [])
+                for record in held:
+                    if isinstance(record.row, Malformed):
+                        if not self.skip_malformed:
+                            raise self._refusal(record)
+                        window.malformed.append((record.line, record.row.message))
+                    else:
+                        window.texts.append(
+                            _text([replace_lone_surrogates(record.row.get(name) or "") for name in self.text_columns])
+                        )
+                        window.source.append(record.source)
+                yield window
 
-    def _json_rows(self, stream: IO[bytes]) -> Iterator[tuple[int, str, Row | Malformed]]:
-        """Yield line, the line itself, and the object on it."""
-        for number, line, row in json_lines(stream):
-            if isinstance(row, dict):
-                self._learn(row)
-                if clash := self.taken & row.keys():
-                    row = Malformed(f"has a {min(clash)!r}, which the rows before it had not: it would be there twice")
-            yield number, line, row
+    def values(self, columns: Iterable[str]) -> Iterator[tuple[int, Row]]:
+        """Yield the line of each row and its values in some columns, `None` for a missing one.
 
-    def _learn(self, names: Iterable[str]) -> None:
-        """Remember the columns of the first row, and which of the watched ones there are."""
-        if not self.columns:
-            self.columns = list(names)
-        self.found |= self.watched.intersection(names)
+        Raises:
+            UsageError: A row is malformed; names the line.
+        """
+        for record in self.records_ahead or self._records():
+            if isinstance(record.row, Malformed):
+                raise self._refusal(record)
+            yield record.line, {column: record.row.get(column) for column in columns}
 
-    def _text(self, row: Row) -> Text | Malformed:
-        """Return the review of a row, empty where it has none."""
-        try:
-            return _text(*(_whole(require_text(row.get(column)) or "") for column in self.text_columns))
-        except TypeError as error:
-            return Malformed(str(error))
+    def _records(self) -> Iterator[Record]:
+        """Yield the records from the beginning, and learn columns and size.
+
+        Raises:
+            UsageError: The file is damaged, or its header is malformed or missing.
+        """
+        with self._opened() as stream:
+            rows = ROWS[self.format.extension](stream)
+            for record in itertools.islice(rows, self.limit):
+                if isinstance(record.row, Malformed):
+                    if record.row.fatal:
+                        raise UsageError(f"{self.name}, line {record.line}: {record.row.message}")
+                    yield record
+                else:
+                    if record.row.keys() != self.columns.keys():
+                        self.columns.update(dict.fromkeys(record.row))
+                    yield record._replace(row=self._checked(record.row))
+            header = getattr(rows, "header", None)
+            if header is not None and not header:
+                raise UsageError(f"{self.name} is empty: its first line must name the columns")
+            self.columns.update(dict.fromkeys(header or ()))
+        if self.path != STANDARD_STREAM:
+            self.size = Path(self.path).stat().st_size * (COMPRESSION_RATIO if self.format.compression else 1)
+
+    def _checked(self, row: Row) -> Row | Malformed:
+        """Return a row, or why it is malformed: a wrong type of text or label, or clashing columns."""
+        for name in self.needed:
+            value, is_text = row.get(name), name in self.text_columns
+            if not isinstance(value, str | None) and (is_text or isinstance(value, list | dict)):
+                wanted = "text" if is_text else "label"
+                return Malformed(f"{json.dumps(value)[:60]} is a {type(value).__name__}, where a {wanted} is needed")
+        if clash := self.reserved & row.keys():
+            return Malformed(f"has a {min(clash)!r}, which earlier rows lacked and scoring adds")
+        return row
+
+    def _refusal(self, record: Record, more: str = "") -> UsageError:
+        """Return the error that names a malformed record's line."""
+        assert isinstance(record.row, Malformed)
+        return UsageError(f"{self.name}, line {record.line}: {record.row.message}{more}{self.advice}")
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
-        """Give the file's bytes, uncompressed.
+        """Open the file or standard input as uncompressed bytes.
 
         Raises:
-            UsageError: It is compressed in another way, or not whole.
+            UsageError: The file is cut short, or not compressed as its name says.
         """
+        standard, compression = self.path == STANDARD_STREAM, COMPRESSIONS.get(self.format.compression)
         try:
-            with _uncompressed(self.path, self.kind.compression) as stream:
-                yield stream
-        except (EOFError, zlib.error, OSError) as error:
-            # What the disk refused has a number.
-            if getattr(error, "errno", None):
+            with open(sys.stdin.fileno() if standard else self.path, "rb", closefd=not standard) as file:
+                if compression:
+                    with pyarrow.CompressedInputStream(file, compression) as stream:
+                        yield stream
+                else:
+                    yield file
+        except OSError as error:
+            # An error of the disk has a number.
+            if error.errno or not compression:
                 raise
-            what = COMPRESSIONS.get(self.kind.compression, "text")
-            raise UsageError(f"{self.name} is not a whole {what} file that can be read: {error}") from error
+            raise UsageError(f"{self.name} is not a whole {compression} file that can be read: {error}") from error
 
 
-class ParquetReviews(Reviews):
-    """Reviews in parquet."""
+@dataclass
+class ParquetReviewFile(ReviewFile):
+    """Reviews in parquet.
+
+    Attributes:
+        schema: The file's Arrow schema, known after `look_ahead` or `survey`.
+    """
+
+    schema: pyarrow.Schema = None
+
+    def look_ahead(self, rows: int) -> None:
+        """Read the schema, as `survey` does."""
+        self.survey()
 
     def survey(self) -> None:
-        """Read the file's own summary."""
+        """Read schema, number of rows and size.
+
+        Raises:
+            UsageError: The file is damaged, or not parquet.
+        """
         with self._opened() as parquet:
-            self.schema = parquet.schema_arrow
-            rows = parquet.metadata.num_rows
-        self.columns = self.schema.names
-        self.found = self.watched.intersection(self.columns)
+            self.schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+        self.columns = dict.fromkeys(self.schema.names)
         self.rows = rows if self.limit is None else min(rows, self.limit)
         self.size = Path(self.path).stat().st_size * self.rows // max(rows, 1)
 
-    def require_text_columns(self) -> None:
-        """Refuse columns that are missing, there twice, or hold something else than text."""
-        super().require_text_columns()
+    def require_columns(self) -> None:
+        """Check that the needed columns exist, once each, and that the text columns hold text.
+
+        Raises:
+            UsageError: Names the column.
+        """
+        super().require_columns()
+        for column in self.needed:
+            if (count := self.schema.names.count(column)) > 1:
+                raise UsageError(f"{self.name} has {count} columns {column!r}: rename or remove all but one")
         for column in self.text_columns:
-            if self.columns.count(column) > 1:
-                raise UsageError(f"{self.name} has {self.columns.count(column)} columns {column!r}: rename all but one")
-            if not _is_text(type_ := self.schema.field(column).type):
+            type_ = value_type(self.schema.field(column).type)
+            if not (types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_)):
                 raise UsageError(f"column {column!r} of {self.name} holds {type_}, not text (--text_columns chooses)")
 
-    def windows(self, size: int) -> Iterator[Window]:
-        """Yield the rows, `size` at a time, holding no more of the file."""
-        with self._opened() as parquet:
-            for number, table in enumerate(self._tables(parquet, size)):
-                columns = [_strings(table[column]) for column in self.text_columns]
-                texts = [_text(*row) for row in zip(*columns, strict=True)]
-                yield Window(number, texts, table, [])
-
-    def _tables(self, parquet: pyarrow.parquet.ParquetFile, size: int) -> Iterator[pyarrow.Table]:
-        """Yield tables of `size` rows, wherever the file's row groups end."""
-        held: list[pyarrow.RecordBatch] = []
-        left = self.rows
-        for batch in parquet.iter_batches(batch_size=min(DECODED, size), use_threads=False):
-            while batch.num_rows and left:
-                missing = min(size, left) - sum(part.num_rows for part in held)
-                held.append(batch.slice(0, missing))
-                batch = batch.slice(missing)
-                if held[-1].num_rows == missing:
-                    yield pyarrow.Table.from_batches(held, self.schema)
-                    left -= sum(part.num_rows for part in held)
-                    held = []
+    def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
+        """Yield the windows of `size` rows whose number is `wanted`, wherever row groups end."""
+        numbers, held, left = itertools.count(), self.schema.empty_table(), self.rows
+        for batch in self._batches(min(DECODED_ROWS, size)):
+            batch = batch.slice(0, left)
+            left -= len(batch)
+            held = pyarrow.concat_tables([held, pyarrow.Table.from_batches([batch], self.schema)])
+            while len(held) >= size or (len(held) and not left):
+                table, held = held.slice(0, size), held.slice(size)
+                if wanted(number := next(numbers)):
+                    columns = [_strings(table[column]) for column in self.text_columns]
+                    texts = [_text([text or "" for text in row]) for row in zip(*columns, strict=True)]
+                    yield Window(number, texts, table, [])
             if not left:
                 return
 
+    def values(self, columns: Iterable[str]) -> Iterator[tuple[int, Row]]:
+        """Yield the number, from 1, of each row and its values in some columns."""
+        numbers, names = itertools.count(1), list(columns)
+        for batch in self._batches(DECODED_ROWS, names):
+            lists = [_strings(batch[name]) if name in self.text_columns else batch[name].to_pylist() for name in names]
+            for row in zip(*lists, strict=True):
+                yield next(numbers), dict(zip(names, row, strict=True))
+
+    def _batches(self, rows: int, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
+        """Yield batches of up to so many rows."""
+        with self._opened() as parquet:
+            yield from parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
+
     @contextmanager
     def _opened(self) -> Iterator[pyarrow.parquet.ParquetFile]:
-        """Give the file.
+        """Open the file.
 
         Raises:
-            UsageError: It is not parquet, or damaged.
+            UsageError: The file is damaged, or not parquet.
         """
         try:
-            # Else a whole row group of each column would be read before its first row.
+            # With a buffer and without pre-buffering, no whole row group is read before its first row.
             with pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as parquet:
                 yield parquet
         except (pyarrow.ArrowException, OSError) as error:
@@ -307,58 +322,60 @@ class ParquetReviews(Reviews):
             raise UsageError(f"{self.name} is not a whole parquet file that can be read: {reason}") from error
 
 
-def kind_of(path: str, flag: str) -> Kind:
-    """Return what the extensions of a file say.
+def review_file(path: str, format: FileFormat, *args: Any, **settings: Any) -> TextReviewFile | ParquetReviewFile:
+    """Return the file of reviews at a path; `args` and `settings` are those of `ReviewFile`."""
+    return (ParquetReviewFile if format.extension == ".parquet" else TextReviewFile)(path, format, *args, **settings)
+
+
+def file_format(path: str, text_formats: Iterable[str], flag: str = "") -> FileFormat:
+    """Return the format that a file's extensions name.
+
+    Args:
+        path: The file's name.
+        text_formats: Text formats that are allowed beside parquet.
+        flag: The flag that gave the file, for the message.
 
     Raises:
-        UsageError: They are not known.
+        UsageError: The extension is unknown.
     """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
-    format_ = suffixes[-1] if suffixes else ""
-    if format_ not in TEXT_FORMATS and (compression or format_ != ".parquet"):
-        raise UsageError(
-            f"{flag} {path} has the extension {format_ + compression!r}; known are {', '.join(TEXT_FORMATS)}, "
-            "each also with .gz or .zst after it, and .parquet"
-        )
-    return Kind(format_, compression)
+    extension = suffixes[-1] if suffixes else ""
+    if extension not in text_formats and (compression or extension != ".parquet"):
+        known = f"{', '.join(text_formats)}, each also with .gz or .zst after it, and .parquet"
+        raise UsageError(f"{flag} {path} has the extension {extension + compression!r}; known are {known}".strip())
+    return FileFormat(extension, compression)
 
 
-@contextmanager
-def _uncompressed(path: str, compression: str) -> Iterator[IO[bytes]]:
-    """Give the bytes of a file, or of standard input."""
-    with open(sys.stdin.fileno() if path == STANDARD else path, "rb", closefd=path != STANDARD) as file:
-        if compression == ".gz":
-            with gzip.GzipFile(fileobj=file) as stream:
-                yield stream  # type: ignore[misc]
-        elif compression == ".zst":
-            with pyarrow.CompressedInputStream(file, "zstd") as stream:
-                yield stream
-        else:
-            yield file
+def require_file(path: str) -> None:
+    """Check that a file exists.
+
+    Raises:
+        UsageError: Names the place that was searched.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"no file {path!r} here (looked for {Path(path).resolve()})")
 
 
-def _text(first: str, second: str | None = None) -> Text:
+def replace_lone_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate, which JSON can spell and UTF-8 cannot."""
+    return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def value_type(type_: pyarrow.DataType) -> pyarrow.DataType:
+    """Return a column's type; for categories, which pandas writes, the type of their values."""
+    return type_.value_type if types.is_dictionary(type_) else type_
+
+
+def _text(texts: list[str]) -> Text:
     """Return a review of one text or two."""
-    return first if second is None else (first, second)
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
-def _whole(text: str) -> str:
-    """Return a text in which halves of characters, as JSON can spell them, are marked as unknown."""
-    return text if is_utf8(text) else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-
-
-def _is_text(type_: pyarrow.DataType) -> bool:
-    """Return whether a column holds text, be it as categories."""
-    if types.is_dictionary(type_):
-        return _is_text(type_.value_type)
-    return bool(types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_))
-
-
-def _strings(column: pyarrow.ChunkedArray) -> list[str]:
-    """Return a column's texts, empty where they are null; what is not UTF-8, which Arrow lets by, is marked."""
+def _strings(column: pyarrow.ChunkedArray | pyarrow.Array) -> list[str | None]:
+    """Return a column's texts, with a replacement mark for each byte that is not UTF-8, which Arrow lets pass."""
     try:
-        return [text or "" for text in column.to_pylist()]
+        return list(column.to_pylist())
     except UnicodeDecodeError:
         values = column.cast(pyarrow.large_binary()).to_pylist()
-        return [(value or b"").decode("utf-8", "replace") for value in values]
+        return [None if value is None else value.decode("utf-8", "replace") for value in values]

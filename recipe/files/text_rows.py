@@ -1,7 +1,6 @@
-"""The rows of text files, one at a time: csv, tsv, jsonl, and fastText's `__label__2 title: text`.
+"""Read the rows of text files: csv, tsv, jsonl, and fastText's `__label__2 title: text`.
 
-Light on purpose. Each reader goes on after a row that it cannot read: whoever scores reviews by the million may want to
-pass over one, whoever trains on them does not.
+Light: it imports the standard library alone. Each reader continues after a malformed row, so that scoring may skip it.
 """
 
 import csv
@@ -9,14 +8,16 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from io import TextIOWrapper
 from typing import IO, Any, NamedTuple
 
 FASTTEXT_COLUMNS = ["label", "title", "content"]
 _FASTTEXT_LINE = re.compile(r"__label__(\S+)\s+(.*)", re.DOTALL)
 
-# A review may be longer than the 131,072 characters that the csv module stops at.
-csv.field_size_limit(sys.maxsize)
+# A review, or the pair of its title and content for a model trained on two text columns.
+Text = str | tuple[str, str]
+Row = dict[str, Any]
 
 
 class Malformed(NamedTuple):
@@ -31,24 +32,33 @@ class Malformed(NamedTuple):
     fatal: bool = False
 
 
+class Record(NamedTuple):
+    """One row of a text file.
+
+    Attributes:
+        line: The number, from 1, of the line it begins on.
+        source: The row as it was spelled: the fields of csv and tsv, the line of jsonl and fastText.
+        row: Its values by column.
+    """
+
+    line: int
+    source: Any
+    row: Row | Malformed
+
+
 NOT_UTF8 = Malformed("not UTF-8; convert the file first")
-# A review, or the pair of its title and content for a model trained on two text columns.
-Text = str | tuple[str, str]
-Row = dict[str, Any]
-# Each with the number, from 1, of the line it begins on.
-Rows = Iterable[tuple[int, Row | Malformed]]
 
 
 class _Lines:
-    """The lines of a stream of bytes, and where among them there were bytes that are not UTF-8.
+    """Decodes the lines of a byte stream.
 
     Attributes:
-        not_utf8: The number, from 1, of the first such line since this was last set to 0.
+        not_utf8: Number, from 1, of the first line that is not UTF-8 since the caller last set this to 0.
     """
 
     def __init__(self, stream: IO[bytes], newline: str) -> None:
-        """Decode a stream; a byte order mark, with which spreadsheets begin their files, is no part of its text."""
-        # Strictly decoded, the first such byte would end the reading.
+        """Leave out a byte order mark, with which spreadsheets begin their files."""
+        # A strict decoder would end the reading at the first byte that is not UTF-8.
         self.text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
         self.not_utf8 = 0
 
@@ -60,41 +70,47 @@ class _Lines:
                     self.not_utf8 = number
                 yield line
         finally:
-            # Or it would close the stream, which is not its own, when it is thrown away.
+            # Otherwise the wrapper closes the stream, which the caller owns, when it is deleted.
             if not self.text.closed:
                 self.text.detach()
 
 
 class DelimitedRows:
-    """The rows of a stream whose first record names the columns; blank lines are passed over.
+    """Reads csv or tsv, whose first record names the columns; blank lines are left out.
 
     Attributes:
-        header: The columns' names, once the first row was asked for.
+        header: The column names, known once the first record was asked for.
     """
 
     def __init__(self, stream: IO[bytes], delimiter: str) -> None:
-        """Name the stream; nothing is read yet."""
+        """Keep the stream; nothing is read yet."""
         self.lines = _Lines(stream, newline="")
         self.delimiter = delimiter
         self.header: list[str] = []
 
-    def __iter__(self) -> Iterator[tuple[int, Row | Malformed]]:
-        """Yield each row with its line."""
-        for line, fields in self._records():
+    def __iter__(self) -> Iterator[Record]:
+        """Yield every record after the header; yield the header too if it is malformed."""
+        for line, fields in self._fields():
             if isinstance(fields, Malformed):
-                yield line, fields._replace(fatal=not self.header)
+                yield Record(line, fields, fields._replace(fatal=not self.header))
             elif not fields or (len(fields) == 1 and not fields[0].strip() and len(self.header) != 1):
                 continue
             elif not self.header:
                 self.header = [name.strip() for name in fields]
-                yield from ((line, repeated) for repeated in _repeated(self.header))
+                repeated = next((name for name in self.header if self.header.count(name) > 1), None)
+                if repeated is not None:
+                    message = f"names the column {repeated!r} {self.header.count(repeated)} times"
+                    yield Record(line, fields, Malformed(message, fatal=True))
             elif len(fields) != len(self.header):
-                yield line, Malformed(f"{len(fields)} fields, but the header has {len(self.header)}")
+                message = f"{len(fields)} fields, but the header has {len(self.header)}"
+                yield Record(line, fields, Malformed(message))
             else:
-                yield line, dict(zip(self.header, fields, strict=True))
+                yield Record(line, fields, dict(zip(self.header, fields, strict=True)))
 
-    def _records(self) -> Iterator[tuple[int, list[str] | Malformed]]:
-        """Yield the fields of each record; one may go over several lines."""
+    def _fields(self) -> Iterator[tuple[int, list[str] | Malformed]]:
+        """Yield the number of each record's first line, and its fields; a record may span several lines."""
+        # A review may be longer than the module's limit of 131,072 characters, which no single reader can change.
+        csv.field_size_limit(sys.maxsize)
         reader = csv.reader(iter(self.lines), delimiter=self.delimiter, strict=True)
         begins = 1
         while True:
@@ -102,7 +118,10 @@ class DelimitedRows:
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                fields = Malformed(_spelled_out(error, begins, reader.line_num))
+                message = str(error).replace("\t", "\\t") + "; is a quote never closed?"
+                if reader.line_num > begins:
+                    message += f" (all up to line {reader.line_num} was taken for one row)"
+                fields = Malformed(message)
             if self.lines.not_utf8:
                 begins, fields, self.lines.not_utf8 = self.lines.not_utf8, NOT_UTF8, 0
             if fields is None:
@@ -111,49 +130,36 @@ class DelimitedRows:
             begins = reader.line_num + 1
 
 
-def _spelled_out(error: csv.Error, begins: int, ends: int) -> str:
-    """Return what is wrong with a record that begins and ends on these lines."""
-    message = str(error).replace("\t", "\\t") + "; is a quote never closed?"
-    return message if ends <= begins else f"{message} (all up to line {ends} was taken for one row)"
-
-
-def _repeated(header: list[str]) -> Iterator[Malformed]:
-    """Yield a refusal of the first name that a header has twice."""
-    for name in header:
-        if header.count(name) > 1:
-            yield Malformed(f"names the column {name!r} {header.count(name)} times", fatal=True)
-            return
-
-
-def json_lines(stream: IO[bytes]) -> Iterator[tuple[int, str, Row | Malformed]]:
-    """Yield each line that is not blank with its number, and the object it holds."""
+def json_rows(stream: IO[bytes]) -> Iterator[Record]:
+    """Yield the object on each line that is not blank."""
     for number, line in _numbered_lines(stream):
-        yield number, line, NOT_UTF8 if not is_utf8(line) else _object(line)
+        row: Any = NOT_UTF8
+        if is_utf8(line):
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    row = Malformed(f"a {type(row).__name__}, where an object is needed")
+            except (ValueError, RecursionError) as error:
+                row = Malformed(f"not JSON ({getattr(error, 'msg', error)})")
+        yield Record(number, line, row)
 
 
-def _object(line: str) -> Row | Malformed:
-    """Return the object that a line holds."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Malformed(f"not JSON ({getattr(error, 'msg', error)})")
-    return row if isinstance(row, dict) else Malformed(f"a {type(row).__name__}, where an object is needed")
-
-
-def fasttext_rows(stream: IO[bytes]) -> Iterator[tuple[int, Row | Malformed]]:
+def fasttext_rows(stream: IO[bytes]) -> Iterator[Record]:
     """Yield label, title and content of each line; a title ends at the first colon and space, and may be missing."""
     for number, line in _numbered_lines(stream):
         match = _FASTTEXT_LINE.fullmatch(line)
+        row: Row | Malformed
         if not is_utf8(line):
-            yield number, NOT_UTF8
+            row = NOT_UTF8
         elif match is None:
-            yield number, Malformed("does not begin with __label__NAME and a space")
+            row = Malformed("does not begin with __label__NAME and a space")
         elif match[2].startswith("__label__"):
-            yield number, Malformed("has several labels; a review has one here")
+            row = Malformed("has several labels; a review has one here")
         else:
             title, colon, content = match[2].partition(": ")
             texts = (title, content) if colon else ("", title)
-            yield number, dict(zip(FASTTEXT_COLUMNS, (match[1], *texts), strict=True))
+            row = dict(zip(FASTTEXT_COLUMNS, (match[1], *texts), strict=True))
+        yield Record(number, line, row)
 
 
 def _numbered_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
@@ -163,27 +169,16 @@ def _numbered_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
             yield number, line.strip("\r\n")
 
 
-ROWS: dict[str, Callable[[IO[bytes]], Rows]] = {
-    ".csv": lambda stream: DelimitedRows(stream, ","),
-    ".tsv": lambda stream: DelimitedRows(stream, "\t"),
-    ".jsonl": lambda stream: ((number, row) for number, _, row in json_lines(stream)),
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+ROWS: dict[str, Callable[[IO[bytes]], Iterable[Record]]] = {
+    **{extension: partial(DelimitedRows, delimiter=delimiter) for extension, delimiter in DELIMITERS.items()},
+    ".jsonl": json_rows,
     ".txt": fasttext_rows,
 }
 
 
-def require_text(value: Any) -> str | None:
-    """Return a value of a text column.
-
-    Raises:
-        TypeError: It is not text.
-    """
-    if value is not None and not isinstance(value, str):
-        raise TypeError(f"{json.dumps(value)[:60]} is a {type(value).__name__}, where a text is needed")
-    return value
-
-
 def is_utf8(text: str) -> bool:
-    """Return whether a text holds no half of a character, which stands for a byte that could not be decoded."""
+    """Return whether UTF-8 can encode a text, that is, whether it has no lone surrogates."""
     if not text.isascii():
         try:
             text.encode("utf-8")

@@ -18,12 +18,12 @@ from recipe.errors import UsageError
 from recipe.files.text_rows import Text
 from recipe.inference.decision import Answers, Decision
 
-# Reviews that are sorted by length together: enough that a batch of like lengths pads little, few enough to hold.
+# Reviews sorted by length together: enough that a batch pads little, few enough to hold in memory.
 WINDOW = 2048
 
 
 class Prediction(NamedTuple):
-    """A review's label, and how probable the model holds it to be."""
+    """A review's label and its probability."""
 
     label: str
     probability: float
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
 
     Attributes:
         logits: float32 (reviews, classes).
-        truncated: bool (reviews,), whether a review was longer than the model reads.
+        truncated: bool (reviews,), whether a review is longer than the model reads.
     """
 
     logits: np.ndarray
@@ -44,21 +44,20 @@ class Scores(NamedTuple):
 class Classifier(ABC):
     """Turns reviews into predictions, in batches of like length so that little is computed for padding.
 
-    Padding is masked, and each review is cut at the trained length. While one window of reviews is computed by the
-    threads of a pool, the next is turned into word pieces. What is computed together depends on the reviews alone, not
-    on the number of threads.
+    Padding is masked, and each review is truncated to the trained length. While a thread pool computes one window of
+    reviews, the next one is tokenised. Batches depend on the reviews alone, not on the number of threads.
 
     Attributes:
-        batch_size: Reviews that are computed at once.
-        label_names: Of labels 0, 1, ….
-        max_length: Word pieces a review is cut at.
-        decision: What makes answers of its logits.
+        batch_size: Reviews in a batch.
+        label_names: Names of labels 0, 1, ….
+        max_length: Tokens that a review is truncated to.
+        decision: Turns logits into answers.
     """
 
     batch_size = 16
 
     def __init__(self, folder: Path, threads: int) -> None:
-        """Read label names and tokenizer of a model's folder; compute up to `threads` batches at a time."""
+        """Read label names and tokenizer from a model's folder; compute up to `threads` batches at a time."""
         config = read_json(folder / "config.json")
         names = config["id2label"]
         self.label_names = [str(names[str(label)]) for label in range(len(names))]
@@ -71,20 +70,20 @@ class Classifier(ABC):
         """Return each review's most probable label, in the order given.
 
         Raises:
-            TypeError: A lone string was given, whose letters would each be taken for a review.
+            TypeError: `texts` is a string, each letter of which would be scored as a review.
         """
         _require_list(texts)
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[Text]) -> Iterator[Prediction]:
-        """Yield each review's most probable label, in the order given, holding no more than some thousand reviews."""
+        """Yield each review's most probable label, in the order given; only two windows are in memory."""
         for scores in self.score(windows(texts)):
             answers = self.decision(scores.logits)
             for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
                 yield Prediction(self.label_names[label], probability)
 
     def answers(self, texts: Sequence[Text]) -> Answers:
-        """Return each review's label and its probability, and whether it is certain enough, in the order given."""
+        """Return each review's label, its probability, and whether it is certain enough, in the order given."""
         return self.decision(self.logits(texts))
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
@@ -99,7 +98,7 @@ class Classifier(ABC):
             progress: The name of a progress bar to show on a terminal; `None` shows none.
 
         Raises:
-            TypeError: A lone string was given.
+            TypeError: `texts` is a string.
         """
         _require_list(texts)
         shown = {"desc": progress, "disable": None if progress else True}
@@ -108,11 +107,11 @@ class Classifier(ABC):
         return np.concatenate([np.empty((0, len(self.label_names)), dtype=np.float32), *parts])
 
     def score(self, texts: Iterable[Sequence[Text]], done: Callable[[int], Any] = int) -> Iterator[Scores]:
-        """Yield the output for each window of reviews, while the next is computed already.
+        """Yield the output for each window of reviews, while the next one is being computed.
 
         Args:
-            texts: Windows of reviews; each is sorted by length and cut into batches for itself.
-            done: Called with a number of reviews, from any thread, when they were computed.
+            texts: Windows of reviews; each is sorted by length and divided into batches by itself.
+            done: Called from any thread with the number of reviews in each batch that was computed.
         """
         ahead: _Window | None = None
         for window in texts:
@@ -124,22 +123,26 @@ class Classifier(ABC):
             yield ahead.scores()
 
     def batches(self, texts: Sequence[Text]) -> Iterator[dict[str, np.ndarray]]:
-        """Yield reviews as the model takes them, a batch at a time: int64 (reviews, word pieces) by input."""
-        encodings = self.tokenizer.encode_batch_fast(list(texts))
-        for rows in length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size):
+        """Yield the model's inputs for reviews, a batch at a time: int64 (reviews, tokens) by name."""
+        encodings, batches = self._tokenize(texts)
+        for rows in batches:
             yield self._padded([encodings[row] for row in rows])
 
+    def _tokenize(self, texts: Sequence[Text]) -> tuple[list[Encoding], list[np.ndarray]]:
+        """Return each review's tokens, and the rows of each batch of like lengths."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        lengths = [len(encoding.ids) for encoding in encodings]
+        return encodings, list(length_sorted_batches(lengths, self.batch_size))
+
     def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> "_Window":
-        """Hand a window's batches to the threads."""
-        encodings = self.tokenizer.encode_batch_fast(list(window))
+        """Submit a window's batches to the thread pool."""
+        encodings, batches = self._tokenize(window)
 
         def compute(rows: np.ndarray) -> np.ndarray:
-            """Return the logits of the window's reviews with these numbers."""
             logits = self._forward(self._padded([encodings[row] for row in rows]))
             done(len(rows))
             return logits
 
-        batches = length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size)
         return _Window(
             batches=[(rows, self.threads.submit(compute, rows)) for rows in batches],
             truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool),
@@ -147,7 +150,7 @@ class Classifier(ABC):
         )
 
     def _padded(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
-        """Return a batch as the model takes it: an int64 (reviews, word pieces) for each of its inputs."""
+        """Return the model's inputs for a batch, int64 (reviews, tokens) by name."""
         shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
         batch = {name: np.full(shape, padding, dtype=np.int64) for name, padding in self.padding.items()}
         for row, encoding in enumerate(encodings):
@@ -159,17 +162,17 @@ class Classifier(ABC):
 
     @abstractmethod
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the logits, float32 (reviews, classes), of a batch as `_padded` makes it; several threads call it."""
+        """Return the logits, float32 (reviews, classes), of a batch from `_padded`; several threads call this."""
 
 
 @dataclass
 class _Window:
-    """A window of reviews that the threads are at work on.
+    """A window of reviews that the thread pool is computing.
 
     Attributes:
-        batches: The row numbers of each batch, int64 (reviews,), and what will be its logits.
+        batches: Row numbers of each batch, int64 (reviews,), and the future of its logits.
         truncated: As in `Scores`.
-        classes: How many.
+        classes: Number of classes.
     """
 
     batches: list[tuple[np.ndarray, Future[np.ndarray]]]
@@ -199,11 +202,10 @@ def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[n
 
 
 @contextmanager
-def damage_named(folder: Path) -> Iterator[None]:
-    """Turn whatever is raised while a model is loaded into a `UsageError`.
+def loading_errors_as_usage_error(folder: Path) -> Iterator[None]:
+    """Turn any error while a model is loaded into a `UsageError`.
 
-    Whatever, because safetensors, tokenizers and ONNX Runtime raise types of their own that have no base but
-    `Exception`.
+    safetensors, tokenizers and ONNX Runtime raise their own types, whose only common base is `Exception`.
     """
     try:
         yield
@@ -215,7 +217,7 @@ def damage_named(folder: Path) -> Iterator[None]:
 
 
 def _read_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
-    """Return a model's tokenizer, which cuts at the trained length and does not pad, and that length."""
+    """Return a model's tokenizer, which truncates to the trained length and does not pad, and that length."""
     config = read_json(folder / "tokenizer_config.json")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(config["model_max_length"], direction=config.get("truncation_side", "right"))
@@ -230,10 +232,6 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _require_list(texts: Sequence[Text]) -> None:
-    """Refuse a lone string.
-
-    Raises:
-        TypeError: It is one.
-    """
+    """Raise `TypeError` if a string was given for a list of strings."""
     if isinstance(texts, str):
         raise TypeError("give a list of reviews, not a string: [text]")

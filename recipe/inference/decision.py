@@ -1,6 +1,6 @@
-"""From a model's logits to its answers: the temperature, the threshold and the doubt at which it would rather ask.
+"""Turn a model's logits into answers with a temperature, a threshold and an abstain bound.
 
-NumPy alone, so that serving a model needs nothing that fitting a decision does.
+Only NumPy is imported, so that serving a model needs none of the libraries that fit a decision.
 """
 
 import math
@@ -17,8 +17,8 @@ class Answers(NamedTuple):
     """A model's answers to reviews.
 
     Attributes:
-        labels: int64 (reviews,), also where it would rather ask.
-        probabilities: float64 (reviews,), of those labels.
+        labels: int64 (reviews,), uncertain ones included.
+        probabilities: Probability of each label, float64 (reviews,).
         certain: bool (reviews,), false where a person should decide.
     """
 
@@ -29,7 +29,7 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """How logits become answers; without arguments, as a model without one does: the most probable label, always.
+    """How logits become answers; without arguments, the most probable label, always certain.
 
     Attributes:
         temperature: Logits are divided by it; above 1 it makes a model less sure (Guo et al., *On Calibration of Modern
@@ -44,10 +44,10 @@ class Decision:
     abstain_below: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense.
+        """Check the three numbers.
 
         Raises:
-            UsageError: Names the number and what it may be.
+            UsageError: A number is out of its range; names it and the range.
         """
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(f"a temperature of {self.temperature}: it must be a number above 0 (1 changes nothing)")
@@ -95,7 +95,7 @@ class Decision:
         return np.asarray(1 / (1 + np.exp(-distance)))
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return it as JSON takes it."""
+        """Return the decision as a JSON object."""
         return asdict(self)
 
     @classmethod
@@ -116,7 +116,7 @@ class Decision:
         return cls(**content)
 
     def _require_two(self, logits: np.ndarray) -> None:
-        """Refuse a threshold where there is no single other label.
+        """Refuse a threshold unless there are two classes.
 
         Raises:
             UsageError: Says how many classes there are.

@@ -1,4 +1,4 @@
-"""The trained model in PyTorch, which every exported variant is held against."""
+"""The trained model in PyTorch, the reference of every exported variant."""
 
 import inspect
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from recipe.inference.classifier import Classifier, damage_named
+from recipe.inference.classifier import Classifier, loading_errors_as_usage_error
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import RunFolder
 
@@ -16,7 +16,7 @@ class TorchClassifier(Classifier):
 
     def __init__(self, folder: Path) -> None:
         """Load the weights (safetensors only) and the tokenizer from a run's folder."""
-        # PyTorch shares a batch between the cores by itself.
+        # PyTorch itself divides a batch among the cores.
         super().__init__(folder, threads=1)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = load_trained(folder).to(self.device)  # type: ignore[arg-type]
@@ -31,7 +31,7 @@ class TorchClassifier(Classifier):
         """
         folder = RunFolder(run)
         folder.require_finished()
-        with damage_named(folder.path):
+        with loading_errors_as_usage_error(folder.path):
             return cls(folder.path)
 
     @torch.inference_mode()

@@ -32,13 +32,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well a model's probabilities match outcomes.
-
-    Attributes:
-        log_loss: Mean negative log-probability of the true labels.
-        calibration_error: As `calibration_error` returns it.
-        bins: Those that have rows, least confident first.
-    """
+    """How well a model's probabilities match outcomes; only bins that have rows, least confident first."""
 
     log_loss: float
     calibration_error: float
@@ -47,12 +41,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a temperature changes.
-
-    Attributes:
-        temperature: Divides the logits.
-        before, after: Without the temperature and with it.
-    """
+    """How well probabilities match outcomes without a temperature (`before`) and with it (`after`)."""
 
     temperature: float
     before: Reliability
@@ -62,9 +51,9 @@ class Calibration:
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the temperature with the least log loss, between 0.1 and 10 (Guo et al. 2017).
 
-    Fit it on validation rows: on test rows it would flatter the model. It is 1, which changes nothing, where the rows
-    cannot decide it. Without a wrong label the loss falls as long as the temperature does; with equal logits
-    it never changes.
+    Fit it on validation rows: on test rows it would flatter the model. It is 1, which changes nothing, if the
+    rows cannot decide it: without a wrong label a lower temperature always lowers the loss, and with equal logits none
+    changes it.
 
     Args:
         logits: float32 (reviews, classes).
@@ -116,7 +105,7 @@ def calibration_of(logits: np.ndarray, labels: np.ndarray, temperature: float) -
     """
 
     def reliability(temperature: float) -> Reliability:
-        """Return the match at a temperature."""
+        """Return the reliability at a temperature."""
         bins = reliability_bins(softmax(logits, temperature), labels)
         loss = _log_loss(np.asarray(logits, dtype=np.float64) / temperature, labels)
         return Reliability(loss, calibration_error(bins), bins)

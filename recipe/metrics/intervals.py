@@ -24,13 +24,7 @@ class VariantIntervals:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one model is than another.
-
-    Attributes:
-        first, second: Names of the models.
-        f1, accuracy: The first model's minus the second's.
-        f1_interval, accuracy_interval: `[low, high]`, paired by row.
-    """
+    """F1 and accuracy of one model minus those of another; intervals are `[low, high]`, paired by row."""
 
     first: str
     second: str
@@ -42,14 +36,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Bootstrap intervals of several models on the same rows.
-
-    Attributes:
-        level: Share of resamples that an interval holds.
-        resamples: Number of resamples.
-        variants: By model.
-        differences: One per compared pair.
-    """
+    """Bootstrap intervals of several models on the same rows; each holds the middle `level` of `resamples`."""
 
     level: float
     resamples: int
@@ -68,28 +55,18 @@ def intervals_of(
         classes: Number of classes.
         pairs: Names of the models to compare, `(first, second)`.
     """
-    f1, accuracy = resample(labels, np.stack(list(predicted.values())), classes=classes)
-    column = {name: number for number, name in enumerate(predicted)}
-    figures = {name: score_labels(labels, answers, classes) for name, answers in predicted.items()}
-    return Intervals(
-        level=LEVEL,
-        resamples=RESAMPLES,
-        variants={
-            name: VariantIntervals(list(interval(f1[:, at])), list(interval(accuracy[:, at])))
-            for name, at in column.items()
-        },
-        differences=[
-            Difference(
-                first,
-                second,
-                f1=figures[first]["f1"] - figures[second]["f1"],
-                accuracy=figures[first]["accuracy"] - figures[second]["accuracy"],
-                f1_interval=list(interval(f1[:, column[first]] - f1[:, column[second]])),
-                accuracy_interval=list(interval(accuracy[:, column[first]] - accuracy[:, column[second]])),
-            )
-            for first, second in pairs
-        ],
-    )
+    resampled = resample(labels, np.stack(list(predicted.values())), classes=classes)
+    f1, accuracy = (dict(zip(predicted, values.T, strict=True)) for values in resampled)
+
+    def difference(first: str, second: str) -> Difference:
+        """Return how much better the first model is."""
+        of_first, of_second = (score_labels(labels, predicted[name], classes) for name in (first, second))
+        gains = {name: of_first[name] - of_second[name] for name in ("f1", "accuracy")}
+        ends = [list(interval(values[first] - values[second])) for values in (f1, accuracy)]
+        return Difference(first, second, **gains, f1_interval=ends[0], accuracy_interval=ends[1])
+
+    variants = {name: VariantIntervals(list(interval(f1[name])), list(interval(accuracy[name]))) for name in predicted}
+    return Intervals(LEVEL, RESAMPLES, variants, [difference(*pair) for pair in pairs])
 
 
 def resample(

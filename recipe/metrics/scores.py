@@ -36,7 +36,7 @@ class Figures(LabelFigures):
     Attributes:
         matthews: Correlation of predicted and true labels.
         roc_auc, average_precision: For label 1; with more than two classes the mean over each class against the rest.
-            `None` where a class has no row, as neither is then defined.
+            `None` if a class has no rows, because both are then undefined.
         log_loss: Mean negative log-probability of the true labels.
         calibration_error: Over 15 bins of the most probable label's probability.
         brier: With two classes the mean squared error of label 1's probability (0 to 1), with more the sum over classes
@@ -102,12 +102,8 @@ def score_labels(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dic
 def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
     """Refuse test rows for which most figures would mean nothing.
 
-    Args:
-        labels: int64 (reviews,).
-        label_names: Names of labels 0, 1, ….
-
     Raises:
-        UsageError: All rows have the same label.
+        UsageError: All labels, int64 (reviews,), are the same.
     """
     present = np.unique(labels)
     if len(present) < 2:
@@ -120,12 +116,8 @@ def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
 def require_numbers(probabilities: np.ndarray, variant: str) -> None:
     """Refuse a model that gives NaN.
 
-    Args:
-        probabilities: float (reviews, classes).
-        variant: The model's name, for the message.
-
     Raises:
-        UsageError: A probability is NaN.
+        UsageError: A probability, float (reviews, classes), of the named variant is NaN.
     """
     broken = np.flatnonzero(np.isnan(probabilities).any(axis=1))
     if broken.size:

@@ -9,13 +9,7 @@ from scipy.stats import binomtest
 
 @dataclass(frozen=True)
 class McNemar:
-    """An exact McNemar test of two models on the same reviews.
-
-    Attributes:
-        first, second: Names of the models.
-        only_first_right, only_second_right: Reviews that only that model labelled correctly.
-        p_value: Two-sided; 1 where the models are right on the same reviews.
-    """
+    """An exact two-sided McNemar test of two models: how many reviews only one of them labelled correctly."""
 
     first: str
     second: str

@@ -1,1 +1,1 @@
-"""Pretrained weights, and what makes them compute faster."""
+"""Pretrained weights, and faster ways to compute with them."""

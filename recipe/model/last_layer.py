@@ -1,4 +1,4 @@
-"""BERT's last layer, computed for `[CLS]` alone: all that a classifier reads of it."""
+"""BERT's last layer, computed only for `[CLS]`, the one position that a classifier reads."""
 
 from typing import Any
 
@@ -9,10 +9,9 @@ from transformers.pytorch_utils import apply_chunking_to_forward
 
 
 class ClsLayer(BertLayer):
-    """A `BertLayer` that gives the first position's output alone; keys and values still see every position.
+    """A `BertLayer` that returns only the first position's output; keys and values still see every position.
 
-    Exact: the classifier's pooler reads no other position, so the others' query, attention output and feed-forward are
-    computed for nothing. Its parameters are a `BertLayer`'s, and so are a checkpoint's.
+    The result is exact, because the classifier's pooler reads no other position. The parameters are a `BertLayer`'s.
     """
 
     def forward(
@@ -24,19 +23,19 @@ class ClsLayer(BertLayer):
         output_attentions: bool = False,
         **unused: Any,
     ) -> tuple[torch.Tensor, ...]:
-        """Return the first position, float (reviews, 1, hidden), and where asked for its attention.
+        """Return the first position, float (reviews, 1, hidden), and its attention if asked for.
 
         Args:
-            hidden_states: float (reviews, word pieces, hidden).
-            attention_mask: Added to the scores, (reviews, 1, word pieces or 1, word pieces).
+            hidden_states: float (reviews, tokens, hidden).
+            attention_mask: Added to the scores, (reviews, 1, tokens or 1, tokens).
             head_mask: As `BertLayer`'s.
-            output_attentions: Whether to return the attention, (reviews, heads, 1, word pieces), as well.
+            output_attentions: Whether to return the attention, (reviews, heads, 1, tokens), as well.
         """
         attended, *attention = self.attention(
             hidden_states[:, :1],
             attention_mask=None if attention_mask is None else attention_mask[:, :, :1],
             head_mask=head_mask,
-            # As in cross-attention: the queries come from the one, keys and values from the other.
+            # As in cross-attention: queries come from the first position, keys and values from all.
             encoder_hidden_states=hidden_states,
             output_attentions=output_attentions,
         )
@@ -45,9 +44,9 @@ class ClsLayer(BertLayer):
 
 
 def read_only_cls(model: PreTrainedModel) -> None:
-    """Let a `BertForSequenceClassification` compute its last layer for `[CLS]` alone; leave any other model as it is.
+    """Compute the last layer of a `BertForSequenceClassification` only for `[CLS]`; leave any other model as it is.
 
-    Only the layer's class changes: the model's own class, its weights and its config stay what they were.
+    Only the layer's class changes; the model's own class, weights and config do not.
     """
     config = model.config
     if (

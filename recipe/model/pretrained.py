@@ -1,4 +1,4 @@
-"""Pretrained weights and their tokenizer: found, checked and loaded, from safetensors only."""
+"""Find, check and load pretrained weights, from safetensors only, and their tokenizer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ from recipe.model.last_layer import read_only_cls
 
 @dataclass
 class Pretrained:
-    """Where a run's weights come from.
+    """The source of a run's weights.
 
     Attributes:
-        location: What `from_pretrained` takes: a folder, or a repository on the Hub.
+        location: A folder, or a repository on the Hub; `from_pretrained` takes it.
         revision: The commit on the Hub; `None` for a folder.
-        config: Read from there; small, so that a run can be refused before the weights are downloaded.
+        config: The model's configuration, read before the weights are downloaded so that a run can be refused.
         source: The same for `run.json`: the name, and the revision or sha256.
     """
 
@@ -38,10 +38,10 @@ class Pretrained:
 
 
 def find_pretrained(args: ModelArguments, max_length: int) -> Pretrained:
-    """Return where the weights are, having read no more than their configuration.
+    """Find the weights, and read only their configuration.
 
     Raises:
-        UsageError: They cannot be found or reached, or do not read `max_length` word pieces.
+        UsageError: They cannot be found or reached, or do not read `max_length` tokens.
     """
     location, revision, source = _locate(args)
     with hub.one_line_errors(f"the model {args.model_name_or_path!r}", revision):
@@ -49,14 +49,14 @@ def find_pretrained(args: ModelArguments, max_length: int) -> Pretrained:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and max_length > positions:
         raise UsageError(
-            f"--max_length {max_length} is over the {positions} word pieces that {args.model_name_or_path!r} reads: "
+            f"--max_length {max_length} is over the {positions} tokens that {args.model_name_or_path!r} reads: "
             f"give {positions} or less"
         )
     return Pretrained(location, revision, config, source)
 
 
 def load_tokenizer(pretrained: Pretrained, max_length: int) -> PreTrainedTokenizerBase:
-    """Return the tokenizer, which cuts at `max_length` wherever the model goes: training, export and serving.
+    """Return the tokenizer, which truncates at `max_length` in training, export and serving.
 
     Raises:
         UsageError: The tokenizer cannot be read.
@@ -68,7 +68,7 @@ def load_tokenizer(pretrained: Pretrained, max_length: int) -> PreTrainedTokeniz
 
 
 def load_model(pretrained: Pretrained, label_names: list[str]) -> PreTrainedModel:
-    """Return the model with a new, seeded-by-the-caller classification head that knows its labels' names.
+    """Return the model with a new classification head that has the labels' names; the caller sets the seed.
 
     Raises:
         UsageError: The weights cannot be read, or are not safetensors.
@@ -86,14 +86,14 @@ def load_model(pretrained: Pretrained, label_names: list[str]) -> PreTrainedMode
 
 
 def load_trained(folder: Path) -> PreTrainedModel:
-    """Return a run's or checkpoint's model from its folder (safetensors only), ready to answer."""
+    """Return a run's or checkpoint's model from its folder (safetensors only), ready to predict."""
     model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     read_only_cls(model)
     return model.eval()
 
 
 def _locate(args: ModelArguments) -> tuple[str, str | None, dict[str, Any]]:
-    """Return the location, revision and source that the arguments mean."""
+    """Return the location, revision and source of the weights that the arguments name."""
     name = args.model_name_or_path
     if quickstart.is_package(name):
         package = quickstart.WEIGHTS
@@ -109,7 +109,7 @@ def _weights_sha256(folder: Path) -> dict[str, str]:
     """Return the sha256 of each weights file in a folder.
 
     Raises:
-        UsageError: There is none that is safetensors; nothing else is read, as unpickling runs whatever code is in it.
+        UsageError: There is none. Nothing else is read, because unpickling can run code.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:

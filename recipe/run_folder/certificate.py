@@ -1,4 +1,4 @@
-"""What `onnx/certificate.json` says of the exported variants."""
+"""The content of `onnx/certificate.json`: measurements of the exported variants."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ class EngineCheck:
     """`OnnxClassifier` against Optimum on the same file.
 
     Attributes:
-        largest_difference: Of a logit.
+        largest_difference: Largest difference of a logit.
     """
 
     largest_difference: float
@@ -81,7 +81,7 @@ class VariantCertificate:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a variant may cost.
+    """Limits that a variant must keep.
 
     Attributes:
         fp32_logit_difference: Largest difference of an fp32 logit.
@@ -94,7 +94,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Certificate(Document):
-    """What certifies an export.
+    """Measurements of an export, and the verdict on each variant.
 
     Attributes:
         command, versions: How it was made.

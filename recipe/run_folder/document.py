@@ -18,18 +18,26 @@ class Document:
         return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
-    def from_json(cls: type[Self], content: Any, where: object) -> Self:
+    def from_json(cls: type[Self], content: dict[str, Any], where: object) -> Self:
         """Return the document that a file's content describes.
 
         Args:
-            content: As `json.loads` returns it; keys that are not known are ignored.
+            content: The object that the file holds; unknown keys are ignored.
             where: The file, for the message.
 
         Raises:
             UsageError: A key is missing, or its value has the wrong type.
         """
         try:
-            # JSON writes a float that is whole as 1.0, but people and other programs write 1.
-            return dacite.from_dict(cls, content, dacite.Config(type_hooks={float: float}))
-        except (dacite.DaciteError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(f"{where} is damaged: {error}") from error
+            return dacite.from_dict(cls, content, dacite.Config(type_hooks={float: _float}))
+        except dacite.MissingValueError as error:
+            raise UsageError(f"{where} is damaged: it has no '{error.field_path}'") from error
+        # Given a list where a mapping belongs, dacite fails with Python's own errors.
+        except (dacite.DaciteFieldError, TypeError, ValueError, AttributeError) as error:
+            place = f"'{error.field_path}'" if isinstance(error, dacite.DaciteFieldError) else "one of its mappings"
+            raise UsageError(f"{where} is damaged: {place} has the wrong type") from error
+
+
+def _float(value: Any) -> Any:
+    """Return an integer as a float, as JSON from other programs writes 1.0 as 1; leave other values for dacite."""
+    return float(value) if type(value) is int else value

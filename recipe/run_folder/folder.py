@@ -1,4 +1,4 @@
-"""The folder of a run: what stands where in it, and how it is read and written."""
+"""Paths of a run's files, and how they are read and written."""
 
 import json
 import shutil
@@ -11,25 +11,25 @@ from typing import Any
 import yaml
 
 from recipe.errors import UsageError
-from recipe.files.atomic import file_sha256, write_whole
+from recipe.files.atomic import file_sha256, write_json, write_whole
 from recipe.run_folder.certificate import Certificate
 from recipe.run_folder.record import RunRecord
 
 PACKAGES = (
     "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime scikit-learn numpy"
 ).split()
-# The names that the Hub's own `onnx/` folders use.
+# Names as in `onnx/` folders on the Hub.
 VARIANT_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "model_fp16.onnx"}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A form of the exported model that has its certificate.
+    """A certified variant of the exported model.
 
     Attributes:
         name: `fp32`, `int8` or `fp16`.
-        provider: What it was certified on, `cpu` or `cuda`.
-        sha256: Of its file.
+        provider: Where it was certified, `cpu` or `cuda`.
+        sha256: SHA-256 of its file.
     """
 
     name: str
@@ -101,7 +101,7 @@ class RunFolder:
         return certificate
 
     def choose_variant(self, name: str | None, providers: list[str]) -> Variant:
-        """Return a certified variant whose file is the very one that was certified.
+        """Return a certified variant, after checking that its file is the one that was certified.
 
         Args:
             name: Which; `None` is the fastest of those that were certified on one of `providers`.
@@ -145,7 +145,7 @@ class RunFolder:
             )
 
     def clear(self) -> None:
-        """Remove what an earlier run left, and nothing else; the record first, so that no half of it looks finished."""
+        """Remove an earlier run's files and no others, the record first, so that the rest never looks finished."""
         self.data.unlink(missing_ok=True)
         for path in sorted(self._contents(), key=lambda path: path != self.record):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -157,6 +157,10 @@ class RunFolder:
             UsageError: It is damaged.
         """
         return RunRecord.from_json(_mapping(self.record, json.loads), self.record)
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write `run.json`, which makes the run a finished one."""
+        write_json(self.record, record.to_json())
 
     def read_config(self) -> dict[str, Any]:
         """Return the resolved settings.
@@ -171,7 +175,7 @@ class RunFolder:
         write_whole(self.config, yaml.safe_dump(settings, allow_unicode=True, sort_keys=True))
 
     def _contents(self) -> list[Path]:
-        """Return what of a run stands in the folder."""
+        """Return the paths of a run's files and folders that exist."""
         named = [self.record, self.config, self.onnx, self.path / "model.safetensors"]
         named += [self.report, self.report_folder, self.card, self.path / "benchmark"]
         saved = [path for kind in ("checkpoint-*", ".checkpoint-*", ".onnx-*") for path in self.path.glob(kind)]

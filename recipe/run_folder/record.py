@@ -1,4 +1,4 @@
-"""What `run.json` says of a finished run."""
+"""The content of `run.json`: how a finished run was trained."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,10 @@ class Epoch:
     Attributes:
         epoch: Epochs trained so far.
         step: Optimiser steps so far.
-        train_loss: Mean over the steps since the validation before.
+        train_loss: Mean over the steps since the previous validation.
         loss: Mean cross-entropy over the validation rows.
         f1, accuracy, precision, recall: On the validation rows.
-        seconds: Of training and validation since the validation before.
+        seconds: Of training and validation since the previous validation.
     """
 
     epoch: float
@@ -43,7 +43,7 @@ class BestEpoch(Epoch):
 
 @dataclass(frozen=True)
 class RunRecord(Document):
-    """What was trained, on what, where, and how well.
+    """The weights, data, machine and results of a training.
 
     Attributes:
         config: Name of the YAML file.

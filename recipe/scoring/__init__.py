@@ -1,5 +1,6 @@
-"""Score a file of any size."""
+"""Score a file of reviews of any size."""
 
-from recipe.scoring.score import Request, score
+from recipe.scoring.request import Request
+from recipe.scoring.run import Summary, score
 
-__all__ = ["Request", "score"]
+__all__ = ["Request", "Summary", "score"]

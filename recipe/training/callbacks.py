@@ -1,77 +1,134 @@
-"""What happens at the end of a training step."""
+"""Callbacks that make Trainer's checkpoints whole and answer a request to stop."""
 
-from typing import Any
+import shutil
+from typing import TYPE_CHECKING, Any
 
-from transformers import (
-    EarlyStoppingCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-)
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
 
 from recipe.training import checkpoints
 
+if TYPE_CHECKING:
+    from recipe.training.trainer import ReviewTrainer
 
-class StepEnd(TrainerCallback):
-    """What the trainer does at the end of each step, through Trainer's own door for it."""
 
-    def __init__(self, trainer: Any) -> None:
-        """Belong to `trainer`."""
+class CheckpointCallback(TrainerCallback):
+    """Ask for checkpoints between validations, check before each one, and finish it with its manifest."""
+
+    def __init__(self, trainer: "ReviewTrainer") -> None:
+        """Serve one trainer."""
         self.trainer = trainer
-        self.stopping = False
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Validate first where a run was stopped during its validation; end where it had stopped early.
+        """Validate first where a resumed run was stopped during a validation.
 
         Raises:
-            AlreadyStoppedEarly: It had.
+            AlreadyStoppedEarly: The resumed run had stopped early.
         """
-        trainer = self.trainer
-        if trainer.validation_due:
-            trainer.validation_due = False
-            # The checkpoint is about to be replaced, by one that must hold the same.
-            trainer._load_rng_state(str(checkpoints.checkpoint_path(trainer.run_path, state.global_step)))
-            trainer._determine_best_metric(trainer._evaluate(None, None), None)
-            trainer._save_checkpoint(trainer.model, None)
-        for callback in trainer.callback_handler.callbacks:
+        if state.best_global_step:
+            # The run's folder may have been moved since the checkpoint was written.
+            self.set_best(state, state.best_global_step)
+        if self.trainer.validation_due:
+            metrics = self.trainer.evaluate()
+            self.trainer.validation_due = False
+            value = metrics[f"eval_{args.metric_for_best_model.removeprefix('eval_')}"]
+            if isinstance(kwargs["lr_scheduler"], ReduceLROnPlateau):
+                kwargs["lr_scheduler"].step(value)
+            best = state.best_metric
+            if best is None or (value > best if args.greater_is_better else value < best):
+                state.best_metric = value
+                self.set_best(state, state.global_step)
+        for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 if callback.early_stopping_patience_counter >= callback.early_stopping_patience:
                     raise AlreadyStoppedEarly
-
-    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Look at the loss before the weights take it in."""
-        self.stopping = self.trainer.end_step()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a checkpoint between validations, where one is due or the run is to stop."""
         due = args.checkpoint_steps and state.global_step % args.checkpoint_steps == 0
         end_of_epoch = control.should_training_stop or float(state.epoch or 0).is_integer()
-        # There the epoch's own checkpoint follows, once it was validated.
-        if (due or self.stopping) and not (end_of_epoch and args.save_strategy == "epoch"):
+        # At the end of an epoch its own checkpoint follows, after the validation.
+        if (due or self.trainer.stopping) and not (end_of_epoch and args.save_strategy == "epoch"):
             control.should_save = True
+        if control.should_save:
+            self.prepare(state)
 
-    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Leave a validation during training, if asked to stop.
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Check the weights and the disk before Trainer writes a checkpoint."""
+        if control.should_save:
+            self.prepare(state)
+
+    def prepare(self, state: TrainerState) -> None:
+        """Check the weights and the disk, and clear the folder of the next checkpoint.
 
         Raises:
-            ValidationStopped: Some process was.
+            CheckFailed: Some weights are NaN or infinite.
+            UsageError: The disk is full.
         """
-        if self.trainer.is_in_train:
-            if self.trainer.agree(self.trainer.stop.signal).any():
-                raise ValidationStopped
+        trainer = self.trainer
+        trainer.require_finite_weights()
+        if state.is_world_process_zero:
+            shutil.rmtree(checkpoints.checkpoint_path(trainer.run_path, state.global_step), ignore_errors=True)
+            checkpoints.require_space(trainer.run_path, trainer.checkpoint_bytes())
+        trainer.accelerator.wait_for_everyone()
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End here, if asked to stop.
+        """Write the manifest, once every process has written its files; only then remove older checkpoints."""
+        trainer = self.trainer
+        trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            checkpoints.write_manifest(
+                checkpoints.checkpoint_path(trainer.run_path, state.global_step),
+                {"run": trainer.identity, "passed": trainer.totals.state(), "validation_due": trainer.validation_due},
+            )
+            if args.checkpoint_limit:
+                kept = {state.global_step, state.best_global_step}
+                checkpoints.rotate(trainer.run_path, args.checkpoint_limit, kept)
+        trainer.accelerator.wait_for_everyone()
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keep the best checkpoint alone if the limit is one; until now a restart needed the newest as well."""
+        if args.checkpoint_limit == 1 and state.best_global_step and state.is_world_process_zero:
+            checkpoints.rotate(self.trainer.run_path, 1, {state.best_global_step})
+
+    def set_best(self, state: TrainerState, step: int) -> None:
+        """Name the best checkpoint, which Trainer loads at the end."""
+        state.best_global_step = step
+        state.best_model_checkpoint = str(checkpoints.checkpoint_path(self.trainer.run_path, step))
+
+
+class StopCallback(TrainerCallback):
+    """End training where a signal asks for it, once a checkpoint is written; added after `CheckpointCallback`."""
+
+    def __init__(self, trainer: "ReviewTrainer") -> None:
+        """Serve one trainer."""
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Look at the loss before the weights take it in, and at the signals of all processes."""
+        self.trainer.end_step()
+
+    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Leave a validation during training if a process was asked to stop.
 
         Raises:
-            Interrupted: Some process was.
+            ValidationStopped: One was.
         """
-        if self.stopping:
+        if self.trainer.is_in_train and any(self.trainer.gather_scalar(self.trainer.stop_request.signal)):
+            raise ValidationStopped
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """End here if a process was asked to stop.
+
+        Raises:
+            Interrupted: One was.
+        """
+        if self.trainer.stopping:
             raise self.trainer.interrupted()
 
 
 class ValidationStopped(Exception):
-    """A validation was left."""
+    """A validation was left before its end."""
 
 
 class AlreadyStoppedEarly(Exception):

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or not there, known to be undamaged, and of one run only."""
+"""Checkpoints of a run: a folder counts once its manifest, written last, lists the sha256 of every file in it."""
 
 import json
 import shutil
@@ -10,48 +10,44 @@ from typing import Any
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, flush, write_json
 
-# Lists the others; written last.
 MANIFEST = "checkpoint.json"
-# What only a restart needs: AdamW's two moments are twice the size of the weights.
+# Files that only a restart needs: AdamW's two moments are twice the size of the weights.
 STATES = ("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "pytorch_model_fsdp*", MANIFEST)
-# The tokenizer, the configuration and the manifest, generously.
+# A generous bound on the bytes of the tokenizer, the configuration and the manifest.
 SMALL_FILES = 16 * 2**20
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
-    """Return where the checkpoint after `step` optimisation steps is."""
+    """Return the folder of the checkpoint after `step` optimisation steps."""
     return run / f"checkpoint-{step}"
 
 
-def staging_path(checkpoint: Path) -> Path:
-    """Return where a checkpoint is written before it gets its name."""
-    return checkpoint.with_name(f".{checkpoint.name}")
+def sorted_checkpoints(run: Path) -> list[Path]:
+    """Return a run's checkpoint folders by step, damaged ones included."""
+    numbered = [path for path in run.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
 
-def publish(checkpoint: Path, content: dict[str, Any]) -> None:
-    """Give what was staged its name, with a manifest that holds `content` and each file's sha256.
+def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
+    """Turn a folder that Trainer has written into a checkpoint: flush it, then write `content` and each file's sha256.
 
-    Everything is on the disk before the name is: a machine that stops at any moment leaves a whole checkpoint or none.
+    The manifest reaches the disk last, so that a crash at any moment leaves a whole checkpoint or a folder without a
+    manifest.
     """
-    staged = staging_path(checkpoint)
-    digests = {}
-    for file in _files(staged):
-        digests[str(file.relative_to(staged))] = file_sha256(file)
-        flush(file)
-    write_json(staged / MANIFEST, content | {"files": digests})
-    flush(staged / MANIFEST)
-    flush(staged)
-    # One that is replaced was written when its step's validation was still to come.
-    shutil.rmtree(checkpoint, ignore_errors=True)
-    staged.rename(checkpoint)
-    flush(checkpoint.parent)
+    paths = sorted(checkpoint.rglob("*"))
+    for path in (*paths, checkpoint):
+        flush(path)
+    digests = {str(path.relative_to(checkpoint)): file_sha256(path) for path in paths if path.is_file()}
+    write_json(checkpoint / MANIFEST, content | {"files": digests})
+    for path in (checkpoint / MANIFEST, checkpoint, checkpoint.parent):
+        flush(path)
 
 
-def newest_whole(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
-    """Return a run's newest whole checkpoint with what its manifest says, and why newer ones were passed over.
+def newest_checkpoint(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
+    """Find a run's newest whole checkpoint.
 
     Returns:
-        The checkpoint, `None` if there is none; its manifest; a line for each that is damaged.
+        The checkpoint, `None` if there is none; its manifest; a line for each newer one that is damaged.
     """
     damaged: list[str] = []
     for folder in sorted_checkpoints(run)[::-1]:
@@ -61,14 +57,25 @@ def newest_whole(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
     return None, {}, damaged
 
 
-def sorted_checkpoints(run: Path) -> list[Path]:
-    """Return a run's checkpoints, damaged ones among them, by step."""
-    numbered = [path for path in run.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(numbered, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+def remove_incomplete(run: Path) -> bool:
+    """Remove the checkpoint folders without a manifest, and return whether there was one."""
+    incomplete = [folder for folder in sorted_checkpoints(run) if not (folder / MANIFEST).is_file()]
+    for folder in incomplete:
+        shutil.rmtree(folder, ignore_errors=True)
+    return bool(incomplete)
+
+
+def rotate(run: Path, limit: int, kept_steps: set[int | None]) -> None:
+    """Remove the oldest checkpoints until `limit` are left, but never those of `kept_steps`."""
+    folders = sorted_checkpoints(run)
+    kept = {f"checkpoint-{step}" for step in kept_steps}
+    removable = [folder for folder in folders if folder.name not in kept]
+    for folder in removable[: max(0, len(folders) - limit)]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def drop_states(run: Path) -> None:
-    """Remove from a finished run's checkpoints what only a restart needs, the manifests first."""
+    """Remove the files that only a restart needs from a finished run's checkpoints, the manifests first."""
     for folder in sorted_checkpoints(run):
         (folder / MANIFEST).unlink(missing_ok=True)
         for pattern in STATES:
@@ -77,41 +84,24 @@ def drop_states(run: Path) -> None:
 
 
 def require_space(run: Path, needed: int) -> None:
-    """Refuse to begin a checkpoint that the disk has no room for.
+    """Refuse to write a checkpoint that the disk has no room for.
+
+    Args:
+        run: The run's folder.
+        needed: Bytes of the weights and the optimiser's state.
 
     Raises:
-        UsageError: Says how many bytes are needed, how many are free, and what is kept.
+        UsageError: Says how many bytes are needed and free, and which checkpoint is kept.
     """
+    if refusal := _no_space(run, needed):
+        raise refusal
+
+
+def _no_space(run: Path, needed: int) -> UsageError | None:
+    """Return the refusal of `require_space`, `None` if there is room."""
     free = shutil.disk_usage(run).free
-    if free < needed + SMALL_FILES:
-        raise _no_space(run, needed, free)
-
-
-@contextmanager
-def space_named(run: Path, needed: int) -> Iterator[None]:
-    """Turn whatever a full disk makes the libraries raise into the refusal of `require_space`, and take away the rest.
-
-    Whatever, because safetensors and torch raise types of their own when a write fails.
-    """
-    try:
-        yield
-    except Exception as error:
-        written = sum(file.stat().st_size for staged in run.glob(".checkpoint-*") for file in _files(staged))
-        free = shutil.disk_usage(run).free
-        remove_staged(run)
-        if free + written < needed + SMALL_FILES:
-            raise _no_space(run, needed, free + written) from error
-        raise
-
-
-def remove_staged(run: Path) -> None:
-    """Remove what a run that was killed had begun to write."""
-    for staged in run.glob(".checkpoint-*"):
-        shutil.rmtree(staged, ignore_errors=True)
-
-
-def _no_space(run: Path, needed: int, free: int) -> UsageError:
-    """Return the refusal."""
+    if free >= needed + SMALL_FILES:
+        return None
     newest = next(iter(sorted_checkpoints(run)[::-1]), None)
     kept = f"{newest.name} is kept: free some space and give --resume" if newest else "free some space"
     return UsageError(
@@ -120,14 +110,30 @@ def _no_space(run: Path, needed: int, free: int) -> UsageError:
     )
 
 
+@contextmanager
+def removing_incomplete(run: Path, needed: int) -> Iterator[None]:
+    """Remove a half-written checkpoint after any error; if the disk is full, raise the error of `require_space`.
+
+    Any error counts, because safetensors and torch raise types of their own when a write fails.
+
+    Raises:
+        UsageError: The disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if remove_incomplete(run) and (refusal := _no_space(run, needed)):
+            raise refusal from error
+        raise
+
+
 def _damage(folder: Path) -> str | None:
-    """Return what is wrong with a checkpoint, `None` if it is whole."""
+    """Return the reason why a checkpoint is not whole, `None` if it is."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         digests = dict(manifest["files"])
-        if (
-            not {"data", "model", "settings"} <= manifest["run"].keys()
-            or not {"passed", "validation_due"} <= manifest.keys()
+        if not (
+            {"data", "model", "settings"} <= manifest["run"].keys() and {"passed", "validation_due"} <= {*manifest}
         ):
             raise KeyError
     except FileNotFoundError:
@@ -141,8 +147,3 @@ def _damage(folder: Path) -> str | None:
         if file_sha256(file) != digest:
             return f"its {name} is not what was written"
     return None
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return every file below a folder."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""How well predicted labels match the true ones."""
+"""The metrics of a validation, as Trainer's `compute_metrics`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from recipe.metrics.scores import score_labels
 
 
 class ClassificationMetrics(evaluate.Metric):
-    """F1, accuracy, precision and recall, as `recipe.metrics.scores.score_labels` has them.
+    """F1, accuracy, precision and recall, computed by `recipe.metrics.scores.score_labels`.
 
     A subclass, because `evaluate.load("f1")` fetches code from the Hub each time, and fails without it.
     """
@@ -25,7 +25,7 @@ class ClassificationMetrics(evaluate.Metric):
         self.num_labels = num_labels
 
     def _info(self) -> evaluate.MetricInfo:
-        """Tell evaluate what it is given: a label per review, predicted and true."""
+        """Declare the inputs: a predicted and a true label per review."""
         label = datasets.Value("int64")
         return evaluate.MetricInfo(
             description=self.__doc__ or "",
@@ -35,7 +35,7 @@ class ClassificationMetrics(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        """Return the figures by name, from labels int64 (reviews,)."""
+        """Return the metrics by name, from labels int64 (reviews,)."""
         return score_labels(np.asarray(references), np.asarray(predictions), self.num_labels)
 
 
@@ -44,7 +44,7 @@ def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]
     metric = ClassificationMetrics(num_labels)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        """Return the figures of one validation."""
+        """Return the metrics of one validation."""
         predicted = np.asarray(prediction.predictions).argmax(axis=-1)
         computed: dict[str, float] = metric.compute(predictions=predicted, references=prediction.label_ids)
         return computed

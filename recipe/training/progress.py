@@ -1,4 +1,4 @@
-"""How far a training is: the progress bar, the table of epochs, and the sums behind them."""
+"""The progress bar, the table of epochs, and the running totals behind them."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,29 +13,29 @@ from recipe.arguments.training import METRICS, TrainingArguments
 
 @dataclass
 class Mean:
-    """A mean that is still growing."""
+    """A running mean."""
 
     total: float = 0.0
     count: int = 0
 
     def add(self, value: float) -> None:
-        """Let one value more count."""
+        """Add a value."""
         self.total += value
         self.count += 1
 
     def __float__(self) -> float:
-        """Return the mean, 0 of nothing."""
+        """Return the mean, 0 before the first value."""
         return self.total / self.count if self.count else 0.0
 
 
 @dataclass
-class Passed:
-    """What has passed that Trainer's own state does not hold; a checkpoint does, so that a resumed run goes on from it.
+class RunningTotals:
+    """Loss sums and elapsed time, saved with each checkpoint so that a resumed run continues them.
 
     Attributes:
         loss_since_log, loss_since_validation: Mean train loss per step.
         seconds: Of this run before it was last started.
-        seconds_since_validation: The same, from the last validation.
+        seconds_since_validation: Of those, since the last validation.
     """
 
     loss_since_log: Mean = field(default_factory=Mean)
@@ -44,10 +44,10 @@ class Passed:
     seconds_since_validation: float = 0.0
 
     def __post_init__(self) -> None:
-        """Begin to count the seconds."""
-        self.begin()
+        """Start the clock."""
+        self.start_clock()
 
-    def begin(self) -> None:
+    def start_clock(self) -> None:
         """Count the seconds from now on."""
         self.started = self.validated = time.perf_counter()
 
@@ -55,44 +55,45 @@ class Passed:
         """Return the seconds that the run has taken, however often it was started."""
         return self.seconds + time.perf_counter() - self.started
 
-    def lap(self) -> float:
-        """Return the seconds since the last validation, and begin anew."""
-        seconds = self.since_validation()
-        self.validated, self.seconds_since_validation = time.perf_counter(), 0.0
-        return seconds
-
-    def since_validation(self) -> float:
+    def validation_seconds(self) -> float:
         """Return the seconds since the last validation."""
         return self.seconds_since_validation + time.perf_counter() - self.validated
 
+    def end_validation(self) -> dict[str, float]:
+        """Return the train loss and the seconds since the last validation, and reset both."""
+        row = {"train_loss": float(self.loss_since_validation), "seconds": round(self.validation_seconds(), 1)}
+        self.loss_since_validation = Mean()
+        self.validated, self.seconds_since_validation = time.perf_counter(), 0.0
+        return row
+
     def state(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the totals as JSON takes them."""
         return {
             "loss_since_log": vars(self.loss_since_log),
             "loss_since_validation": vars(self.loss_since_validation),
             "seconds": self.total_seconds(),
-            "seconds_since_validation": self.since_validation(),
+            "seconds_since_validation": self.validation_seconds(),
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Passed":
-        """Return what `state` gave."""
+    def from_state(cls, state: dict[str, Any]) -> "RunningTotals":
+        """Return the totals that `state` saved."""
         means = {name: Mean(**state[name]) for name in ("loss_since_log", "loss_since_validation")}
         return cls(**state | means)
 
 
 class EpochTable(ProgressCallback):
-    """A progress bar, and above it a row per validation: losses, F1, accuracy, seconds. On the main process alone."""
+    """A progress bar below a table with a row per validation, on the main process only."""
 
     columns = ("epoch", "train loss", "val loss", "val F1", "val acc", "seconds")
 
-    def __init__(self, passed: Passed) -> None:
-        """Read the loss and the time from `passed`."""
+    def __init__(self, totals: RunningTotals) -> None:
+        """Read the loss and the time from `totals`."""
         super().__init__()
-        self.passed = passed
+        self.totals = totals
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Print the table's head, the rows that a resumed run has already, and open the bar."""
+        """Print the table's head and a resumed run's earlier rows, and open the bar."""
         if state.is_world_process_zero:
             tqdm.write(" ".join(f"{name:>10}" for name in self.columns))
             for row in epoch_rows(state.log_history):
@@ -106,18 +107,18 @@ class EpochTable(ProgressCallback):
             )
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Move the bar by a step's reviews; beside it the epoch's mean loss so far and the learning rate."""
+        """Advance the bar by a step's reviews, and show the loss since the last validation and the learning rate."""
         if self.training_bar is not None:
             rate = kwargs["lr_scheduler"].get_last_lr()[0]
             self.training_bar.set_postfix_str(
-                f"loss {float(self.passed.loss_since_validation):.4f}, lr {rate:.1e}", refresh=False
+                f"loss {float(self.totals.loss_since_validation):.4f}, lr {rate:.1e}", refresh=False
             )
             self.training_bar.update(args.global_batch_size)
 
     def on_prediction_step(
         self, args: Any, state: TrainerState, control: TrainerControl, eval_dataloader: Any = None, **kwargs: Any
     ) -> None:
-        """Move the validation's own bar, which leaves no trace."""
+        """Advance the validation's own bar, which disappears at its end."""
         if state.is_world_process_zero and has_length(eval_dataloader):
             if self.prediction_bar is None:
                 self.prediction_bar = tqdm(
@@ -126,16 +127,14 @@ class EpochTable(ProgressCallback):
             self.prediction_bar.update(1)  # type: ignore[attr-defined]
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
-        """Print nothing: the row has it."""
+        """Print nothing: the table's row shows it."""
 
     def on_evaluate(
         self, args: Any, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
         """Print the row of the validation that has just ended."""
         super().on_evaluate(args, state, control, **kwargs)
-        passed = self.passed
-        state.log_history[-1] |= {"train_loss": float(passed.loss_since_validation), "seconds": round(passed.lap(), 1)}
-        passed.loss_since_validation = Mean()
+        state.log_history[-1] |= self.totals.end_validation()
         if self.training_bar is not None:
             self._write(epoch_rows(state.log_history)[-1])
 
@@ -147,7 +146,7 @@ class EpochTable(ProgressCallback):
 
 
 def _bar_options(args: TrainingArguments) -> dict[str, Any]:
-    """Return what every progress bar is drawn with; few lines where the output is a log file."""
+    """Return the options of every progress bar: it is off where the output is a log file."""
     return {"dynamic_ncols": True, "mininterval": 0.5, "disable": True if args.disable_tqdm else None}
 
 

@@ -1,4 +1,4 @@
-"""What run.json says of a run, and the header on the screen."""
+"""The content of run.json, and the header on the screen."""
 
 import os
 import platform
@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import (
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from recipe import __version__
 from recipe.arguments.parser import Arguments
@@ -23,18 +21,18 @@ FULL_COMMAND = "accelerate launch scripts/train.py --config amazon_polarity"
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """A run that is ready to start."""
 
     arguments: Arguments
     pretrained: Pretrained
     reviews: Reviews
     model: PreTrainedModel
-    trainer: "ReviewTrainer"
+    trainer: ReviewTrainer
 
 
-def header(job: Job) -> str:
-    """Return the first lines that a person sees: what is going to be trained, on what, and where."""
+def header(job: TrainingJob) -> str:
+    """Return the first lines on the screen: the weights, the reviews and the device of the run."""
     config = job.arguments.config
     rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
     rows += "" if "test" in job.reviews.splits else "; no test split, so evaluation will ask for one"
@@ -54,7 +52,7 @@ def header(job: Job) -> str:
 
 
 def _origin(source: dict[str, Any]) -> str:
-    """Return a source's name with what pins it."""
+    """Return a source's name with its version or commit."""
     if "version" in source:
         return f"{source['name']}=={source['version']} (sha256 {source['sha256'][:12]}…)"
     return f"{source['name']}@{source['revision'][:12]}" if source.get("revision") else str(source["name"])
@@ -72,7 +70,7 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
     }
 
 
-def run_record(job: Job, best: dict[str, Any], seconds: float) -> RunRecord:
+def run_record(job: TrainingJob, best: dict[str, Any], seconds: float) -> RunRecord:
     """Return the content of `run.json`."""
     epochs = [Epoch(**row) for row in epoch_rows(job.trainer.state.log_history)[:-1]]
     return RunRecord(

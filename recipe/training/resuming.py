@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: from its newest whole checkpoint, and only if it is the same run."""
+"""Resume a run from its newest whole checkpoint, and only if it is the same run."""
 
 import dataclasses
 import sys
@@ -15,30 +15,30 @@ from recipe.model.pretrained import Pretrained
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
 
-# Settings that do not change what is learned: where things are, how they are computed and what is shown. Of the data
-# and the weights themselves the hashes are compared.
-FREE = {
+# Settings that do not change what is learned: paths, devices, logging. Data and weights are compared by hash.
+MAY_CHANGE_ON_RESUME = {
     *(f.name for cls in (ModelArguments, DataArguments) for f in dataclasses.fields(cls)),
     *("output_dir", "overwrite_output_dir", "resume", "save_steps", "save_total_limit"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"),
     *("disable_tqdm", "report_to", "run_name", "use_cpu", "torch_compile", "gradient_checkpointing"),
+    "average_tokens_across_devices",
 } - {"max_length"}
-FREE_PREFIXES = ("logging_", "dataloader_", "ddp_", "fsdp", "torch_compile_", "gradient_checkpointing_")
+PREFIXES_THAT_MAY_CHANGE = ("logging_", "dataloader_", "ddp_", "fsdp", "torch_compile_", "gradient_checkpointing_")
 
 
 def identity(
     arguments: Arguments, pretrained: Pretrained, reviews: Reviews, architecture: str
 ) -> dict[str, dict[str, Any]]:
-    """Return what makes a run the one it is: its data, weights and settings."""
+    """Return the data, weights and settings that make a run the one it is."""
     settings = {
         name: value
         for name, value in arguments.resolved.items()
-        if name not in FREE and not name.startswith(FREE_PREFIXES)
+        if name not in MAY_CHANGE_ON_RESUME and not name.startswith(PREFIXES_THAT_MAY_CHANGE)
     }
     return {
         "data": {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
         | {"labels": reviews.label_names},
-        # A folder is its files' hashes wherever it stands, a name on the Hub its commit.
+        # A folder is known by its files' hashes wherever it is, a name on the Hub by its commit.
         "model": {
             name: value
             for name, value in pretrained.source.items()
@@ -59,7 +59,7 @@ def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
         raise UsageError(f"{run} holds a finished run, so there is nothing to resume")
     if not run.config.is_file():
         raise UsageError(f"nothing to resume: {run} holds no run. Is it another --output_dir?")
-    checkpoint, manifest, damaged = checkpoints.newest_whole(run.path)
+    checkpoint, manifest, damaged = checkpoints.newest_checkpoint(run.path)
     if checkpoint is None:
         found = f": {'; '.join(damaged)}" if damaged else ", no checkpoint was written yet"
         raise UsageError(f"nothing to resume in {run}{found}. Start again without --resume")
@@ -70,10 +70,10 @@ def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
 
 
 def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[str, dict[str, Any]]) -> None:
-    """Refuse to go on from a checkpoint with other data, weights or settings.
+    """Refuse to resume from a checkpoint with other data, weights or settings.
 
     Raises:
-        UsageError: Says what has changed.
+        UsageError: Lists the changes.
     """
     found = manifest["run"]
     changes = [
@@ -89,7 +89,7 @@ def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[
 
 
 def _short(value: Any) -> str:
-    """Return a setting as a message shows it."""
+    """Return a setting's value for a message, hashes shortened."""
     if value is None:
         return "the default"
     text = str(value)

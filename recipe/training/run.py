@@ -1,4 +1,4 @@
-"""Fine-tuning: from arguments to a run folder with a checkpoint per epoch and the best of them on top."""
+"""Fine-tune: from arguments to a run folder with a checkpoint per epoch and the best model."""
 
 import math
 import os
@@ -7,18 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
-from transformers import (
-    DataCollatorWithPadding,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    set_seed,
-)
+from transformers import DataCollatorWithPadding, set_seed
 
 from recipe.arguments.parser import Arguments
-from recipe.arguments.training import METRICS, TrainingArguments
+from recipe.arguments.training import METRICS, TrainingArguments, set_environment
 from recipe.data.inspection import as_block, inspect
 from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.tokens import tokenize
@@ -31,22 +25,22 @@ from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
-from recipe.training.record import Job, header, run_record
+from recipe.training.record import TrainingJob, header, run_record
 from recipe.training.resuming import find_checkpoint, identity, require_same_run
 from recipe.training.trainer import ReviewTrainer
 
-# A reloaded checkpoint computes what it computed before, up to the order of a GPU's additions.
+# A reloaded checkpoint gives the same metrics up to the order of a GPU's additions.
 RELOAD_TOLERANCE = 1e-4
 
 
 def train(arguments: Arguments) -> RunFolder:
-    """Fine-tune, or go on with a run that was stopped, and return the run's folder, finished.
+    """Fine-tune, or resume a run that was stopped, and return the finished run's folder.
 
-    Nothing is written before every argument, the data and the weights have been found good.
+    Nothing but an empty folder is written before all arguments, the data and the weights were checked.
 
     Raises:
-        UsageError: Something that was asked for cannot be done.
-        CheckFailed: The loss was not finite, or the best epoch could not be proven to be the one reloaded.
+        UsageError: The settings, the data, the weights or the folder do not allow it.
+        CheckFailed: The loss was not finite, or the reloaded weights do not give the best epoch's metrics.
         Interrupted: The run was stopped by a signal, after a checkpoint.
     """
     args = arguments.training
@@ -59,7 +53,7 @@ def train(arguments: Arguments) -> RunFolder:
     trainer = job.trainer
     if resumed is not None:
         require_same_run(*resumed, trainer.identity)
-    # Not before every process has seen the folder as it was.
+    # Every process has to see the folder as it was before the main process writes to it.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         print(header(job), flush=True)
@@ -67,23 +61,29 @@ def train(arguments: Arguments) -> RunFolder:
             _begin(job, run)
         else:
             print(f"resumed    from {resumed[0]}", flush=True)
+            checkpoints.remove_incomplete(run.path)
     trainer.accelerator.wait_for_everyone()
-    if not trainer.agree(run.config.is_file()).all():
+    if not all(trainer.gather_scalar(run.config.is_file())):
         raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
     if resumed is not None:
-        trainer.go_on_from(resumed[1])
+        trainer.restore(resumed[1])
     try:
         trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     except pickle.UnpicklingError as error:
         raise UsageError(f"{resumed and resumed[0]} holds more than weights and numbers, and is not read") from error
-    seconds = trainer.passed.total_seconds()
+    seconds = trainer.totals.total_seconds()
     best = prove_best_reloaded(trainer)
-    _save(job, run, best, seconds)
+    trainer.save_model(str(run.path))
+    if trainer.is_world_process_zero():
+        # The record makes the run finished, so it follows the model.
+        run.write_record(run_record(job, best, seconds))
+        checkpoints.drop_states(run.path)
+    trainer.accelerator.wait_for_everyone()
     return run
 
 
-def _begin(job: Job, run: RunFolder) -> None:
-    """Make room for a new run, and write what it is.
+def _begin(job: TrainingJob, run: RunFolder) -> None:
+    """Make room for a new run, and write its settings and the report of its reviews.
 
     Raises:
         UsageError: The disk has no room for a single checkpoint.
@@ -97,27 +97,44 @@ def _begin(job: Job, run: RunFolder) -> None:
     write_json(run.data, report)
 
 
-def prepare(arguments: Arguments) -> Job:
-    """Return the run with its reviews, weights and Trainer, everything found and read.
+def prepare(arguments: Arguments) -> TrainingJob:
+    """Read the reviews and the weights, and return them with a Trainer that has written nothing but made its folder.
 
     Raises:
-        UsageError: Something that was asked for cannot be done.
+        UsageError: The data or the weights cannot be read, Trainer or Accelerate refuses a setting (a logger that is
+            not installed, say), or the folder cannot be made.
     """
-    max_length, seed = arguments.data.max_length, arguments.training.seed
+    max_length, args = arguments.data.max_length, arguments.training
     pretrained = find_pretrained(arguments.model, max_length)
     tokenizer = load_tokenizer(pretrained, max_length)
-    # The others of this machine then find on disk what the first has read and tokenized.
-    with arguments.training.main_process_first(local=True):
-        reviews = load_reviews(arguments.data, seed)
+    # The main process reads and tokenizes first; the others find the result on disk.
+    with args.main_process_first(local=True):
+        reviews = load_reviews(arguments.data, args.seed)
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
-    use_all_cores(arguments.training)
-    set_seed(seed)
+    set_environment(args)
+    use_all_cores(args)
+    set_seed(args.seed)
     model = load_model(pretrained, reviews.label_names)
-    if arguments.training.device.type == "cpu":
+    if args.device.type == "cpu":
         draw_masks_faster(model)
-    known_by = identity(arguments, pretrained, reviews, type(model).__name__)
-    trainer = make_trainer(arguments, model, tokenizer, tokens, reviews, known_by)
-    return Job(arguments, pretrained, reviews, model, trainer)
+    balanced = args.class_weights == "balanced"
+    try:
+        trainer = ReviewTrainer(
+            model=model,
+            args=args,
+            train_dataset=tokens["train"],
+            eval_dataset=tokens["validation"].sort("length"),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            processing_class=tokenizer,
+            compute_metrics=metrics_hook(len(reviews.label_names)),
+            compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
+            identity=identity(arguments, pretrained, reviews, type(model).__name__),
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UsageError(f"these settings do not go together: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--output_dir {args.output_dir} cannot be made: {error.strerror}") from error
+    return TrainingJob(arguments, pretrained, reviews, model, trainer)
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:
@@ -127,7 +144,7 @@ def require_one_process_per_gpu(visible_gpus: int) -> None:
         visible_gpus: GPUs this one process would use.
 
     Raises:
-        UsageError: There is more than one; says how to start one process for each.
+        UsageError: There is more than one. The message shows the command for one process each.
     """
     if visible_gpus > 1:
         raise UsageError(
@@ -140,61 +157,18 @@ def use_all_cores(args: TrainingArguments) -> None:
     """Let a run on the CPU use the cores it may use, shared between this machine's processes.
 
     `accelerate launch` sets OMP_NUM_THREADS=1 when nobody set it, which would halve the speed of two cores. Any other
-    value is the user's and stands.
+    value was set by the user and is kept.
     """
     if args.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def make_trainer(
-    arguments: Arguments,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    tokens: dict[str, Dataset],
-    reviews: Reviews,
-    known_by: dict[str, Any],
-) -> ReviewTrainer:
-    """Return the Trainer of a run, which has written nothing yet but made its folder.
-
-    Args:
-        arguments: Of the run.
-        model: To be trained.
-        tokenizer: Goes into every checkpoint, and pads.
-        tokens: The train and validation splits, tokenized.
-        reviews: Where their labels are counted for class weights.
-        known_by: The run's identity, for its checkpoints.
-
-    Raises:
-        UsageError: Trainer or Accelerate refuses a setting (a logger that is not installed, say), or the folder cannot
-            be made.
-    """
-    args = arguments.training
-    balanced = args.class_weights == "balanced"
-    try:
-        trainer = ReviewTrainer(
-            model=model,
-            args=args,
-            train_dataset=tokens["train"],
-            eval_dataset=tokens["validation"].sort("length"),
-            data_collator=DataCollatorWithPadding(tokenizer),
-            processing_class=tokenizer,
-            compute_metrics=metrics_hook(model.config.num_labels),
-            compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
-            identity=known_by,
-        )
-    except (ValueError, ImportError, RuntimeError) as error:
-        raise UsageError(f"these settings do not go together: {error}") from error
-    except OSError as error:
-        raise UsageError(f"--output_dir {args.output_dir} cannot be made: {error.strerror}") from error
-    return trainer
-
-
 def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> Any:
-    """Return a loss in which every class weighs the same however rare it is, as Trainer calls it.
+    """Return a loss for Trainer in which every class weighs the same however rare it is.
 
-    A review of class c weighs rows / (classes * rows of c), as scikit-learn's `class_weight="balanced"` has it. The sum
-    is divided by the number of reviews in the optimiser's step, over all its devices and accumulated batches, and not
-    by their weights, which differ from batch to batch (transformers#34191).
+    A review of class c weighs rows / (classes * rows of c), as scikit-learn's `class_weight="balanced"`. The sum is
+    divided by the number of reviews in the optimiser's step and not by their weights, which differ from batch to batch
+    (transformers#34191).
     """
     labels, classes = reviews.splits["train"].labels, len(reviews.label_names)
     weights = compute_class_weight("balanced", classes=np.arange(classes), y=labels)
@@ -229,17 +203,8 @@ def prove_best_reloaded(trainer: ReviewTrainer) -> dict[str, Any]:
     return best
 
 
-def _save(job: Job, run: RunFolder, best: dict[str, float], seconds: float) -> None:
-    """Write the best model with its tokenizer, and last of all the record that makes the run finished."""
-    job.trainer.save_model(str(run.path))
-    if job.trainer.is_world_process_zero():
-        write_json(run.record, run_record(job, best, seconds).to_json())
-        checkpoints.drop_states(run.path)
-    job.trainer.accelerator.wait_for_everyone()
-
-
 def inspect_only(arguments: Arguments) -> RunFolder:
-    """Print the report of the reviews a run would use, write it to `<run>/data.json`, and return that folder.
+    """Report on the reviews that a run would use, on the screen and in `<run>/data.json`, and return the folder.
 
     Raises:
         UsageError: The data or the tokenizer cannot be read, or the folder holds a run already.

@@ -1,4 +1,4 @@
-"""The order in which train rows are seen."""
+"""The order of the train rows."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,21 +8,22 @@ import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
-class WholeBatches(LengthGroupedSampler):
-    """Like lengths together, in whole batches: up to a batch less one of the rows, others each epoch, wait.
+class WholeBatchSampler(LengthGroupedSampler):
+    """Yield train rows so that each global batch holds similar lengths, without an incomplete last batch.
 
-    A last batch that is not whole would be another one on one process, on two and under accumulation. The order follows
-    from the seed and the epoch's number, so that a resumed run finds it again.
+    An incomplete batch would be computed differently by one process, by several, and with accumulated gradients. Each
+    epoch leaves out different rows, and none if there is less than one batch. The order follows from the seed and the
+    epoch's number, so that a resumed run finds it again.
     """
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
-        """Begin with epoch 0."""
+        """Start with epoch 0."""
         super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
         self.seed = seed
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Name the epoch whose order is asked for next, as Accelerate's data loaders do."""
+        """Set the epoch whose order is yielded next; Accelerate's data loaders call this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -30,7 +31,7 @@ class WholeBatches(LengthGroupedSampler):
         return len(self.lengths) // self.batch_size * self.batch_size or len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the rows of an epoch, by number."""
-        # Hashed, as seed 1's second epoch should not be seed 2's first.
+        """Yield the numbers of an epoch's rows."""
+        # Hashed, so that seed 1's second epoch is not seed 2's first.
         self.generator.manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]))
         return islice(super().__iter__(), len(self))

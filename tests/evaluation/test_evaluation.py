@@ -13,7 +13,8 @@ from recipe.data.reviews import load_reviews
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
 from recipe.evaluation.baseline import fit_baseline, flat
-from recipe.evaluation.report import EvaluationOptions, MeasuredModel, count_tokens, make_report, summary
+from recipe.evaluation.measurement import MeasuredModel
+from recipe.evaluation.report import EvaluationOptions, count_tokens, make_report, summary
 from recipe.evaluation.types import Costs, Latency
 from recipe.inference import Decision, OnnxClassifier
 from recipe.metrics.softmax import softmax
@@ -157,9 +158,12 @@ def test_the_exported_model_applies_the_decision_unless_told_not_to(evaluated: R
         OnnxClassifier.from_run(run.path, "fp32")
 
 
-def test_a_new_evaluation_does_not_build_on_the_decision_of_the_last(evaluated: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("decision", ['{"temperature": 4.0, "threshold": 0.999, "abstain_below": null}', "{}"])
+def test_a_new_evaluation_does_not_read_the_decision_of_the_last(
+    decision: str, evaluated: RunFolder, tmp_path: Path
+) -> None:
     run = copy_of(evaluated, tmp_path)
-    run.decision.write_text(json.dumps({"temperature": 4.0, "threshold": 0.999, "abstain_below": None}))
+    run.decision.write_text(decision)
     again, before = evaluate_run(run, EvaluationOptions(abstain=0.1)), read(evaluated)
     assert again.decision.temperature == pytest.approx(before.decision.temperature)
     assert again.variants["fp32"].log_loss == pytest.approx(before.variants["fp32"].log_loss)

@@ -1,5 +1,6 @@
 """What the pictures show against the figures they were given, and that nothing is cut off or overlaps."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from oracles import run_record
 from sklearn.metrics import precision_score, recall_score
 
 from recipe.evaluation import pictures
-from recipe.evaluation.report import MeasuredModel, make_report
+from recipe.evaluation.measurement import MeasuredModel
+from recipe.evaluation.report import make_report
 from recipe.evaluation.slices import SliceFigures
 from recipe.evaluation.thresholds import choose_decision
 from recipe.evaluation.types import Costs, Latency, Report
@@ -26,10 +28,6 @@ from recipe.metrics.softmax import softmax
 
 EPOCHS = run_record().epochs
 LONG_NAMES = ["extremely dissatisfied", "dissatisfied", "neither one nor the other", "satisfied", "extremely satisfied"]
-SPEEDS = {
-    "256 the run's test rows": {"original recipe": (43.2, 1.0), "ONNX Runtime's dynamic int8": (163.0, 3.8)},
-    "256 of reviews": {"original recipe": (43.2, 1.0), "OpenVINO int8": (203.0, 4.7), "ours, int8": (1255, 29)},
-}
 SLICES = [
     SliceFigures("length", "up to 32", 175, 0.85, [0.79, 0.9], 0.85, [0.79, 0.9]),
     SliceFigures("length", "33 to 64", 1627, 0.86, [0.83, 0.88], 0.86, [0.83, 0.88]),
@@ -85,7 +83,6 @@ def figures_of_every_kind() -> dict[str, Figure]:
         "reliability": pictures.draw_reliability(calibration()),
         "slices": pictures.draw_slices(SLICES, 0.86),
         "trade_off": pictures.draw_trade_off(report.variants, report.intervals.variants),
-        "throughput": pictures.draw_throughput(SPEEDS),
     }
 
 
@@ -156,13 +153,11 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
     old = tmp_path / "slices.png"
     old.write_bytes(b"old")
 
-    def fail_half_way(self: Path, content: bytes) -> None:
-        """Write half of it, and find the disk full."""
-        with self.open("wb") as file:
-            file.write(content[: len(content) // 2])
+    def refuse(handle: int) -> None:
+        """Find the disk full when the bytes are to reach it."""
         raise OSError
 
-    monkeypatch.setattr(Path, "write_bytes", fail_half_way)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError):
         pictures.save_picture(pictures.draw_slices(SLICES, 0.86), old)
     assert list(tmp_path.iterdir()) == [old] and old.read_bytes() == b"old"
@@ -252,18 +247,6 @@ def test_the_trade_off_shows_each_variant_with_a_marker_of_its_own(drawn: dict[s
         assert lines_of(axes, f"_interval of {name}") == [[(speed, low), (speed, high)]]
     points = axes.get_legend().get_lines()
     assert len({line.get_marker() for line in points}) == len({line.get_color() for line in points}) == 3
-
-
-def test_throughput_shows_each_way_with_its_multiple_the_first_on_top(drawn: dict[str, Figure]) -> None:
-    for axes, (name, found) in zip(drawn["throughput"].axes, SPEEDS.items(), strict=True):
-        assert axes.get_title() == name and axes.yaxis_inverted()
-        assert [bar.get_width() for bar in axes.patches] == [speed for speed, _ in found.values()]
-        assert [label.get_text() for label in axes.get_yticklabels()] == list(found)
-        words = [f"{speed:,.0f}  (× {ratio:.1f})" for speed, ratio in found.values()]
-        assert [text.get_text() for text in axes.texts] == words
-        assert all(text.get_window_extent().x1 < axes.bbox.x1 for text in axes.texts), "no number lies on the frame"
-        hatched = [bar.get_hatch() is not None for bar in axes.patches]
-        assert hatched == ["ours" in way for way in found], "ours is told apart without colour"
 
 
 def test_names_that_differ_at_their_end_stay_apart() -> None:

