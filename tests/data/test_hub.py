@@ -14,6 +14,7 @@ from conftest import ROOT, files_under, run_script, separable_reviews
 from datasets import Dataset
 from loopback_hub import COMMIT, LoopbackHub
 
+pytestmark = pytest.mark.slow
 DATASET, MODEL = "fancyzhx/amazon_polarity", "tiny/bert"
 CONFIG = ["--config", "amazon_polarity", "--model_name_or_path", MODEL, "--max_length", "32"]
 
