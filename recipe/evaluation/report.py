@@ -200,5 +200,5 @@ def _write(
     write_whole(run.report_folder / "mistakes.csv", mistakes)
     card = make_card(run.path, report, record, {title: f"report/{file}" for title, file in pictures.items()})
     write_whole(run.card, str(card))
-    write_json(run.decision, report.decision.to_dict())
+    write_json(run.decision, report.decision.to_json())
     write_json(run.report, report.to_json())

@@ -94,13 +94,13 @@ class Decision:
         distance = np.abs(log_odds - math.log(self.threshold / (1 - self.threshold)))
         return np.asarray(1 / (1 + np.exp(-distance)))
 
-    def to_dict(self) -> dict[str, float | None]:
+    def to_json(self) -> dict[str, float | None]:
         """Return the decision as a JSON object."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Decision":
-        """Return what `to_dict` gave.
+    def from_json(cls, content: dict[str, Any]) -> "Decision":
+        """Return what `to_json` returned.
 
         Raises:
             UsageError: A key is missing or not known, or what it holds is no number.

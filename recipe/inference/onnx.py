@@ -85,7 +85,7 @@ class OnnxClassifier(Classifier):
             classifier = cls(folder.onnx, chosen.name, provider or chosen.provider, threads)
             classifier.certified = chosen
             if not raw and folder.decision.is_file():
-                classifier.decision = Decision.from_dict(read_json(folder.decision))
+                classifier.decision = Decision.from_json(read_json(folder.decision))
         return classifier
 
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:

@@ -167,7 +167,7 @@ def _plan(request: Request, processes: Processes) -> ScoringPlan:
         "provider": request.provider or classifier.certified.provider,
         "text columns": text_columns,
         "labels": classifier.label_names,
-        "decision": classifier.decision.to_dict(),
+        "decision": classifier.decision.to_json(),
         "max_length": classifier.max_length,
         "batch": classifier.batch_size,
         "window": inference.WINDOW,

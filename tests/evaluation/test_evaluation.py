@@ -94,7 +94,7 @@ def test_a_report_is_read_as_it_was_written(decision: Decision) -> None:
     assert Report.from_json(content, "report.json") == report
     assert ("chosen" in content["thresholds"]) == ("abstain" in content["thresholds"]) == (decision != Decision())
     assert "bytes" not in content["variants"]["tfidf"] and "f1" not in content["slices"][1]
-    assert content["decision"] == decision.to_dict(), "null, where other parts leave a key out"
+    assert content["decision"] == decision.to_json(), "null, where other parts leave a key out"
     with pytest.raises(UsageError, match="report.json is damaged: .*variants"):
         Report.from_json({name: part for name, part in content.items() if name != "variants"}, "report.json")
 
@@ -136,7 +136,7 @@ def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFold
 
 
 def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> None:
-    decision = Decision.from_dict(json.loads(evaluated.decision.read_text()))
+    decision = Decision.from_json(json.loads(evaluated.decision.read_text()))
     args = data_arguments_of(evaluated.read_config())
     validation = load_reviews(args, evaluated.read_record().seed).validation
     classifier = OnnxClassifier.from_run(evaluated.path)

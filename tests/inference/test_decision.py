@@ -59,8 +59,8 @@ def test_with_more_classes_doubt_is_a_low_highest_probability() -> None:
 
 def test_a_decision_survives_json() -> None:
     decision = Decision(1.25, 0.4, 0.61)
-    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
-    assert Decision.from_dict({"temperature": 1, "threshold": None, "abstain_below": None}) == Decision()
+    assert Decision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+    assert Decision.from_json({"temperature": 1, "threshold": None, "abstain_below": None}) == Decision()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_decision_survives_json() -> None:
 )
 def test_a_decision_that_makes_no_sense_is_refused(content: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Decision.from_dict(content)
+        Decision.from_json(content)
 
 
 def test_a_threshold_needs_two_classes() -> None:

@@ -249,7 +249,7 @@ def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(
     write_csv(Path("in.csv"), [{"content": text} for text in texts])
     logits = OnnxClassifier.from_run(run.path, "fp32", raw=True).logits(texts)
     decision = Decision(3.0, 0.97, float(np.median(Decision(3.0, 0.97).confidence(logits))))
-    write_json(run.decision, decision.to_dict())
+    write_json(run.decision, decision.to_json())
     score(Request(run.path, "in.csv", "out.csv", "fp32"))
     score(Request(run.path, "in.csv", "raw.csv", "fp32", raw=True))
     rows, raw = (read_csv(Path(name).read_bytes().decode()) for name in ("out.csv", "raw.csv"))
@@ -376,7 +376,7 @@ def test_a_journal_of_something_else_is_refused(exported_run: RunFolder, reviews
         "the limit has changed from None to 5",
         "the window has changed from 32 to 16",
         "the input has changed",
-        f"the decision has changed from {Decision().to_dict()} to {Decision(2.0).to_dict()}",
+        f"the decision has changed from {Decision().to_json()} to {Decision(2.0).to_json()}",
     ]
     for answer, message in zip(changed, says, strict=True):
         assert answer["code"] == 2 and len(answer["stderr"].splitlines()) == 1, answer
