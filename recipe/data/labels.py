@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -38,30 +38,13 @@ def encode_labels(
     Raises:
         UsageError: Train has a single label or far too many, or another split has a label that train lacks.
     """
-    values = {name: _Values.of(rows, column) for name, rows in splits.items()}
-    names, keys = _names_and_keys(values["train"], splits["train"].features[column], column)
-    return names, {split: _encode(found, where(split), keys) for split, found in values.items()}
-
-
-class _Values(NamedTuple):
-    """A label column as it was read.
-
-    Attributes:
-        column: All values, in Arrow, which leaves millions of rows on disk.
-        distinct: Each value once, in Arrow.
-        plain: The same distinct values in Python, those of a `ClassLabel` as names.
-    """
-
-    column: pyarrow.ChunkedArray
-    distinct: pyarrow.Array
-    plain: list[Any]
-
-    @classmethod
-    def of(cls, rows: Dataset, column: str) -> "_Values":
-        """Read a column."""
-        values = rows.select_columns(column).with_format("arrow")[:].column(0)
-        distinct = values.unique()
-        return cls(values, distinct, label_values(distinct.to_pylist(), rows.features[column]))
+    # In Arrow, which leaves millions of rows on disk.
+    values = {name: rows.select_columns(column).with_format("arrow")[:].column(0) for name, rows in splits.items()}
+    distinct = {
+        name: label_values(found.unique().to_pylist(), splits[name].features[column]) for name, found in values.items()
+    }
+    names, keys = _names_and_keys(distinct["train"], splits["train"].features[column], column)
+    return names, {name: _encode(found, distinct[name], where(name), keys) for name, found in values.items()}
 
 
 def label_values(values: list[Any], feature: Any) -> list[Any]:
@@ -71,12 +54,12 @@ def label_values(values: list[Any], feature: Any) -> list[Any]:
     return [None if value in (None, NO_LABEL) else feature.names[value] for value in values]
 
 
-def _names_and_keys(train: _Values, feature: Any, column: str) -> tuple[list[str], dict[str, int]]:
+def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[list[str], dict[str, int]]:
     """Return the label names in their order, and the label of each value."""
     if isinstance(feature, ClassLabel):
         keys = {str(label): label for label in range(len(feature.names))}
         return list(feature.names), keys | {name: label for label, name in enumerate(feature.names)}
-    found = {_key(value) for value in train.plain if _is_label(value)}
+    found = {_key(value) for value in distinct if _is_label(value)}
     if len(found) < 2:
         raise UsageError(
             f"every train row has the same label in {column!r} ({', '.join(found) or 'none'}): two are needed; of a "
@@ -89,15 +72,14 @@ def _names_and_keys(train: _Values, feature: Any, column: str) -> tuple[list[str
     return names, {name: label for order in (ordered, names) for label, name in enumerate(order)}
 
 
-def _encode(values: _Values, where: str, keys: dict[str, int]) -> np.ndarray:
+def _encode(values: pyarrow.ChunkedArray, distinct: list[Any], where: str, keys: dict[str, int]) -> np.ndarray:
     """Return one split's labels, int64 (rows,)."""
-    labels = [keys.get(_key(value), _UNKNOWN) if _is_label(value) else NO_LABEL for value in values.plain]
-    number = compute.index_in(values.column, value_set=values.distinct).to_numpy()
+    labels = [keys.get(_key(value), _UNKNOWN) if _is_label(value) else NO_LABEL for value in distinct]
+    number = compute.index_in(values, value_set=values.unique()).to_numpy()
     encoded = np.array(labels, dtype=np.int64)[number]
     if (unknown := np.flatnonzero(encoded == _UNKNOWN)).size:
         row = int(unknown[0])
-        label = values.plain[number[row]]
-        known = ", ".join(keys)
+        label, known = distinct[number[row]], ", ".join(keys)
         raise UsageError(f"row {row + 1} of {where} has the label {label!r}, which no train row has: {known}")
     return encoded
 

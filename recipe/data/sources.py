@@ -103,7 +103,7 @@ def _read_dataset(args: DataArguments) -> Source:
         repository = Repository.in_folder(folder, config)
     else:
         commit = hub.resolve_commit("dataset", name, args.dataset_revision or PINNED_REVISIONS.get(name, "main"))
-        repository = Repository.on_the_hub(name, config, commit)
+        repository = Repository(name, config, commit)
         origin["revision"] = commit
     found = split_names(repository)
     if "train" not in found:
