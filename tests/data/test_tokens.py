@@ -22,11 +22,11 @@ def load(folder: Path, length: int) -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Dataset:
-    """Reviews on disk, one of them empty, every other one of a file."""
+    """Two batches of reviews on disk, one of them empty, every other one of a file."""
     file = tmp_path / "rows.parquet"
     empty = separable_reviews(1, seed=1).map(lambda _: {"title": "", "content": ""})
-    Dataset.from_list([*separable_reviews(300, seed=1), *empty]).to_parquet(file)
-    return Dataset.from_parquet(str(file), cache_dir=str(tmp_path)).select(range(0, 301, 2))
+    Dataset.from_list([*separable_reviews(2400, seed=1), *empty]).to_parquet(file)
+    return Dataset.from_parquet(str(file), cache_dir=str(tmp_path)).select(range(0, 2401, 2))
 
 
 def split_of(rows: Dataset, columns: list[str]) -> Split:
@@ -45,7 +45,7 @@ def test_tokens_are_those_of_transformers(columns: list[str], side: str, rows: D
         assert tokens[name][:] == expected[name]
     assert tokens["length"][:] == [len(ids) for ids in expected["input_ids"]]
     assert tokens["tokens"][:] == [len(ids) for ids in whole["input_ids"]]
-    assert max(tokens["length"][:]) == 12 < max(tokens["tokens"][:]) and tokens["labels"][:] == list(range(151))
+    assert max(tokens["length"][:]) == 12 < max(tokens["tokens"][:]) and tokens["labels"][:] == list(range(1201))
 
 
 def test_tokens_are_found_again_for_the_same_length_alone(rows: Dataset, tiny_bert: Path) -> None:
