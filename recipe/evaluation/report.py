@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from recipe.arguments.data import DataArguments, data_arguments_of
-from recipe.data.reviews import Reviews, Split, reviews_of
+from recipe.data.reviews import Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
 from recipe.evaluation.baseline import flat
@@ -71,13 +71,13 @@ def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Re
     reviews = reviews_of(run)
     labels = reviews.test.labels
     require_two_labels(labels, record.labels)
-    classifier = OnnxClassifier.from_run(run.path, served, raw=True)
-    slices = slice_values(classifier, args, reviews, options.slice_by)
+    classifier, texts = OnnxClassifier.from_run(run.path, served, raw=True), texts_of(reviews.test)
+    slices = slice_values(classifier, args, reviews.test, texts, options.slice_by)
     decision = fit_decision(classifier, served, reviews.validation, options)
     # A variant for a GPU cannot be measured without one.
     variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
-    models = measure_models(run, variants, texts_of(reviews.test))
-    baseline = measure_baseline(reviews)
+    models = measure_models(run, variants, texts)
+    baseline = measure_baseline(reviews, texts)
     report = make_report(record, models, baseline, labels, served, decision, slices)
     positive = {name: model.probabilities[:, 1] for name, model in (models | {BASELINE: baseline}).items()}
     _write(run, report, record, models[served].logits, positive, reviews.test)
@@ -85,14 +85,13 @@ def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Re
 
 
 def slice_values(
-    classifier: Classifier, args: DataArguments, reviews: Reviews, column: str | None
+    classifier: Classifier, args: DataArguments, test: Split, texts: Sequence[Text], column: str | None
 ) -> dict[str, list[str]]:
-    """Return each test row's value in every slice, by the slice's name.
+    """Return each test row's value in every slice, by the slice's name; `texts` are those of `test`.
 
     Raises:
         UsageError: The test rows have no such column.
     """
-    texts = texts_of(reviews.test)
     tokens = count_tokens(classifier, texts)
     slices = {"length": length_buckets(tokens), "truncated": truncation(tokens, classifier.max_length)}
     if len(args.text_columns) == 2:
@@ -101,7 +100,7 @@ def slice_values(
     if column in (*slices, *args.text_columns):
         raise UsageError(f"--slice_by {column}: a text, or what the rows are sliced by already; choose another column")
     if column is not None:
-        slices[column] = most_frequent(reviews.test.column(column))
+        slices[column] = most_frequent(test.column(column))
     return slices
 
 
