@@ -57,7 +57,6 @@ def read_source(args: DataArguments) -> Source:
     for name, rows in source.splits.items():
         if not len(rows):
             raise UsageError(f"{source.where(name)} is empty")
-        require_columns(rows, [*args.text_columns, args.label_column], source.where(name))
     return source
 
 
@@ -84,6 +83,7 @@ def _read_package(args: DataArguments) -> Source:
     rows = Dataset(table.select(["text", "label"]).rename_columns(["content", "label"]))
     # The file has all positive reviews first, so its first rows would be no sample of it.
     rows = rows.cast_column("label", ClassLabel(names=BINARY_NAMES)).shuffle(seed=FIXED_SEED)
+    require_columns(rows, [*args.text_columns, args.label_column], f"the train split of {args.dataset_name}")
     test_rows = args.max_test_samples
     if test_rows == -1 or test_rows >= len(rows):
         raise UsageError(
