@@ -3,7 +3,8 @@
     echo '[["--dataset_name", "owner/name"]]' | python tests/hub_probe.py
 
 Prints a JSON list: for each command line the rows per split, the share of positive ones, and what was said meanwhile,
-or the message of the error and its seconds. What a library would wait between its tries is counted and not waited for.
+or the message of the error and its seconds. Waits of a second or more between tries are counted
+and not spent.
 """
 
 import json
@@ -20,10 +21,11 @@ from recipe.errors import UsageError
 from recipe.machine import silence_libraries
 
 waits: list[float] = []
+sleep = time.sleep
 
 if __name__ == "__main__":
     silence_libraries()
-    time.sleep = waits.append
+    time.sleep = lambda seconds: waits.append(seconds) if seconds >= 1 else sleep(seconds)
     from recipe.data.reviews import load_reviews
     from recipe.model.pretrained import find_pretrained
 

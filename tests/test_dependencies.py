@@ -12,9 +12,6 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# The extra that holds what only `recipe/benchmarks` imports.
-OPTIONAL = "test"
-
 
 def holders() -> dict[str, set[str]]:
     """Return the installed distributions by the modules and packages that they hold.
@@ -68,8 +65,7 @@ def python_files(*folders: str) -> list[Path]:
 
 def test_each_imported_library_is_declared() -> None:
     for file in python_files("recipe", "scripts"):
-        known = set(REQUIRED) | (set(EXTRAS[OPTIONAL]) if "benchmarks" in file.parts else set())
-        missing = {module for module, holders in imported(file).items() if not holders & known}
+        missing = {module for module, holders in imported(file).items() if not holders & set(REQUIRED)}
         assert not missing, f"{file.relative_to(ROOT)} imports {missing}: declare them in setup.cfg"
 
 

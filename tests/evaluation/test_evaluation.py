@@ -217,11 +217,3 @@ def test_a_column_of_the_users_own_file_is_found(tmp_path: Path) -> None:
     assert load_reviews(args, 1).test.column("source")[:3] == ["app", "web", "app"]
     with pytest.raises(UsageError, match="--slice_by shop: the rows have no such column; they have .*source"):
         load_reviews(args, 1).test.column("shop")
-
-
-def test_rows_that_changed_since_the_run_are_refused(exported_run: RunFolder, tmp_path: Path) -> None:
-    run = copy_of(exported_run, tmp_path)
-    other = write_dataset(tmp_path / "other", train=separable_reviews(300, seed=1), test=separable_reviews(60, seed=99))
-    run.write_config(run.read_config() | {"dataset_name": str(other)})
-    with pytest.raises(UsageError, match="the test rows of .*other have changed since the run"):
-        evaluate_run(run)
