@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,36 +9,22 @@ from datasets import Dataset, Features, Value
 
 from recipe.data.mapping import map_rows
 
-_KEY_FEATURES = Features({"exact": Value("uint64"), "normalised": Value("uint64"), "empty": Value("bool")})
+_KEY_TYPES = {"exact": "uint64", "normalised": "uint64", "empty": "bool"}
 
 
-@dataclass(frozen=True)
-class TextKeys:
-    """Hashes that tell texts apart, one entry per row in each.
+def text_keys(texts: Dataset) -> np.recarray:
+    """Return what tells the texts of rows apart, whose columns are all text without nulls.
 
-    Attributes:
-        exact: uint64 (rows,), 64 bits of a hash of the row's texts: no chance collision among 4 million rows.
-        normalised: uint64 (rows,), the same, ignoring case and white space.
-        empty: bool (rows,), whether all texts are white space.
+    Returns:
+        (rows,) with `exact`, uint64, 64 bits of a hash of the row's texts: no chance collision among 4 million rows;
+        `normalised`, the same, ignoring case and white space; `empty`, bool, whether all texts are white space.
     """
-
-    exact: np.ndarray
-    normalised: np.ndarray
-    empty: np.ndarray
-
-    def take(self, numbers: np.ndarray) -> "TextKeys":
-        """Return the keys of the rows with these numbers, int64 (rows taken,)."""
-        return TextKeys(self.exact[numbers], self.normalised[numbers], self.empty[numbers])
-
-
-def text_keys(texts: Dataset) -> TextKeys:
-    """Return the keys of rows whose columns are all text without nulls."""
-    keys = map_rows(texts, _keys_of, _KEY_FEATURES, "comparing texts").with_format("numpy")
-    return TextKeys(**{name: keys[name][:] for name in _KEY_FEATURES})
+    features = Features({name: Value(type_) for name, type_ in _KEY_TYPES.items()})
+    keys = map_rows(texts, _keys_of, features, "comparing texts").with_format("numpy")
+    return np.rec.fromarrays([keys[name][:] for name in _KEY_TYPES], dtype=list(_KEY_TYPES.items()))
 
 
 def _keys_of(batch: dict[str, list[Any]]) -> dict[str, Any]:
-    """Return the columns of `_KEY_FEATURES` for a batch of rows."""
     normalised = [[" ".join(text.casefold().split()) for text in texts] for texts in batch.values()]
     return {
         "exact": _hashes(batch.values()),
@@ -61,12 +46,7 @@ def repeated(keys: np.ndarray) -> int:
 
 
 def contradictory(keys: np.ndarray, labels: np.ndarray) -> int:
-    """Return the number of texts that occur with more than one label.
-
-    Args:
-        keys: uint64 (rows,).
-        labels: int64 (rows,).
-    """
+    """Return the number of texts, of which the keys are uint64 (rows,), that occur with more than one label."""
     order = np.argsort(keys, kind="stable")
     keys, labels = keys[order], labels[order]
     differs = (keys[1:] == keys[:-1]) & (labels[1:] != labels[:-1])

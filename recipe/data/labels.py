@@ -1,11 +1,9 @@
 """Map a dataset's label values to 0, 1, … and their names."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow
 import pyarrow.compute as compute
 from datasets import ClassLabel, Dataset
 
@@ -22,7 +20,7 @@ _UNKNOWN = -2
 
 
 def encode_labels(
-    splits: dict[str, Dataset], column: str, where: Callable[[str], str]
+    splits: dict[str, Dataset], column: str, where: dict[str, str]
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` if a row has none.
 
@@ -33,7 +31,7 @@ def encode_labels(
     Args:
         splits: `train` and others, with `column`.
         column: The label column.
-        where: Returns what a message calls a split.
+        where: What a message calls each split.
 
     Raises:
         UsageError: Train has a single label or far too many, or another split has a label that train lacks.
@@ -44,7 +42,17 @@ def encode_labels(
         name: label_values(found.unique().to_pylist(), splits[name].features[column]) for name, found in values.items()
     }
     names, keys = _names_and_keys(distinct["train"], splits["train"].features[column], column)
-    return names, {name: _encode(found, distinct[name], where(name), keys) for name, found in values.items()}
+    encoded, label_of = {}, {None: NO_LABEL} | keys
+    for name, found in values.items():
+        labels = [label_of.get(_key(value), _UNKNOWN) for value in distinct[name]]
+        number = compute.index_in(found, value_set=found.unique()).to_numpy()
+        encoded[name] = np.array(labels, dtype=np.int64)[number]
+        if (unknown := np.flatnonzero(encoded[name] == _UNKNOWN)).size:
+            label, known = distinct[name][number[unknown[0]]], ", ".join(keys)
+            raise UsageError(
+                f"row {unknown[0] + 1} of {where[name]} has the label {label!r}, which no train row has: {known}"
+            )
+    return names, encoded
 
 
 def label_values(values: list[Any], feature: Any) -> list[Any]:
@@ -55,11 +63,11 @@ def label_values(values: list[Any], feature: Any) -> list[Any]:
 
 
 def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[list[str], dict[str, int]]:
-    """Return the label names in their order, and the label of each value."""
+    """Return the label names in their order, and the label of each key."""
     if isinstance(feature, ClassLabel):
         keys = {str(label): label for label in range(len(feature.names))}
         return list(feature.names), keys | {name: label for label, name in enumerate(feature.names)}
-    found = {_key(value) for value in distinct if _is_label(value)}
+    found = {key for value in distinct if (key := _key(value)) is not None}
     if len(found) < 2:
         raise UsageError(
             f"every train row has the same label in {column!r} ({', '.join(found) or 'none'}): two are needed; of a "
@@ -67,34 +75,16 @@ def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[lis
         )
     if len(found) > MAX_LABELS:
         raise UsageError(f"{len(found):,} different labels in {column!r}: is it the label? --label_column chooses")
-    ordered = sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
+    numbers = all(re.fullmatch(r"[+-]?\d+(\.\d*)?", key) for key in found)
+    ordered = sorted(found, key=float if numbers else None)
     names = BINARY_NAMES if found in BINARY_NUMBERS else ordered
     return names, {name: label for order in (ordered, names) for label, name in enumerate(order)}
 
 
-def _encode(values: pyarrow.ChunkedArray, distinct: list[Any], where: str, keys: dict[str, int]) -> np.ndarray:
-    """Return one split's labels, int64 (rows,)."""
-    labels = [keys.get(_key(value), _UNKNOWN) if _is_label(value) else NO_LABEL for value in distinct]
-    number = compute.index_in(values, value_set=values.unique()).to_numpy()
-    encoded = np.array(labels, dtype=np.int64)[number]
-    if (unknown := np.flatnonzero(encoded == _UNKNOWN)).size:
-        row = int(unknown[0])
-        label, known = distinct[number[row]], ", ".join(keys)
-        raise UsageError(f"row {row + 1} of {where} has the label {label!r}, which no train row has: {known}")
-    return encoded
-
-
-def _is_label(value: Any) -> bool:
-    """Return whether a value is a label: not empty, and not NaN, which pandas writes for missing values."""
-    return value is not None and str(value).strip().lower() not in ("", "nan")
-
-
-def _key(value: Any) -> str:
-    """Return a label as text: the same for 1, 1.0 and "1", and for True and "true"."""
+def _key(value: Any) -> str | None:
+    """Return a label as text: the same for 1, 1.0 and "1", and for True and "true"; `None` if there is none."""
     text = str(value).lower() if isinstance(value, bool) else str(value).strip()
+    # pandas writes NaN for missing values.
+    if value is None or text.lower() in ("", "nan"):
+        return None
     return str(int(float(text))) if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", text) else text
-
-
-def _is_number(text: str) -> bool:
-    """Return whether a text is a finite number."""
-    return re.fullmatch(r"[+-]?\d+(\.\d*)?", text) is not None

@@ -10,30 +10,29 @@ import pyarrow.compute as compute
 from datasets import ClassLabel, Dataset, Value
 
 from recipe.arguments.data import DataArguments, data_arguments_of
-from recipe.data.duplicates import TextKeys, text_keys
+from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL, encode_labels, label_values
 from recipe.data.mapping import map_rows, progress_bars
-from recipe.data.sources import FIXED_SEED, Source, read_source
-from recipe.data.splitting import hold_out
+from recipe.data.sources import FIXED_SEED, hold_out, read_source
 from recipe.errors import UsageError
 from recipe.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split, with an entry per row in `rows`, `labels` and `keys`.
+    """Rows of one split.
 
     Attributes:
         rows: All columns that were read, on disk; a text column has no nulls.
         text_columns: One column, or two that are read as a pair.
         labels: int64 (rows,), from 0; `NO_LABEL` if a row has none.
-        keys: Hashes of the texts.
+        keys: Hashes of the texts, (rows,), as `text_keys` returns them.
     """
 
     rows: Dataset
     text_columns: list[str]
     labels: np.ndarray
-    keys: TextKeys
+    keys: np.recarray
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -57,7 +56,7 @@ class Split:
 
     def take(self, numbers: np.ndarray) -> "Split":
         """Return the rows with these numbers, int64 (rows taken,)."""
-        return Split(self.rows.select(numbers), self.text_columns, self.labels[numbers], self.keys.take(numbers))
+        return Split(self.rows.select(numbers), self.text_columns, self.labels[numbers], self.keys[numbers])
 
     def spread(self, rows: int) -> "Split":
         """Return up to `rows` rows, evenly spread over the split."""
@@ -127,21 +126,15 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     Raises:
         UsageError: The dataset, a file, a column or a split is missing or empty, or its labels make no sense.
     """
-    source = read_source(args)
-    rows = {name: _without_nulls(found, args, source.where(name)) for name, found in source.splits.items()}
-    names, labels = encode_labels(rows, args.label_column, source.where)
-    read = {
-        name: Split(found, args.text_columns, labels[name], text_keys(found.select_columns(args.text_columns)))
-        for name, found in rows.items()
-    }
-    splits = {
-        name: split if name == "test" else split.where((split.labels != NO_LABEL) & ~split.keys.empty)
-        for name, split in read.items()
-    }
-    _require_usable(splits, source)
-    dropped = {"no_text_or_label": sum(len(read[name]) - len(split) for name, split in splits.items())}
+    found, origin = read_source(args)
+    where = {name: args.files.get(name, f"the {name} split of {args.dataset_name}") for name in found}
+    rows = {name: _without_nulls(some, args, where[name]) for name, some in found.items()}
+    names, labels = encode_labels(rows, args.label_column, where)
+    splits = {name: _clean(name, some, labels[name], args, where[name]) for name, some in rows.items()}
+    dropped = {"no_text_or_label": sum(len(rows[name]) - len(split) for name, split in splits.items())}
     known = set(splits["train"].labels)
-    splits = {name: _sample(name, split, names, args, seed) for name, split in splits.items()}
+    if args.sampling == "random":
+        splits = {name: _sample(name, split, names, args.max_rows[name], seed) for name, split in splits.items()}
     dropped |= _drop_shared(splits, "test")
     if "validation" not in splits:
         splits["train"], splits["validation"] = _hold_out_validation(splits["train"], names, args, seed)
@@ -152,7 +145,7 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
             "or --max_train_samples is too few to draw one"
         )
     in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
-    return Reviews(in_order, names, source.origin, dropped)
+    return Reviews(in_order, names, origin, dropped)
 
 
 def reviews_of(run: RunFolder) -> Reviews:
@@ -170,11 +163,7 @@ def reviews_of(run: RunFolder) -> Reviews:
 
 
 def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
-    """Return the rows with an empty text for each null.
-
-    Raises:
-        UsageError: A text column holds no text, or the label column no single values.
-    """
+    """Return the rows with an empty text for each null, after checking that text and label columns hold such."""
     for column in (*args.text_columns, args.label_column):
         # A `ClassLabel` or a `Value` has a dtype; lists and structs have none.
         kind = getattr(rows.features[column], "dtype", type(rows.features[column]).__name__)
@@ -186,7 +175,6 @@ def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
         return rows
 
     def fill(table: pyarrow.Table) -> pyarrow.Table:
-        """Return a batch of rows without nulls in its text columns."""
         for column in args.text_columns:
             filled = compute.fill_null(table[column], "")
             table = table.set_column(table.column_names.index(column), column, filled)
@@ -195,14 +183,26 @@ def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
     return map_rows(rows.with_format("arrow"), fill, rows.features, "empty texts").with_format(None)
 
 
-def _sample(name: str, split: Split, names: list[str], args: DataArguments, seed: int) -> Split:
-    """Return as many rows as were asked for, of a random sample stratified by label.
-
-    The test rows do not depend on the seed, so that runs with different seeds are measured on the same rows.
-    """
-    rows = args.max_rows[name]
-    if args.sampling == "first" or rows == -1 or rows >= len(split):
+def _clean(name: str, rows: Dataset, labels: np.ndarray, args: DataArguments, where: str) -> Split:
+    """Return a split; of train and validation, the rows that have a text and a label."""
+    split = Split(rows, args.text_columns, labels, text_keys(rows.select_columns(args.text_columns)))
+    if name == "test":
+        if (missing := np.flatnonzero(labels == NO_LABEL)).size:
+            raise UsageError(f"row {missing[0] + 1} of {where} has no label; test rows are never left out")
         return split
+    split = split.where((labels != NO_LABEL) & ~split.keys.empty)
+    if not len(split):
+        raise UsageError(f"no row of {where} has both a text and a label")
+    if len(np.unique(split.labels)) < 2:
+        raise UsageError(f"every row of {where} has the same label: two are needed")
+    return split
+
+
+def _sample(name: str, split: Split, names: list[str], rows: int, seed: int) -> Split:
+    """Return as many rows as were asked for, of a random sample stratified by label."""
+    if not 0 <= rows < len(split):
+        return split
+    # Runs with different seeds are measured on the same test rows.
     _, sample = hold_out(split.labels, rows, FIXED_SEED if name == "test" else seed, names, f"--max_{name}_samples")
     return split.take(sample)
 
@@ -217,14 +217,7 @@ def _hold_out_validation(train: Split, names: list[str], args: DataArguments, se
 
 
 def _drop_shared(splits: dict[str, Split], other: str) -> dict[str, int]:
-    """Remove from train, in place, texts that also occur in another split, ignoring case and white space.
-
-    Returns:
-        The number of rows removed.
-
-    Raises:
-        UsageError: No row is left.
-    """
+    """Remove from train, in place, the texts that another split has too, and return the number of rows by reason."""
     if other not in splits:
         return {}
     before = splits["train"]
@@ -232,18 +225,3 @@ def _drop_shared(splits: dict[str, Split], other: str) -> dict[str, int]:
     if not len(splits["train"]):
         raise UsageError(f"every train row also stands in {other}: nothing is left to learn from")
     return {f"train_rows_also_in_{other}": len(before) - len(splits["train"])}
-
-
-def _require_usable(splits: dict[str, Split], source: Source) -> None:
-    """Refuse splits that would fail later, or mislead.
-
-    Raises:
-        UsageError: No row is left, train or validation has one class only, or a test row has no label.
-    """
-    for name, split in splits.items():
-        if not len(split):
-            raise UsageError(f"no row of {source.where(name)} has both a text and a label")
-        if name != "test" and len(np.unique(split.labels)) < 2:
-            raise UsageError(f"every row of {source.where(name)} has the same label: two are needed")
-    if "test" in splits and (missing := np.flatnonzero(splits["test"].labels == NO_LABEL)).size:
-        raise UsageError(f"row {missing[0] + 1} of {source.where('test')} has no label; test rows are never left out")

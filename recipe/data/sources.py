@@ -1,6 +1,6 @@
 """Find a run's reviews: in your own files, the quickstart's package, a local folder, or on the Hub."""
 
-from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.compute
 import pyarrow.csv
 from datasets import ClassLabel, Dataset
+from sklearn.model_selection import train_test_split
 
 from recipe import hub, quickstart
 from recipe.arguments.data import DataArguments
 from recipe.data.hub_rows import Repository, read_rows, require_columns, split_names
 from recipe.data.labels import BINARY_NAMES
 from recipe.data.own_files import read_file
-from recipe.data.splitting import hold_out
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256
 
@@ -24,55 +24,33 @@ PINNED_REVISIONS = {"fancyzhx/amazon_polarity": "9d9c45c18f8c3cf1b23a3c27917b60c
 FIXED_SEED = 42
 
 
-@dataclass
-class Source:
-    """Rows as they were read.
-
-    Attributes:
-        splits: `train`, and `validation` and `test` if they exist, with at least the text columns and the label.
-        origin: The dataset's name, and the revision or sha256 that pins it, for `run.json`.
-    """
-
-    splits: dict[str, Dataset]
-    origin: dict[str, Any]
-
-    def where(self, split: str) -> str:
-        """Return what a message calls a split: the user's file, or the split of the dataset."""
-        files = self.origin.get("files", {})
-        return str(files[split]["file"]) if split in files else f"the {split} split of {self.origin['name']}"
-
-
-def read_source(args: DataArguments) -> Source:
+def read_source(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
     """Return the rows that the arguments name; the user's own files replace the config's dataset.
+
+    Returns:
+        `train`, and `validation` and `test` if they exist, with at least the text columns and the label; and the
+        dataset's name with the revision or sha256 that pins it, for `run.json`.
 
     Raises:
         UsageError: They cannot be found or read, have no rows, or lack a column.
     """
     if args.files:
-        source = _read_files(args)
-    elif quickstart.is_package(args.dataset_name):
-        source = _read_package(args)
-    else:
-        source = _read_dataset(args)
-    for name, rows in source.splits.items():
-        if not len(rows):
-            raise UsageError(f"{source.where(name)} is empty")
-    return source
+        return _read_files(args)
+    return _read_package(args) if quickstart.is_package(args.dataset_name) else _read_dataset(args)
 
 
-def _read_files(args: DataArguments) -> Source:
-    """Return the rows of the user's own files."""
+def _read_files(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
     splits = {
         name: _first(read_file(path, args.text_columns, args.label_column), args.first_rows[name])
         for name, path in args.files.items()
     }
-    origin = {name: {"file": path, "sha256": file_sha256(Path(path).expanduser())} for name, path in args.files.items()}
-    return Source(splits, {"name": args.files["train"], "files": origin})
+    files = {name: {"file": path, "sha256": file_sha256(Path(path).expanduser())} for name, path in args.files.items()}
+    return splits, {"name": args.files["train"], "files": files}
 
 
-def _read_package(args: DataArguments) -> Source:
+def _read_package(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
     """Return the quickstart's rows; it has no test split, so test rows are held out first."""
     package = quickstart.REVIEWS
     table = pyarrow.csv.read_csv(
@@ -92,10 +70,10 @@ def _read_package(args: DataArguments) -> Source:
         )
     train, test = hold_out(np.asarray(rows["label"][:]), test_rows, FIXED_SEED, BINARY_NAMES, "--max_test_samples")
     splits = {"train": _first(rows.select(train), args.first_rows["train"]), "test": rows.select(test)}
-    return Source(splits, {"name": args.dataset_name} | package.pin)
+    return splits, {"name": args.dataset_name} | package.pin
 
 
-def _read_dataset(args: DataArguments) -> Source:
+def _read_dataset(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
     """Return the rows of a dataset on the Hub, or of a local folder in its layout, with the splits that it has."""
     name, config = args.dataset_name, args.dataset_config_name
     origin: dict[str, Any] = {"name": name, "config": config}
@@ -110,9 +88,40 @@ def _read_dataset(args: DataArguments) -> Source:
         raise UsageError(f"the dataset {name!r} has no train split; it has {', '.join(found)}")
     columns = [*args.text_columns, args.label_column]
     wanted = {split: rows for split, rows in args.first_rows.items() if split in found}
-    return Source({split: read_rows(repository, split, columns, rows) for split, rows in wanted.items()}, origin)
+    return {split: read_rows(repository, split, columns, rows) for split, rows in wanted.items()}, origin
 
 
 def _first(rows: Dataset, max_rows: int) -> Dataset:
     """Return the first `max_rows` rows; -1 returns all."""
     return rows if max_rows == -1 else rows.select(range(min(max_rows, len(rows))))
+
+
+def hold_out(
+    labels: np.ndarray, size: float | int, seed: int, names: list[str], flag: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers into those that stay and a seeded sample that is held out, stratified by label.
+
+    Args:
+        labels: int64 (rows,).
+        size: Rows (int) or share of the rows (float) of the sample.
+        names: Label names, for the message.
+        flag: The flag that sets `size`, for the message.
+
+    Returns:
+        Two int64 arrays of row numbers in ascending order, which a large file is read fastest in.
+
+    Raises:
+        UsageError: There are too few rows to have each label on both sides.
+    """
+    rows, (found, counts) = len(labels), np.unique(labels, return_counts=True)
+    sampled = size if isinstance(size, int) else math.ceil(size * rows)
+    if counts.min() < 2:
+        rare = names[found[counts.argmin()]]
+        raise UsageError(f"the label {rare!r} has a single row, and {flag} needs two to split: correct or remove it")
+    if not len(found) <= sampled <= rows - len(found):
+        raise UsageError(
+            f"{flag} {size} does not split {rows} rows by label: each of the {len(found)} labels needs a row on "
+            "either side"
+        )
+    kept, sample = train_test_split(np.arange(rows), test_size=size, stratify=labels, random_state=seed)
+    return np.sort(kept), np.sort(sample)
