@@ -13,7 +13,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from requests.exceptions import RequestException
 
 from recipe.errors import UsageError, disk_refusal
 
@@ -49,12 +48,7 @@ def local_folder(name: str) -> str | None:
 
 
 def resolve_commit(kind: str, name: str, revision: str) -> str:
-    """Return the commit of a repository's revision; under HF_HUB_OFFLINE=1, from what was downloaded before.
-
-    Args:
-        kind: "model" or "dataset".
-        name: The repository, `owner/name`.
-        revision: Commit, tag or branch.
+    """Return the commit of a "model" or "dataset" at a revision; under HF_HUB_OFFLINE=1, from what was downloaded.
 
     Raises:
         UsageError: The Hub does not answer within `TIMEOUT_S` seconds, or has no such repository or revision for this
@@ -67,7 +61,8 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
         with suppress(EntryNotFoundError):
             _remembered_commit(kind, name, revision)
         return str(info.sha)
-    except (HFValidationError, RequestException, OSError) as error:
+    # The errors of requests, which huggingface_hub raises below 1.0, are `OSError`s.
+    except (HFValidationError, OSError) as error:
         for type_, message in _REFUSALS.items():
             if isinstance(error, type_):
                 raise UsageError(message.format(kind=kind, name=name, revision=revision)) from None
@@ -79,10 +74,7 @@ def resolve_commit(kind: str, name: str, revision: str) -> str:
 
 
 def _remembered_commit(kind: str, name: str, revision: str) -> str:
-    """Return the commit, from the path of a small file that the run needs anyway.
-
-    Once the file is downloaded, huggingface_hub knows the revision's commit offline too.
-    """
+    # With this file, which the run needs anyway, huggingface_hub knows the revision's commit offline too.
     small_file = {"model": "config.json", "dataset": "README.md"}[kind]
     path = huggingface_hub.hf_hub_download(name, small_file, repo_type=kind, revision=revision, etag_timeout=TIMEOUT_S)
     return Path(path).parent.name
@@ -90,18 +82,10 @@ def _remembered_commit(kind: str, name: str, revision: str) -> str:
 
 @contextmanager
 def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
-    """Turn errors of the libraries about an unreadable repository or folder into a `UsageError`.
-
-    Args:
-        what: What is being read, for the message.
-        revision: Revision of a repository on the Hub; `None` for a folder.
-
-    Raises:
-        UsageError: A library raised such an error inside the block.
-    """
+    """Turn a library's error into a `UsageError` that `what` cannot be read; the `revision` of a folder is `None`."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, RequestException, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, DatasetsError) as error:
         if disk_refusal(error):
             raise
         # The library's own message often says only that something failed; its cause says what.

@@ -20,7 +20,6 @@ class Package:
     """A package whose files are used.
 
     Attributes:
-        name, version: As on the package index.
         folder: The files' folder inside `site-packages`.
         sha256: Each file's digest by its name; the first file identifies the package in `run.json`.
     """
@@ -67,11 +66,7 @@ def is_package(name: str) -> bool:
 
 
 def find_package(name: str, package: Package) -> Path:
-    """Return the folder of a package's files, after checking each of them.
-
-    Args:
-        name: The name that the user gave, `package:NAME`.
-        package: The only package that can be meant.
+    """Return the folder of a package's files, each of them checked; `name` must be the package's `package:NAME`.
 
     Raises:
         UsageError: Another package is named, it is not installed, or a file differs.
@@ -83,22 +78,11 @@ def find_package(name: str, package: Package) -> Path:
     except metadata.PackageNotFoundError:
         raise UsageError(f"the package {package.name} is not installed: run {INSTALL}") from None
     folder = Path(str(distribution.locate_file(package.folder)))
-    check_files(folder, package)
-    return folder
-
-
-def check_files(folder: Path, package: Package) -> None:
-    """Refuse a folder if one of the package's files is missing or has another sha256.
-
-    Raises:
-        UsageError: Names the file.
-    """
     for file, expected in package.sha256.items():
         path = folder / file
         if not path.is_file():
             raise UsageError(f"{path} is missing: reinstall with {INSTALL}")
         if (actual := file_sha256(path)) != expected:
-            raise UsageError(
-                f"{path} has sha256 {actual}, not {expected} as in {package.name}=={package.version}: "
-                f"reinstall with {INSTALL}"
-            )
+            origin = f"{package.name}=={package.version}"
+            raise UsageError(f"{path} has sha256 {actual}, not {expected} as in {origin}: reinstall with {INSTALL}")
+    return folder

@@ -11,9 +11,10 @@ import pyarrow.compute as compute
 import pyarrow.parquet
 
 from recipe.arguments.parser import parse_arguments
-from recipe.data import load_reviews, tokenize
 from recipe.data.hub_rows import Repository, read_rows
 from recipe.data.inspection import inspect
+from recipe.data.reviews import load_reviews
+from recipe.data.tokens import tokenize
 from recipe.errors import UsageError
 from recipe.hub import local_folder
 from recipe.machine import usable_cores

@@ -13,7 +13,7 @@ _KEY_TYPES = {"exact": "uint64", "normalised": "uint64", "empty": "bool"}
 
 
 def text_keys(texts: Dataset) -> np.recarray:
-    """Return what tells the texts of rows apart, whose columns are all text without nulls.
+    """Return hashes that tell apart rows whose columns are all text without nulls.
 
     Returns:
         (rows,) with `exact`, uint64, 64 bits of a hash of the row's texts: no chance collision among 4 million rows;
@@ -46,7 +46,7 @@ def repeated(keys: np.ndarray) -> int:
 
 
 def contradictory(keys: np.ndarray, labels: np.ndarray) -> int:
-    """Return the number of texts, of which the keys are uint64 (rows,), that occur with more than one label."""
+    """Return how many texts, of `keys` uint64 (rows,), occur with more than one of `labels`, int64 (rows,)."""
     order = np.argsort(keys, kind="stable")
     keys, labels = keys[order], labels[order]
     differs = (keys[1:] == keys[:-1]) & (labels[1:] != labels[:-1])

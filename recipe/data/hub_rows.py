@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -31,8 +30,7 @@ class Repository:
 
     Attributes:
         name: `owner/name`, or the folder's path.
-        config: Its configuration, if it has several.
-        commit: Commit on the Hub; `None` for a folder.
+        commit: `None` for a folder.
         state: A digest that changes with the folder's files; empty on the Hub.
     """
 
@@ -62,16 +60,10 @@ class Repository:
 
 
 def split_names(repository: Repository) -> list[str]:
-    """Return the names of a dataset's splits.
-
-    Raises:
-        UsageError: The dataset cannot be read.
-    """
+    """Return the names of a dataset's splits; raise `UsageError` if it cannot be read."""
     name, config, commit = repository.name, repository.config, repository.commit
     with hub.one_line_errors(f"the dataset {name!r}", commit):
-        found = repository.remember(
-            "splits", lambda: list(map(str, datasets.get_dataset_split_names(name, config, revision=commit)))
-        )
+        found = repository.remember("splits", lambda: datasets.get_dataset_split_names(name, config, revision=commit))
     return list(found)
 
 
@@ -85,9 +77,10 @@ def read_rows(repository: Repository, split: str, columns: list[str], rows: int)
     Raises:
         UsageError: The split cannot be read, is empty, or lacks one of `columns`.
     """
-    with hub.one_line_errors(f"the {split} split of {repository.name!r}", repository.commit):
+    where = f"the {split} split of {repository.name!r}"
+    with hub.one_line_errors(where, repository.commit):
         found = _all_rows(repository, split) if rows == -1 else _first_rows(repository, split, rows)
-    require_columns(found, columns, f"the {split} split of {repository.name!r}")
+    require_columns(found, columns, where)
     return found
 
 
@@ -107,27 +100,24 @@ def require_columns(rows: Dataset, columns: list[str], where: str) -> None:
 
 def _first_rows(repository: Repository, split: str, rows: int) -> Dataset:
     """Return the first rows of a split, streamed into the datasets library's cache."""
-    name, commit = repository.name, repository.commit
 
     @cache
     def stream() -> IterableDataset:
         """Open the split, without columns such as images or lists."""
-        opened = datasets.load_dataset(name, repository.config, split=split, revision=commit, streaming=True)
+        name, config, commit = repository.name, repository.config, repository.commit
+        opened = datasets.load_dataset(name, config, split=split, revision=commit, streaming=True)
         plain = [column for column, kind in (opened.features or {}).items() if isinstance(kind, ClassLabel | Value)]
         return opened.select_columns(plain) if plain else opened
 
     def generate() -> Iterator[dict[str, Any]]:
-        """Yield the rows."""
+        # When a server has gone, datasets would try to read on 20 times, 5 seconds apart.
+        datasets.config.STREAMING_READ_MAX_RETRIES, datasets.config.STREAMING_READ_RETRY_INTERVAL = 3, 1
         hidden = True if rows < PROGRESS_FROM_ROWS else None
-        bar = tqdm(total=rows, desc=f"first {split} rows", unit="row", unit_scale=True, disable=hidden)
-        with _fewer_retries(), bar:
-            empty = True
-            for row in stream().take(rows):
-                bar.update()
-                empty = False
-                yield row
-        if empty:
-            raise UsageError(f"the {split} split of {name!r} is empty")
+        row = None
+        for row in tqdm(stream().take(rows), f"first {split} rows", rows, unit="row", unit_scale=True, disable=hidden):
+            yield row
+        if row is None:
+            raise UsageError(f"the {split} split of {repository.name!r} is empty")
 
     # A csv file has no types before it is read.
     types = repository.remember(f"types of {split}", lambda: (stream().features or Features()).to_dict())
@@ -135,28 +125,13 @@ def _first_rows(repository: Repository, split: str, rows: int) -> Dataset:
     return Dataset.from_generator(generate, features=features, fingerprint=repository.key(split=split, rows=rows))
 
 
-@contextmanager
-def _fewer_retries() -> Iterator[None]:
-    """Let datasets try 3 times, 1 second apart, to read on from a server that has gone, not 20 times, 5 apart."""
-    config = datasets.config
-    before = config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL
-    config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL = 3, 1
-    try:
-        yield
-    finally:
-        config.STREAMING_READ_MAX_RETRIES, config.STREAMING_READ_RETRY_INTERVAL = before
-
-
 def _all_rows(repository: Repository, split: str) -> Dataset:
-    """Return every row of a split."""
     # The files' names are remembered, because offline datasets would take the commit that it read last.
     files = repository.remember(
         f"files of {split}",
         lambda: [file["filename"] for file in _prepare(repository).as_dataset(split=split).cache_files],
         valid=lambda names: all(map(os.path.exists, names)),
     )
-    if not files:
-        raise UsageError(f"the {split} split of {repository.name!r} is empty")
     return concatenate_datasets([Dataset.from_file(file) for file in files])
 
 

@@ -16,12 +16,7 @@ PERCENTILES = (50, 90, 95, 99, 100)
 
 
 def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str, Any]:
-    """Return the content of `<run>/data.json`.
-
-    Args:
-        reviews: The splits.
-        tokens: The train split, tokenized.
-        arguments: The run's arguments.
+    """Return the content of `<run>/data.json`, from the reviews and the tokens of their train split.
 
     Returns:
         `splits`: each split's `rows`, `labels` (rows by label name), `empty_texts`, `duplicates_exact` and
@@ -36,7 +31,7 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
     lengths = tokens.with_format("numpy")["tokens"][:]
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
     test_texts = reviews.test.keys.normalised if "test" in reviews.splits else np.empty(0, np.uint64)
-    shared = np.isin(reviews.validation.keys.normalised, test_texts)
+    shared = np.isin(reviews.splits["validation"].keys.normalised, test_texts)
     return {
         "splits": {name: _describe(split, reviews.label_names) for name, split in reviews.splits.items()},
         "dropped": reviews.dropped,
@@ -55,12 +50,11 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
 
 
 def padded_tokens(lengths: np.ndarray, max_length: int, batch_size: int) -> int:
-    """Return the number of tokens in one epoch, with padding, batched as in training.
+    """Return the number of tokens in one epoch, batched as in training, each batch padded to its longest review.
 
     Args:
-        lengths: int64 (rows,), tokens of each review before truncation.
-        max_length: Tokens that are kept of a review.
-        batch_size: Reviews per step; each batch is padded to its longest review.
+        lengths: int64 (rows,), tokens of each review before truncation at `max_length`.
+        batch_size: Reviews per step.
     """
     kept = np.minimum(lengths, max_length)
     order = get_length_grouped_indices(kept.tolist(), batch_size, generator=torch.Generator().manual_seed(0))
@@ -92,7 +86,6 @@ def as_block(report: dict[str, Any]) -> str:
 
 
 def _describe(split: Split, label_names: list[str]) -> dict[str, Any]:
-    """Return one split's part of the report."""
     counts = np.bincount(split.labels, minlength=len(label_names)).tolist()
     return {
         "rows": len(split),
@@ -105,5 +98,4 @@ def _describe(split: Split, label_names: list[str]) -> dict[str, Any]:
 
 
 def _truncated(lengths: np.ndarray, max_length: int) -> float:
-    """Return the share of reviews that are longer than `max_length`."""
     return round(float((lengths > max_length).mean()), 4)

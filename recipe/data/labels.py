@@ -26,12 +26,7 @@ def encode_labels(
 
     A `ClassLabel` keeps its order of names. 0/1 and 1/2 become negative and positive. Other labels are sorted as
     numbers if all are numbers, else by name. Only train's labels decide; a `ClassLabel` of another split is matched by
-    name.
-
-    Args:
-        splits: `train` and others, with `column`.
-        column: The label column.
-        where: What a message calls each split.
+    name. `where` is what a message calls each split.
 
     Raises:
         UsageError: Train has a single label or far too many, or another split has a label that train lacks.
@@ -42,16 +37,15 @@ def encode_labels(
         name: label_values(found.unique().to_pylist(), splits[name].features[column]) for name, found in values.items()
     }
     names, keys = _names_and_keys(distinct["train"], splits["train"].features[column], column)
-    encoded, label_of = {}, {None: NO_LABEL} | keys
+    label_of = {None: NO_LABEL} | keys
+    encoded = {}
     for name, found in values.items():
         labels = [label_of.get(_key(value), _UNKNOWN) for value in distinct[name]]
         number = compute.index_in(found, value_set=found.unique()).to_numpy()
         encoded[name] = np.array(labels, dtype=np.int64)[number]
         if (unknown := np.flatnonzero(encoded[name] == _UNKNOWN)).size:
-            label, known = distinct[name][number[unknown[0]]], ", ".join(keys)
-            raise UsageError(
-                f"row {unknown[0] + 1} of {where[name]} has the label {label!r}, which no train row has: {known}"
-            )
+            place, label = f"row {unknown[0] + 1} of {where[name]}", distinct[name][number[unknown[0]]]
+            raise UsageError(f"{place} has the label {label!r}, which no train row has: {', '.join(keys)}")
     return names, encoded
 
 

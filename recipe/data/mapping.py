@@ -22,7 +22,6 @@ def map_rows(rows: Dataset, function: Callable[..., Any], features: Features, ti
     Args:
         rows: On disk, or few.
         function: Takes up to 1,000 rows and returns the columns named in `features`.
-        features: Types of the result.
         title: Label of the progress bar, which a terminal shows from `PROGRESS_FROM_ROWS` rows on.
     """
     # The library's own key does not change with the code of a function that a module holds.

@@ -10,7 +10,6 @@ from datasets import Dataset, Features, Value
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import types
 
-from recipe.data.mapping import progress_bars
 from recipe.errors import UsageError
 from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
@@ -21,7 +20,6 @@ from recipe.files.text_rows import Row
 LOOK_AHEAD = 2048
 
 
-@progress_bars(False)
 def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
     """Return all columns of a file, on disk as Arrow however large it is; the next call finds them in the cache.
 
@@ -66,12 +64,7 @@ def _features(reviews: TextReviewFile | ParquetReviewFile) -> Features:
     for name in reviews.columns:
         type_ = readers.value_type(reviews.schema.field(reviews.schema.names.index(name)).type)
         type_ = pyarrow.string() if types.is_string_view(type_) else type_
-        if (
-            name in reviews.needed
-            or types.is_primitive(type_)
-            or types.is_string(type_)
-            or types.is_large_string(type_)
-        ):
+        if name in reviews.needed or types.is_primitive(type_) or type_ in (pyarrow.string(), pyarrow.large_string()):
             fields.append(pyarrow.field(name, type_))
     try:
         found = Features.from_arrow_schema(pyarrow.schema(fields, metadata=reviews.schema.metadata))
@@ -81,11 +74,7 @@ def _features(reviews: TextReviewFile | ParquetReviewFile) -> Features:
 
 
 def _rows(reviews: TextReviewFile | ParquetReviewFile, columns: tuple[str, ...]) -> Iterator[Row]:
-    """Yield the values of each row, those of text formats as strings: numbers and lists as JSON writes them.
-
-    Raises:
-        UsageError: A row is malformed, or there is none.
-    """
+    """Yield the values of each row, those of text formats as strings: numbers and lists as JSON writes them."""
     line = 0
     for line, row in reviews.values(columns):
         if isinstance(reviews, TextReviewFile):

@@ -77,7 +77,7 @@ class Reviews:
     """A dataset's splits, cleaned.
 
     Attributes:
-        splits: `train`, `validation`, and `test` if the dataset has one.
+        splits: `train`, `validation`, which picks the best epoch, and `test` if the dataset has one.
         label_names: Names of labels 0, 1, ….
         origin: The dataset's name, and the revision or sha256 that pins it, for `run.json`.
         dropped: Rows left out, by reason: `no_text_or_label` of all train and validation rows that were read;
@@ -91,16 +91,6 @@ class Reviews:
     dropped: dict[str, int]
 
     @property
-    def train(self) -> Split:
-        """Return the rows to learn from."""
-        return self.splits["train"]
-
-    @property
-    def validation(self) -> Split:
-        """Return the rows that pick the best epoch."""
-        return self.splits["validation"]
-
-    @property
     def test(self) -> Split:
         """Return the held-out rows.
 
@@ -108,9 +98,8 @@ class Reviews:
             UsageError: The dataset has none; validation rows never replace them.
         """
         if "test" not in self.splits:
-            raise UsageError(
-                f"{self.origin['name']} has no test split: train with --test_file, or a dataset that has one"
-            )
+            name = self.origin["name"]
+            raise UsageError(f"{name} has no test split: train with --test_file, or a dataset that has one")
         return self.splits["test"]
 
 
@@ -119,7 +108,6 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     """Return the reviews that the arguments ask for; the same arguments and seed give the same rows.
 
     Args:
-        args: Dataset or files, columns and number of rows.
         seed: Decides which train rows `--sampling random` takes, and which are held out for validation if the dataset
             has no validation split.
 
@@ -176,8 +164,7 @@ def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
 
     def fill(table: pyarrow.Table) -> pyarrow.Table:
         for column in args.text_columns:
-            filled = compute.fill_null(table[column], "")
-            table = table.set_column(table.column_names.index(column), column, filled)
+            table = table.set_column(table.column_names.index(column), column, compute.fill_null(table[column], ""))
         return table
 
     return map_rows(rows.with_format("arrow"), fill, rows.features, "empty texts").with_format(None)
@@ -209,8 +196,7 @@ def _sample(name: str, split: Split, names: list[str], rows: int, seed: int) -> 
 
 def _hold_out_validation(train: Split, names: list[str], args: DataArguments, seed: int) -> tuple[Split, Split]:
     """Return train and validation rows; all rows of a repeated text are on one side."""
-    _, first = np.unique(train.keys.normalised, return_index=True)
-    texts = np.sort(first)
+    texts = np.sort(np.unique(train.keys.normalised, return_index=True)[1])
     _, sample = hold_out(train.labels[texts], args.validation_fraction, seed, names, "--validation_fraction")
     chosen = np.isin(train.keys.normalised, train.keys.normalised[texts[sample]])
     return train.where(~chosen), train.where(chosen)

@@ -42,21 +42,18 @@ def read_source(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]
 def _read_files(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
-    splits = {
-        name: _first(read_file(path, args.text_columns, args.label_column), args.first_rows[name])
-        for name, path in args.files.items()
-    }
-    files = {name: {"file": path, "sha256": file_sha256(Path(path).expanduser())} for name, path in args.files.items()}
+    splits, files = {}, {}
+    for name, path in args.files.items():
+        splits[name] = _first(read_file(path, args.text_columns, args.label_column), args.first_rows[name])
+        files[name] = {"file": path, "sha256": file_sha256(Path(path).expanduser())}
     return splits, {"name": args.files["train"], "files": files}
 
 
 def _read_package(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
     """Return the quickstart's rows; it has no test split, so test rows are held out first."""
     package = quickstart.REVIEWS
-    table = pyarrow.csv.read_csv(
-        quickstart.find_package(args.dataset_name, package) / package.pin["file"],
-        parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-    )
+    file = quickstart.find_package(args.dataset_name, package) / package.pin["file"]
+    table = pyarrow.csv.read_csv(file, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True))
     table = table.filter(pyarrow.compute.field("source") == "rotten_tomatoes")
     rows = Dataset(table.select(["text", "label"]).rename_columns(["content", "label"]))
     # The file has all positive reviews first, so its first rows would be no sample of it.
@@ -104,8 +101,7 @@ def hold_out(
     Args:
         labels: int64 (rows,).
         size: Rows (int) or share of the rows (float) of the sample.
-        names: Label names, for the message.
-        flag: The flag that sets `size`, for the message.
+        names, flag: For the message: the labels' names, and the flag that sets `size`.
 
     Returns:
         Two int64 arrays of row numbers in ascending order, which a large file is read fastest in.

@@ -1,8 +1,7 @@
 """Tokenize reviews."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
@@ -29,7 +28,6 @@ def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     fast.no_padding()
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-        """Return the tokens of a batch of rows."""
         reviews = _singles_or_pairs(list(batch.values()))
         fast.no_truncation()
         encoded = fast.encode_batch_fast(reviews)
@@ -43,8 +41,13 @@ def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
     ids = {name: List(Value("int32" if name == "input_ids" else "int8")) for name in names}
     features = Features(ids | {"tokens": Value("int32"), "length": Value("int32")})
-    with _tokenizer_threads():
+    before = os.environ.get("TOKENIZERS_PARALLELISM", "false")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    try:
         return map_rows(split.texts, encode, features, "tokenizing").add_column("labels", split.labels)
+    finally:
+        # Data-loader workers are forked later.
+        os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
 def texts_of(split: Split) -> list[str] | list[tuple[str, str]]:
@@ -53,17 +56,4 @@ def texts_of(split: Split) -> list[str] | list[tuple[str, str]]:
 
 
 def _singles_or_pairs(columns: Sequence[list[str]]) -> Any:
-    """Return one column as it is, two as a list of pairs."""
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-
-
-@contextmanager
-def _tokenizer_threads() -> Iterator[None]:
-    """Let tokenizers use all cores inside the block; afterwards not, as data-loader workers are forked then."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name, "false")
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        os.environ[name] = before

@@ -75,7 +75,7 @@ def measure_models(
 
 def measure_baseline(reviews: Reviews, texts: Sequence[Text]) -> Measured:
     """Return the answers of TF-IDF, fitted to the train rows, to the test rows' texts, and what they cost."""
-    baseline = fit_baseline(texts_of(reviews.train), reviews.train.labels)
+    baseline = fit_baseline(texts_of(reviews.splits["train"]), reviews.splits["train"].labels)
 
     def predict(some: Sequence[Text]) -> np.ndarray:
         """Return probabilities, float64 (reviews, classes); 0 for a label that no train row has."""

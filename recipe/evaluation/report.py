@@ -73,7 +73,7 @@ def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Re
     require_two_labels(labels, record.labels)
     classifier, texts = OnnxClassifier.from_run(run.path, served, raw=True), texts_of(reviews.test)
     slices = slice_values(classifier, args, reviews.test, texts, options.slice_by)
-    decision = fit_decision(classifier, served, reviews.validation, options)
+    decision = fit_decision(classifier, served, reviews.splits["validation"], options)
     # A variant for a GPU cannot be measured without one.
     variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
     models = measure_models(run, variants, texts)

@@ -108,10 +108,10 @@ def reviews_for_checks(run: RunFolder) -> tuple[CheckedReviews, list[Text]]:
         UsageError: The weights or the dataset cannot be read any more, or its rows have changed.
     """
     trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run)
-    validation = reviews.validation.spread(CHECKED_REVIEWS)
+    validation = reviews.splits["validation"].spread(CHECKED_REVIEWS)
     texts = texts_of(validation)
     checked = CheckedReviews(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
-    return checked, list(texts_of(reviews.train.spread(CALIBRATION_REVIEWS)))
+    return checked, list(texts_of(reviews.splits["train"].spread(CALIBRATION_REVIEWS)))
 
 
 def _measure_all(folder: Path, chosen: list[str], checked: CheckedReviews) -> dict[str, VariantCertificate]:

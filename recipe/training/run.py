@@ -213,7 +213,7 @@ def inspect_only(arguments: Arguments) -> RunFolder:
     run.require_free(arguments.training.overwrite_output_dir)
     pretrained = find_pretrained(arguments.model, arguments.data.max_length)
     reviews = load_reviews(arguments.data, arguments.training.seed)
-    tokens = tokenize(reviews.train, load_tokenizer(pretrained, arguments.data.max_length))
+    tokens = tokenize(reviews.splits["train"], load_tokenizer(pretrained, arguments.data.max_length))
     report = inspect(reviews, tokens, arguments)
     print(as_block(report))
     write_json(run.data, report)

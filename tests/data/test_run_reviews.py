@@ -8,7 +8,7 @@ import pytest
 from conftest import copy_of, separable_reviews, write_dataset
 
 from recipe.benchmarks import inference
-from recipe.data import reviews_of
+from recipe.data.reviews import reviews_of
 from recipe.errors import UsageError
 from recipe.evaluation import evaluate_run
 from recipe.export import export

@@ -10,8 +10,9 @@ from conftest import separable_reviews
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from recipe.data import Split, tokenize
 from recipe.data.duplicates import text_keys
+from recipe.data.reviews import Split
+from recipe.data.tokens import tokenize
 
 COLUMNS = [["content"], ["title", "content"]]
 

@@ -138,7 +138,7 @@ def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFold
 def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> None:
     decision = Decision.from_json(json.loads(evaluated.decision.read_text()))
     args = data_arguments_of(evaluated.read_config())
-    validation = load_reviews(args, evaluated.read_record().seed).validation
+    validation = load_reviews(args, evaluated.read_record().seed).splits["validation"]
     classifier = OnnxClassifier.from_run(evaluated.path)
     assert classifier.decision == decision == read(evaluated).decision
     found = classifier.answers(validation.texts["content"][:])

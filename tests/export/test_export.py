@@ -61,9 +61,9 @@ def test_validation_reviews_are_the_runs_own_and_those_of_calibration_are_not(
 ) -> None:
     reviews = load_reviews(DataArguments(dataset_name=str(reviews_folder), max_train_samples=-1), 42)
     checked, calibration = reviews_for_checks(exported_run)
-    validation = reviews.validation
+    validation = reviews.splits["validation"]
     assert checked.texts == validation.texts["content"][:] and (checked.labels == validation.labels).all()
-    assert set(calibration) <= set(reviews.train.texts["content"][:]) and len(calibration) == 240
+    assert set(calibration) <= set(reviews.splits["train"].texts["content"][:]) and len(calibration) == 240
 
 
 def test_few_reviews_cannot_buy_a_pass_and_the_other_variants_are_written(run: RunFolder) -> None:

@@ -177,7 +177,9 @@ def test_a_name_is_a_file_and_not_a_pattern(tmp_path: Path) -> None:
     for name in ("q?x.parquet", "qax.parquet", "data[train].parquet"):
         rows = {"label": [0, 1] * 10, "content": [f"{name} {n}" for n in range(20)]}
         Dataset.from_dict(rows).to_parquet(tmp_path / name)
-        texts = load_reviews(DataArguments(train_file=str(tmp_path / name)), seed=42).train.texts["content"][:]
+        texts = (
+            load_reviews(DataArguments(train_file=str(tmp_path / name)), seed=42).splits["train"].texts["content"][:]
+        )
         assert len(texts) == 16 and all(text.startswith(name) for text in texts)
 
 
@@ -232,7 +234,10 @@ def test_rows_without_a_text_or_a_label_are_dropped_and_counted_but_never_from_t
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, [*held_out, {"label": 1, "content": ""}])))
     args = DataArguments(train_file=str(tmp_path / "train.jsonl"), test_file=str(tmp_path / "test.jsonl"))
     reviews = load_reviews(args, seed=42)
-    assert reviews.dropped["no_text_or_label"] == 3 and len(reviews.train) + len(reviews.validation) == 20
+    assert (
+        reviews.dropped["no_text_or_label"] == 3
+        and len(reviews.splits["train"]) + len(reviews.splits["validation"]) == 20
+    )
     assert len(reviews.test) == 5 and texts_of(reviews.test)[-1] == ""
 
 
@@ -241,7 +246,7 @@ def test_one_of_two_texts_may_be_missing(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
     args = DataArguments(train_file=str(tmp_path / "train.jsonl"), text_columns=["title", "content"])
     reviews = load_reviews(args, seed=42)
-    assert reviews.dropped["no_text_or_label"] == 0 and {title for title, _ in texts_of(reviews.train)} == {
+    assert reviews.dropped["no_text_or_label"] == 0 and {title for title, _ in texts_of(reviews.splits["train"])} == {
         "",
         "t",
     }
@@ -271,7 +276,7 @@ def test_a_class_label_keeps_its_own_names_and_order(tmp_path: Path) -> None:
     assert reviews.label_names == ["zebra", "ant"]
     assert all(
         label == (text[0] == "b")
-        for label, text in zip(reviews.train.labels, reviews.train.texts["content"], strict=True)
+        for label, text in zip(reviews.splits["train"].labels, reviews.splits["train"].texts["content"], strict=True)
     )
 
 
