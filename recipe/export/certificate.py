@@ -51,8 +51,6 @@ def measure(
     """Compare an exported variant, in `ORTModelForSequenceClassification`, with PyTorch, and with `OnnxClassifier`.
 
     Args:
-        checked: The reviews with PyTorch's logits.
-        folder: The exported folder.
         served: The variant in the engine that serves it.
         reviews_per_second: Speed, from `speeds`.
     """
@@ -124,12 +122,9 @@ def speeds(served: dict[str, OnnxClassifier], texts: Sequence[Text]) -> dict[str
 def certificate(
     checked: CheckedReviews, folder: Path, variants: list[str], target: str, max_f1_drop: float
 ) -> Certificate:
-    """Measure the variants in a folder, and sort them by whether they are within their budget.
+    """Measure variants in an exported folder, and sort them by whether they are within their budget.
 
     Args:
-        checked: The reviews with PyTorch's logits.
-        folder: The exported folder.
-        variants: Names of those to measure.
         target: The kind of CPU that int8 was made for.
         max_f1_drop: The budget of int8 and fp16.
     """

@@ -77,11 +77,9 @@ def default_variants() -> list[str]:
 
 
 def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None) -> None:
-    """Export a trained model as fp32, with its label names, trained length and tokenizer.
+    """Export the model of the folder `trained` as fp32, with its label names, trained length and tokenizer.
 
     Args:
-        trained: The folder of the trained model.
-        folder: The folder to write.
         model: The model to export; `None` loads it with `load_trained`.
     """
     # `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls the same function, but loads the model

@@ -103,11 +103,10 @@ class Classifier(ABC):
             texts: Windows of reviews; each is sorted by length and divided into batches by itself.
             done: Called from any thread with the number of reviews in each batch that was computed.
         """
-        started = (self._start(window, done) for window in texts)
-        # The next window is started before this one is waited for.
-        for wait, _ahead in itertools.pairwise(itertools.chain(started, [None])):
-            if wait:
-                yield wait()
+        # Each window is waited for when the next one has been started; an empty one comes last.
+        started = (self._start(window, done) for window in itertools.chain(texts, [[]]))
+        for wait, _next in itertools.pairwise(started):
+            yield wait()
 
     def batches(self, texts: Sequence[Text]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the model's inputs for reviews, a batch at a time: int64 (reviews, tokens) by name."""

@@ -56,14 +56,13 @@ class Decision(Document):
         Raises:
             UsageError: There is a threshold, and there are not two classes.
         """
-        probabilities = self.probabilities(logits)
+        probabilities, certain = self.probabilities(logits), self.confidence(logits) >= (self.abstain_below or 0)
         if self.threshold is None:
             labels = probabilities.argmax(axis=1)
         else:
-            self._require_two(logits)
             labels = (probabilities[:, 1] >= self.threshold).astype(np.int64)
         of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-        return Answers(labels, of_labels, self.confidence(logits) >= (self.abstain_below or 0))
+        return Answers(labels, of_labels, certain)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return each review's probability of each label, float64 (reviews, classes), from logits of that shape."""
@@ -82,7 +81,8 @@ class Decision(Document):
         """
         if self.threshold is None:
             return np.asarray(self.probabilities(logits).max(axis=1))
-        self._require_two(logits)
+        if logits.shape[1] != 2:
+            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {logits.shape[1]}")
         # From logits and not from probabilities, whose log-odds are infinite once they are rounded to 1.
         log_odds = np.diff(np.asarray(logits, dtype=np.float64), axis=1)[:, 0] / self.temperature
         distance = np.abs(log_odds - math.log(self.threshold / (1 - self.threshold)))
@@ -99,8 +99,3 @@ class Decision(Document):
         if content.keys() != set(known):
             raise UsageError(f"{where}: a decision has {', '.join(known)}, not {', '.join(content) or 'nothing'}")
         return super().from_json(content, where)
-
-    def _require_two(self, logits: np.ndarray) -> None:
-        """Refuse a threshold unless there are two classes."""
-        if logits.shape[1] != 2:
-            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {logits.shape[1]}")
