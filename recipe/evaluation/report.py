@@ -66,7 +66,7 @@ def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Re
     """
     options = options or EvaluationOptions()
     certified, record = run.read_certificate().variants, run.read_record()
-    served = run.choose_variant(None, installed_providers()).name
+    served = run.choose_variant(None, installed_providers())[0]
     args = data_arguments_of(run.read_config())
     reviews = reviews_of(run)
     labels = reviews.test.labels

@@ -14,12 +14,12 @@ import onnx
 
 from recipe.files.atomic import file_sha256
 from recipe.files.text_rows import Text
-from recipe.inference.classifier import Classifier
 from recipe.inference.onnx import OnnxClassifier
+from recipe.inference.optimum import OptimumClassifier
 from recipe.metrics.intervals import interval, resampled_f1
 from recipe.metrics.scores import score_labels
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import Certificate, VariantCertificate, versions
+from recipe.run_folder import VARIANT_FILES, Certificate, VariantCertificate, versions
 from recipe.run_folder.certificate import AloneCheck, Budget, Difference, EngineCheck
 from recipe.text_table import columns
 
@@ -33,55 +33,36 @@ TIMED_REVIEWS, TIMED_PASSES = 64, 5
 
 @dataclass(frozen=True)
 class CheckedReviews:
-    """The validation reviews that a certificate rests on.
-
-    Attributes:
-        texts: The reviews.
-        labels: True labels, int64 (reviews,).
-        label_names: Names of labels 0, 1, ….
-        logits: PyTorch's, float32 (reviews, classes).
-    """
+    """Validation reviews with their true labels, int64 (reviews,), and PyTorch's logits, float32 (reviews, classes)."""
 
     texts: Sequence[Text]
     labels: np.ndarray
     label_names: list[str]
     logits: np.ndarray
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """Return PyTorch's labels, int64 (reviews,)."""
-        return self.logits.argmax(axis=1)
-
-    def f1(self, predicted: np.ndarray) -> float:
-        """Return F1 of predicted labels, int64 (reviews,), as validation computes it."""
-        return score_labels(self.labels, predicted, len(self.label_names))["f1"]
+    def f1(self, logits: np.ndarray) -> float:
+        """Return F1 of the most probable labels of logits, float32 (reviews, classes), as validation computes it."""
+        return score_labels(self.labels, logits.argmax(axis=1), len(self.label_names))["f1"]
 
 
 def measure(
-    checked: CheckedReviews,
-    served: OnnxClassifier,
-    optimum: Classifier,
-    file: Path,
-    provider: str,
-    reviews_per_second: float,
+    checked: CheckedReviews, folder: Path, served: OnnxClassifier, reviews_per_second: float
 ) -> VariantCertificate:
-    """Compare a variant with PyTorch.
+    """Compare an exported variant, in `ORTModelForSequenceClassification`, with PyTorch, and with `OnnxClassifier`.
 
     Args:
-        checked: The reviews with PyTorch's logits.
         served: The variant in the engine that serves it.
-        optimum: The same file in `ORTModelForSequenceClassification`, whose logits are compared with PyTorch's.
-        file: The variant's ONNX file.
-        provider: `cpu` or `cuda`.
         reviews_per_second: Speed, from `speeds`.
     """
+    file = folder / VARIANT_FILES[served.variant]
+    optimum = OptimumClassifier(folder, served.variant, served.provider, served.batch_size)
     logits = optimum.logits(checked.texts, f"{file.name} in Optimum")
     batched = served.logits(checked.texts, f"{file.name} in batches")
     alone = np.concatenate([scores.logits for scores in served.score([text] for text in checked.texts)])
-    predicted, graph = logits.argmax(axis=1), onnx.load(file)
+    expected, predicted, graph = checked.logits.argmax(axis=1), logits.argmax(axis=1), onnx.load(file)
     return VariantCertificate(
         file=file.name,
-        provider=provider,
+        provider=served.provider,
         sha256=file_sha256(file),
         bytes=file.stat().st_size,
         opset=next(one.version for one in graph.opset_import if one.domain in ("", "ai.onnx")),
@@ -90,11 +71,11 @@ def measure(
         finite=bool(np.isfinite(logits).all() and np.isfinite(checked.logits).all()),
         logit_difference=_difference(logits, checked.logits),
         probability_difference=_difference(softmax(logits), softmax(checked.logits)),
-        labels_flipped=int((predicted != checked.predicted).sum()),
+        labels_flipped=int((predicted != expected).sum()),
         flipped=_flipped(checked, logits) if np.isfinite(logits).all() else [],
-        f1=checked.f1(predicted),
-        f1_drop=checked.f1(checked.predicted) - checked.f1(predicted),
-        f1_drop_interval=_f1_drop_interval(checked, predicted),
+        f1=checked.f1(logits),
+        f1_drop=checked.f1(checked.logits) - checked.f1(logits),
+        f1_drop_interval=_f1_drop_interval(checked.labels, expected, predicted),
         alone=AloneCheck(
             _difference(alone, batched).largest, int((alone.argmax(axis=1) != batched.argmax(axis=1)).sum())
         ),
@@ -139,25 +120,25 @@ def speeds(served: dict[str, OnnxClassifier], texts: Sequence[Text]) -> dict[str
 
 
 def certificate(
-    checked: CheckedReviews, measured: dict[str, VariantCertificate], target: str, max_f1_drop: float
+    checked: CheckedReviews, folder: Path, variants: list[str], target: str, max_f1_drop: float
 ) -> Certificate:
-    """Sort the measured variants by whether they are within their budget.
+    """Measure variants in an exported folder, and sort them by whether they are within their budget.
 
     Args:
-        checked: The reviews.
-        measured: Result of `measure` for each variant, by name.
         target: The kind of CPU that int8 was made for.
         max_f1_drop: The budget of int8 and fp16.
     """
-    judged = {
-        name: replace(found, objection=budget_violation(name, found, max_f1_drop)) for name, found in measured.items()
-    }
+    served = {name: OnnxClassifier(folder, name, "cuda" if name == "fp16" else "cpu") for name in variants}
+    fast, judged = speeds(served, checked.texts), {}
+    for name, classifier in served.items():
+        found = measure(checked, folder, classifier, fast[name])
+        judged[name] = replace(found, objection=budget_violation(name, found, max_f1_drop))
     return Certificate(
         command=shlex.join(sys.orig_argv),
         versions=versions(),
         target=target,
         reviews=len(checked.texts),
-        f1_of_pytorch=checked.f1(checked.predicted),
+        f1_of_pytorch=checked.f1(checked.logits),
         budget=Budget(MAX_LOGIT_DIFFERENCE, max_f1_drop),
         variants={name: found for name, found in judged.items() if not found.objection},
         refused={name: found for name, found in judged.items() if found.objection},
@@ -173,28 +154,16 @@ def as_table(content: Certificate) -> str:
     """Return a certificate for the screen."""
     rows = [("", "MB", "reviews/s", "logits differ: most", "mean", "flipped", "F1", "drop", "95 % interval", "alone")]
     for name, found in (content.variants | content.refused).items():
-        low, high = found.f1_drop_interval
-        rows.append(
-            (
-                name,
-                f"{found.bytes / 1e6:.1f}",
-                f"{found.reviews_per_second:.1f}",
-                f"{found.logit_difference.largest:.1e}",
-                f"{found.logit_difference.mean:.1e}",
-                str(found.labels_flipped),
-                f"{found.f1:.4f}",
-                f"{found.f1_drop:+.4f}",
-                f"{low:+.4f} to {high:+.4f}",
-                f"{found.alone.largest_drift:.1e}",
-            )
-        )
-    return "\n".join(
-        [
-            *columns(rows),
-            f"{content.reviews:,} validation reviews against PyTorch (F1 {content.f1_of_pytorch:.4f}); "
-            "alone: the largest change of a logit when each review is scored by itself",
-        ]
+        size, speed = f"{found.bytes / 1e6:.1f}", f"{found.reviews_per_second:.1f}"
+        differ = f"{found.logit_difference.largest:.1e}", f"{found.logit_difference.mean:.1e}"
+        scores = str(found.labels_flipped), f"{found.f1:.4f}", f"{found.f1_drop:+.4f}"
+        ends = " to ".join(f"{end:+.4f}" for end in found.f1_drop_interval)
+        rows.append((name, size, speed, *differ, *scores, ends, f"{found.alone.largest_drift:.1e}"))
+    footer = (
+        f"{content.reviews:,} validation reviews against PyTorch (F1 {content.f1_of_pytorch:.4f}); "
+        "alone: the largest change of a logit when each review is scored by itself"
     )
+    return "\n".join([*columns(rows), footer])
 
 
 def _difference(found: np.ndarray, expected: np.ndarray) -> Difference:
@@ -204,9 +173,7 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> Difference:
 
 
 def _flipped(checked: CheckedReviews, logits: np.ndarray) -> list[dict[str, Any]]:
-    """Return the reviews whose label changes, with the true label, and both models' labels and probabilities."""
-    expected, found = softmax(checked.logits), softmax(logits)
-    names = checked.label_names
+    expected, found, names = softmax(checked.logits), softmax(logits), checked.label_names
     return [
         {"review": checked.texts[row], "label": names[checked.labels[row]]}
         | {
@@ -217,7 +184,7 @@ def _flipped(checked: CheckedReviews, logits: np.ndarray) -> list[dict[str, Any]
     ]
 
 
-def _f1_drop_interval(checked: CheckedReviews, predicted: np.ndarray) -> list[float]:
+def _f1_drop_interval(labels: np.ndarray, expected: np.ndarray, predicted: np.ndarray) -> list[float]:
     """Return the 95 % interval of the F1 that a variant loses against PyTorch, from paired resamples.
 
     Where hardly a label differs, resamples of these reviews alone give too narrow an interval, and none at all where
@@ -225,7 +192,6 @@ def _f1_drop_interval(checked: CheckedReviews, predicted: np.ndarray) -> list[fl
     (Bonett and Price, *Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired
     Data*, 2012, who add one to either count).
     """
-    labels = np.append(checked.labels, [1, 1])
-    answers = np.vstack([np.append(checked.predicted, [1, 0]), np.append(predicted, [0, 1])])
-    resampled = resampled_f1(labels, answers)
+    answers = np.vstack([np.append(expected, [1, 0]), np.append(predicted, [0, 1])])
+    resampled = resampled_f1(np.append(labels, [1, 1]), answers)
     return list(interval(resampled[:, 0] - resampled[:, 1]))

@@ -15,7 +15,7 @@ and those of two activations in the attention.
 
 import copy
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,7 @@ LARGE_TABLE = 1 << 20
 
 @dataclass
 class Range:
-    """The values seen of an activation.
-
-    Attributes:
-        low, high: Smallest and largest value of each channel, float32 (channels,); 0 is included.
-        for_each_token: Whether the activation has a vector for each token, and not for `[CLS]` alone.
-    """
+    """An activation's extremes by channel, float32 (channels,) with 0 included, and whether each token has a vector."""
 
     low: np.ndarray
     high: np.ndarray
@@ -59,12 +54,7 @@ class Range:
         return np.maximum(np.maximum(-self.low, self.high), 1e-5)
 
     def add(self, values: np.ndarray, real: np.ndarray) -> None:
-        """Add a batch.
-
-        Args:
-            values: float32 (reviews, tokens or 1, channels).
-            real: bool (reviews, tokens), false for padding.
-        """
+        """Add a batch, float32 (reviews, tokens or 1, channels), without padding: `real` is bool (reviews, tokens)."""
         everywhere = values.shape[:2] == real.shape
         seen = values[real] if everywhere else values.reshape(-1, values.shape[-1])
         self.low, self.high = np.minimum(self.low, seen.min(axis=0)), np.maximum(self.high, seen.max(axis=0))
@@ -74,20 +64,13 @@ class Range:
 
 def this_cpu() -> str:
     """Return the kind of this machine's CPU, a key of `LARGEST_WEIGHT`."""
-    try:
-        described = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        described = ""
-    return kind_of_cpu(platform.machine(), described)
+    flags = Path("/proc/cpuinfo")
+    return kind_of_cpu(platform.machine(), flags.read_text(encoding="utf-8") if flags.is_file() else "")
 
 
 def kind_of_cpu(machine: str, described: str) -> str:
-    """Return the kind of a CPU; `avx2`, which is safe on all of them, if it is not known.
-
-    Args:
-        machine: Value of `platform.machine()`.
-        described: Text that holds the CPU's flags, such as Linux's /proc/cpuinfo.
-    """
+    """Return a CPU's kind, from `platform.machine()` and a text that holds its flags; if it is not known, `avx2`."""
+    # A file for AVX2 runs right on every CPU.
     if machine.lower() in ("arm64", "aarch64"):
         return "arm"
     return "vnni" if {"avx512_vnni", "avx_vnni"} & set(described.split()) else "avx2"
@@ -97,8 +80,6 @@ def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str,
     """Write the int8 variant of an exported model.
 
     Args:
-        source: The fp32 file.
-        target: The file to write.
         cpu: The kind of CPU that will run it, a key of `LARGEST_WEIGHT`.
         batches: The model's inputs for train reviews, int64 (reviews, tokens) by name.
 
@@ -106,35 +87,26 @@ def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str,
         UsageError: The model has no `MatMul` by weights.
     """
     model = onnx.load(source)
-    ranges = _calibrate(model, batches)
-    if not ranges:
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    # Each `MatMul` by weights, under the activation that it multiplies.
+    linears: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in weights and weights[node.input[1]].ndim == 2:
+            linears.setdefault(node.input[0], []).append(node)
+    if not linears:
         raise UsageError("int8: this architecture has no matrix multiplication by weights: leave it out of --variants")
-    weights = _initializers(model.graph)
     replaced: dict[str, list[NodeProto]] = {}
-    for name, found in ranges.items():
+    for name, found in _calibrate(model, list(linears), batches).items():
         if found.for_each_token:
-            replaced |= _quantize_group(model.graph, name, found, weights, LARGEST_WEIGHT[cpu])
+            replaced |= _quantize_group(model.graph, linears[name], found, weights, LARGEST_WEIGHT[cpu])
     _replace_nodes(model.graph, replaced | _quantize_tables(model.graph, weights))
     # MatMulIntegerToFloat is ONNX Runtime's own, in every build of it.
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, target)
 
 
-def _linears(graph: GraphProto, weights: dict[str, np.ndarray]) -> Iterator[NodeProto]:
-    """Yield each `MatMul` of an activation by a matrix of weights."""
-    for node in graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights and weights[node.input[1]].ndim == 2:
-            yield node
-
-
-def _initializers(graph: GraphProto) -> dict[str, np.ndarray]:
-    """Return the graph's constants by name."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-
-
-def _calibrate(model: ModelProto, batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
-    """Return the range of each activation that is multiplied by weights, over all tokens but padding."""
-    names = list(dict.fromkeys(node.input[0] for node in _linears(model.graph, _initializers(model.graph))))
+def _calibrate(model: ModelProto, names: list[str], batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
+    """Return the range of each named activation over all tokens but padding."""
     watched = copy.deepcopy(model)
     watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
     options = session_options()
@@ -151,11 +123,10 @@ def _calibrate(model: ModelProto, batches: Iterable[dict[str, np.ndarray]]) -> d
 
 
 def _quantize_group(
-    graph: GraphProto, name: str, found: Range, weights: dict[str, np.ndarray], largest: int
+    graph: GraphProto, nodes: list[NodeProto], found: Range, weights: dict[str, np.ndarray], largest: int
 ) -> dict[str, list[NodeProto]]:
     """Return the nodes that replace the `MatMul`s of one activation, by the output of the node they replace."""
-    nodes = [node for node in _linears(graph, weights) if node.input[0] == name]
-    factors = _smoothing(found, [weights[node.input[1]] for node in nodes])
+    name, factors = nodes[0].input[0], _smoothing(found, [weights[node.input[1]] for node in nodes])
     wide = np.flatnonzero(found.width > WIDE * np.median(found.width))
     _add_constants(graph, name, {"factors": 1 / factors} | _activation_scale(found, factors, exclude=wide))
     steps = [
@@ -167,33 +138,24 @@ def _quantize_group(
         steps.append(helper.make_node("Gather", [name, f"{name}_wide_channels"], [f"{name}_wide"], axis=-1))
     replaced: dict[str, list[NodeProto]] = {}
     for node in nodes:
-        matrix = weights[node.input[1]] * factors[:, None]
-        matrix[wide] = 0
-        _add_constants(graph, node.input[1], _quantized_matrix(matrix, largest))
-        if wide.size:
-            _add_constants(graph, node.input[1], {"wide": weights[node.input[1]][wide]})
-        bias = _bias(graph, node.output[0], weights)
+        matrix, bias = node.input[1], _bias(graph, node.output[0], weights)
+        smoothed = weights[matrix] * factors[:, None]
+        smoothed[wide] = 0
+        _add_constants(graph, matrix, _quantized_matrix(smoothed, largest))
+        inputs = [f"{factor}_{part}" for part in ("quantized", "scale", "zero") for factor in (name, matrix)]
+        inputs += [key for key in bias.input if key in weights] if bias else []
         output = bias.output[0] if bias else node.output[0]
+        narrow = f"{output}_narrow" if wide.size else output
+        steps.append(helper.make_node("MatMulIntegerToFloat", inputs, [narrow], domain="com.microsoft"))
+        if wide.size:
+            _add_constants(graph, matrix, {"wide": weights[matrix][wide]})
+            steps.append(helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]))
+            steps.append(helper.make_node("Add", [narrow, f"{output}_wide"], [output]))
         replaced[output] = []
-        replaced[node.output[0]] = [*steps, *_product(node, bias, weights, output, wide.size > 0)]
+        replaced[node.output[0]] = steps
         # The first product's steps compute the inputs of the other products too.
         steps = []
     return replaced
-
-
-def _product(
-    node: NodeProto, bias: NodeProto | None, weights: dict[str, np.ndarray], output: str, has_wide: bool
-) -> list[NodeProto]:
-    """Return the nodes that multiply as integers and add the bias, and multiply the wide channels in float."""
-    name, matrix = node.input[:2]
-    inputs = [f"{factor}_{part}" for part in ("quantized", "scale", "zero") for factor in (name, matrix)]
-    inputs += [key for key in bias.input if key in weights] if bias else []
-    narrow = f"{output}_narrow" if has_wide else output
-    product = [helper.make_node("MatMulIntegerToFloat", inputs, [narrow], domain="com.microsoft")]
-    if has_wide:
-        product.append(helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]))
-        product.append(helper.make_node("Add", [narrow, f"{output}_wide"], [output]))
-    return product
 
 
 def _add_constants(graph: GraphProto, name: str, values: dict[str, np.ndarray]) -> None:

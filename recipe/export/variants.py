@@ -12,15 +12,14 @@ from transformers import AutoTokenizer, PreTrainedModel
 from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import CheckFailed, UsageError
-from recipe.export.certificate import CheckedReviews, certificate, describe_rejected, measure, speeds
+from recipe.export.certificate import CheckedReviews, certificate, describe_rejected
 from recipe.export.quantization import this_cpu, write_int8
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier, installed_providers
-from recipe.inference.optimum import OptimumClassifier
 from recipe.inference.pytorch import TorchClassifier
 from recipe.model.pretrained import load_trained
-from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder, VariantCertificate
+from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder
 
 MAX_F1_DROP = 0.01
 # Validation reviews in the comparison: enough for an interval of the F1 drop that is narrower than the budget, few
@@ -57,7 +56,7 @@ def export(
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
         write_variants(folder, chosen, target, calibration)
-        content = certificate(checked, _measure_all(folder, chosen, checked), target, max_f1_drop)
+        content = certificate(checked, folder, chosen, target, max_f1_drop)
         for name in VARIANT_FILES.keys() - content.variants.keys():
             (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
         write_json(folder / run.certificate.name, content.to_json())
@@ -78,11 +77,9 @@ def default_variants() -> list[str]:
 
 
 def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None) -> None:
-    """Export a trained model as fp32, with its label names, trained length and tokenizer.
+    """Export the model of the folder `trained` as fp32, with its label names, trained length and tokenizer.
 
     Args:
-        trained: The folder of the trained model.
-        folder: The folder to write.
         model: The model to export; `None` loads it with `load_trained`.
     """
     # `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls the same function, but loads the model
@@ -112,14 +109,3 @@ def reviews_for_checks(run: RunFolder) -> tuple[CheckedReviews, list[Text]]:
     texts = texts_of(validation)
     checked = CheckedReviews(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
     return checked, list(texts_of(reviews.splits["train"].spread(CALIBRATION_REVIEWS)))
-
-
-def _measure_all(folder: Path, chosen: list[str], checked: CheckedReviews) -> dict[str, VariantCertificate]:
-    """Return the measurements of each variant by name."""
-    providers = {name: "cuda" if name == "fp16" else "cpu" for name in chosen}
-    served = {name: OnnxClassifier(folder, name, provider) for name, provider in providers.items()}
-    fast, measured = speeds(served, checked.texts), {}
-    for name, provider in providers.items():
-        optimum = OptimumClassifier(folder, name, provider, served[name].batch_size)
-        measured[name] = measure(checked, served[name], optimum, folder / VARIANT_FILES[name], provider, fast[name])
-    return measured

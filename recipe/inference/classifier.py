@@ -4,9 +4,8 @@ import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from recipe.errors import UsageError
 from recipe.files.text_rows import Text
-from recipe.inference.decision import Answers, Decision
+from recipe.inference.decision import Decision
 
 # Reviews sorted by length together: enough that a batch pads little, few enough to hold in memory.
 WINDOW = 2048
@@ -48,7 +47,6 @@ class Classifier(ABC):
     reviews, the next one is tokenised. Batches depend on the reviews alone, not on the number of threads.
 
     Attributes:
-        batch_size: Reviews in a batch.
         label_names: Names of labels 0, 1, ….
         max_length: Tokens that a review is truncated to.
         decision: Turns logits into answers.
@@ -58,10 +56,12 @@ class Classifier(ABC):
 
     def __init__(self, folder: Path, threads: int) -> None:
         """Read label names and tokenizer from a model's folder; compute up to `threads` batches at a time."""
-        config = read_json(folder / "config.json")
-        names = config["id2label"]
+        config, tokens = read_json(folder / "config.json"), read_json(folder / "tokenizer_config.json")
+        names, self.max_length = config["id2label"], tokens["model_max_length"]
         self.label_names = [str(names[str(label)]) for label in range(len(names))]
-        self.tokenizer, self.max_length = _read_tokenizer(folder)
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.enable_truncation(self.max_length, direction=tokens.get("truncation_side", "right"))
+        self.tokenizer.no_padding()
         self.padding = {"input_ids": config.get("pad_token_id") or 0, "attention_mask": 0, "token_type_ids": 0}
         self.threads = ThreadPoolExecutor(threads)
         self.decision = Decision()
@@ -72,7 +72,6 @@ class Classifier(ABC):
         Raises:
             TypeError: `texts` is a string, each letter of which would be scored as a review.
         """
-        _require_list(texts)
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[Text]) -> Iterator[Prediction]:
@@ -81,14 +80,6 @@ class Classifier(ABC):
             answers = self.decision(scores.logits)
             for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
                 yield Prediction(self.label_names[label], probability)
-
-    def answers(self, texts: Sequence[Text]) -> Answers:
-        """Return each review's label, its probability, and whether it is certain enough, in the order given."""
-        return self.decision(self.logits(texts))
-
-    def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
-        """Return each review's probability of each label, float64 (reviews, classes), in the order given."""
-        return self.decision.probabilities(self.logits(texts))
 
     def logits(self, texts: Sequence[Text], progress: str | None = None) -> np.ndarray:
         """Return the model's output for each review, float32 (reviews, classes), in the order given.
@@ -100,7 +91,6 @@ class Classifier(ABC):
         Raises:
             TypeError: `texts` is a string.
         """
-        _require_list(texts)
         shown = {"desc": progress, "disable": None if progress else True}
         with tqdm(total=len(texts), unit=" reviews", leave=False, dynamic_ncols=True, **shown) as bar:
             parts = [scores.logits for scores in self.score(windows(texts), bar.update)]
@@ -113,14 +103,10 @@ class Classifier(ABC):
             texts: Windows of reviews; each is sorted by length and divided into batches by itself.
             done: Called from any thread with the number of reviews in each batch that was computed.
         """
-        ahead: _Window | None = None
-        for window in texts:
-            started = self._start(window, done)
-            if ahead:
-                yield ahead.scores()
-            ahead = started
-        if ahead:
-            yield ahead.scores()
+        # Each window is waited for when the next one has been started; an empty one comes last.
+        started = (self._start(window, done) for window in itertools.chain(texts, [[]]))
+        for wait, _next in itertools.pairwise(started):
+            yield wait()
 
     def batches(self, texts: Sequence[Text]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the model's inputs for reviews, a batch at a time: int64 (reviews, tokens) by name."""
@@ -131,11 +117,10 @@ class Classifier(ABC):
     def _tokenize(self, texts: Sequence[Text]) -> tuple[list[Encoding], list[np.ndarray]]:
         """Return each review's tokens, and the rows of each batch of like lengths."""
         encodings = self.tokenizer.encode_batch_fast(list(texts))
-        lengths = [len(encoding.ids) for encoding in encodings]
-        return encodings, list(length_sorted_batches(lengths, self.batch_size))
+        return encodings, length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size)
 
-    def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> "_Window":
-        """Submit a window's batches to the thread pool."""
+    def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> Callable[[], Scores]:
+        """Submit a window's batches to the thread pool; return what waits for them."""
         encodings, batches = self._tokenize(window)
 
         def compute(rows: np.ndarray) -> np.ndarray:
@@ -143,11 +128,15 @@ class Classifier(ABC):
             done(len(rows))
             return logits
 
-        return _Window(
-            batches=[(rows, self.threads.submit(compute, rows)) for rows in batches],
-            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool),
-            classes=len(self.label_names),
-        )
+        def wait() -> Scores:
+            logits = np.empty((len(truncated), len(self.label_names)), dtype=np.float32)
+            for rows, found in zip(batches, computed, strict=True):
+                logits[rows] = found
+            return Scores(logits, truncated)
+
+        computed = self.threads.map(compute, batches)
+        truncated = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool)
+        return wait
 
     def _padded(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
         """Return the model's inputs for a batch, int64 (reviews, tokens) by name."""
@@ -165,40 +154,23 @@ class Classifier(ABC):
         """Return the logits, float32 (reviews, classes), of a batch from `_padded`; several threads call this."""
 
 
-@dataclass
-class _Window:
-    """A window of reviews that the thread pool is computing.
-
-    Attributes:
-        batches: Row numbers of each batch, int64 (reviews,), and the future of its logits.
-        truncated: As in `Scores`.
-        classes: Number of classes.
-    """
-
-    batches: list[tuple[np.ndarray, Future[np.ndarray]]]
-    truncated: np.ndarray
-    classes: int
-
-    def scores(self) -> Scores:
-        """Wait for every batch, and return the output in the reviews' order."""
-        logits = np.empty((len(self.truncated), self.classes), dtype=np.float32)
-        for rows, computed in self.batches:
-            logits[rows] = computed.result()
-        return Scores(logits, self.truncated)
-
-
 def windows(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Yield reviews `WINDOW` at a time."""
+    """Yield reviews `WINDOW` at a time.
+
+    Raises:
+        TypeError: A string was given for a list of strings.
+    """
+    if isinstance(texts, str):
+        raise TypeError("give a list of reviews, not a string: [text]")
     rest = iter(texts)
     while window := list(itertools.islice(rest, WINDOW)):
         yield window
 
 
-def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:
-    """Yield the rows of each batch, int64 (at most batch_size,), longest reviews first so that memory peaks at once."""
+def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """Return the rows of each batch, int64 (at most batch_size,), longest reviews first: memory peaks at once."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 @contextmanager
@@ -216,22 +188,6 @@ def loading_errors_as_usage_error(folder: Path) -> Iterator[None]:
         raise UsageError(f"the model in {folder} cannot be loaded, a file is missing or damaged: {reason}") from error
 
 
-def _read_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
-    """Return a model's tokenizer, which truncates to the trained length and does not pad, and that length."""
-    config = read_json(folder / "tokenizer_config.json")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(config["model_max_length"], direction=config.get("truncation_side", "right"))
-    tokenizer.no_padding()
-    return tokenizer, config["model_max_length"]
-
-
 def read_json(file: Path) -> dict[str, Any]:
     """Return a file's content."""
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return content
-
-
-def _require_list(texts: Sequence[Text]) -> None:
-    """Raise `TypeError` if a string was given for a list of strings."""
-    if isinstance(texts, str):
-        raise TypeError("give a list of reviews, not a string: [text]")
+    return json.loads(file.read_text(encoding="utf-8"))

@@ -1,16 +1,14 @@
-"""Turn a model's logits into answers with a temperature, a threshold and an abstain bound.
-
-Only NumPy is imported, so that serving a model needs none of the libraries that fit a decision.
-"""
+"""Turn a model's logits into answers with a temperature, a threshold and an abstain bound."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from recipe.errors import UsageError
 from recipe.metrics.softmax import softmax
+from recipe.run_folder.document import Document
 
 
 class Answers(NamedTuple):
@@ -28,7 +26,7 @@ class Answers(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(Document):
     """How logits become answers; without arguments, the most probable label, always certain.
 
     Attributes:
@@ -44,11 +42,7 @@ class Decision:
     abstain_below: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the three numbers.
-
-        Raises:
-            UsageError: A number is out of its range; names it and the range.
-        """
+        """Raise a `UsageError` that names a number which is out of its range, and the range."""
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise UsageError(f"a temperature of {self.temperature}: it must be a number above 0 (1 changes nothing)")
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -62,14 +56,13 @@ class Decision:
         Raises:
             UsageError: There is a threshold, and there are not two classes.
         """
-        probabilities = self.probabilities(logits)
+        probabilities, certain = self.probabilities(logits), self.confidence(logits) >= (self.abstain_below or 0)
         if self.threshold is None:
             labels = probabilities.argmax(axis=1)
         else:
-            self._require_two(logits)
             labels = (probabilities[:, 1] >= self.threshold).astype(np.int64)
         of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-        return Answers(labels, of_labels, self.confidence(logits) >= (self.abstain_below or 0))
+        return Answers(labels, of_labels, certain)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return each review's probability of each label, float64 (reviews, classes), from logits of that shape."""
@@ -88,38 +81,21 @@ class Decision:
         """
         if self.threshold is None:
             return np.asarray(self.probabilities(logits).max(axis=1))
-        self._require_two(logits)
+        if logits.shape[1] != 2:
+            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {logits.shape[1]}")
         # From logits and not from probabilities, whose log-odds are infinite once they are rounded to 1.
         log_odds = np.diff(np.asarray(logits, dtype=np.float64), axis=1)[:, 0] / self.temperature
         distance = np.abs(log_odds - math.log(self.threshold / (1 - self.threshold)))
         return np.asarray(1 / (1 + np.exp(-distance)))
 
-    def to_json(self) -> dict[str, float | None]:
-        """Return the decision as a JSON object."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Decision":
-        """Return what `to_json` returned.
+    def from_json(cls, content: dict[str, Any], where: object) -> "Decision":
+        """Return the decision that a file's content describes, which has to name all three numbers and nothing else.
 
         Raises:
-            UsageError: A key is missing or not known, or what it holds is no number.
+            UsageError: A key is missing or not known, or what it holds is no number in its range.
         """
-        if set(content) != set(cls.__dataclass_fields__):
-            known = ", ".join(cls.__dataclass_fields__)
-            raise UsageError(f"a decision has {known}, not {', '.join(content) or 'nothing'}")
-        for name, value in content.items():
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise UsageError(f"a decision's {name} is {value!r}: it must be a number")
-        if content["temperature"] is None:
-            raise UsageError("a decision's temperature is null: it must be a number above 0 (1 changes nothing)")
-        return cls(**content)
-
-    def _require_two(self, logits: np.ndarray) -> None:
-        """Refuse a threshold unless there are two classes.
-
-        Raises:
-            UsageError: Says how many classes there are.
-        """
-        if logits.shape[1] != 2:
-            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {logits.shape[1]}")
+        known = [field.name for field in fields(cls)]
+        if content.keys() != set(known):
+            raise UsageError(f"{where}: a decision has {', '.join(known)}, not {', '.join(content) or 'nothing'}")
+        return super().from_json(content, where)

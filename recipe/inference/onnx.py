@@ -14,7 +14,7 @@ from recipe.errors import UsageError
 from recipe.inference.classifier import Classifier, loading_errors_as_usage_error, read_json
 from recipe.inference.decision import Decision
 from recipe.machine import usable_cores
-from recipe.run_folder import VARIANT_FILES, RunFolder, Variant
+from recipe.run_folder import VARIANT_FILES, RunFolder, VariantCertificate
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -26,19 +26,18 @@ class OnnxClassifier(Classifier):
     session with two threads.
 
     Attributes:
-        certified: The certified variant that `from_run` has loaded.
+        variant, provider: `fp32`, `int8` or `fp16`, on `cpu` or `cuda`.
+        certified: Its certificate, where `from_run` has loaded it.
     """
 
     # Of 2, 4, 8 and 16 the fastest on two cores, in fp32 and int8.
     batch_size = 4
-    certified: Variant
+    certified: VariantCertificate
 
     def __init__(self, folder: Path, variant: str = "fp32", provider: str = "cpu", threads: int | None = None) -> None:
         """Load a variant and its tokenizer from a folder that `export` wrote.
 
         Args:
-            folder: The exported folder.
-            variant: `fp32`, `int8` or `fp16`.
             provider: `cpu` or `cuda`.
             threads: Batches to compute at a time; `None` is one for each core that this process may use.
 
@@ -46,6 +45,7 @@ class OnnxClassifier(Classifier):
             UsageError: ONNX Runtime does not have the provider.
         """
         super().__init__(folder, threads or usable_cores())
+        self.variant, self.provider = variant, provider
         self.session = open_session(folder / VARIANT_FILES[variant], provider)
         self.inputs = [given.name for given in self.session.get_inputs()]
         if provider == "cuda":
@@ -76,20 +76,18 @@ class OnnxClassifier(Classifier):
         folder = RunFolder(run)
         if provider not in (None, *PROVIDERS):
             raise UsageError(f"provider {provider!r} is not one of {', '.join(PROVIDERS)}")
-        chosen = folder.choose_variant(variant, [provider] if provider else installed_providers())
-        if provider not in (None, chosen.provider) and chosen.name != "fp32":
+        name, certified = folder.choose_variant(variant, [provider] if provider else installed_providers())
+        if provider not in (None, certified.provider) and name != "fp32":
             # A GPU has none of int8's operators and a CPU few of fp16's; ONNX Runtime would silently run others.
-            where = f"{chosen.provider}, not on {provider}"
-            raise UsageError(f"{chosen.name} was certified on {where}: leave out --provider")
+            raise UsageError(f"{name} was certified on {certified.provider}, not on {provider}: leave out --provider")
         with loading_errors_as_usage_error(folder.onnx):
-            classifier = cls(folder.onnx, chosen.name, provider or chosen.provider, threads)
-            classifier.certified = chosen
+            classifier = cls(folder.onnx, name, provider or certified.provider, threads)
+            classifier.certified = certified
             if not raw and folder.decision.is_file():
-                classifier.decision = Decision.from_json(read_json(folder.decision))
+                classifier.decision = Decision.from_json(read_json(folder.decision), folder.decision)
         return classifier
 
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Run the batch in ONNX Runtime."""
         (logits,) = self.session.run(["logits"], {name: batch[name] for name in self.inputs})
         return np.asarray(logits, dtype=np.float32)
 

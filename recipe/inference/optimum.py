@@ -29,6 +29,5 @@ class OptimumClassifier(Classifier):
         )
 
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Run the batch through Optimum."""
         tensors = {name: torch.from_numpy(batch[name]).to(self.model.device) for name in self.model.input_names}
         return np.asarray(self.model(**tensors).logits.cpu().numpy(), dtype=np.float32)

@@ -24,11 +24,7 @@ class TorchClassifier(Classifier):
 
     @classmethod
     def from_run(cls, run: str | Path) -> "TorchClassifier":
-        """Return the classifier of a finished run.
-
-        Raises:
-            UsageError: There is no such run, or its weights are damaged.
-        """
+        """Return a finished run's classifier; if there is no such run, or it is damaged, raise a `UsageError`."""
         folder = RunFolder(run)
         folder.require_finished()
         with loading_errors_as_usage_error(folder.path):
@@ -36,6 +32,5 @@ class TorchClassifier(Classifier):
 
     @torch.inference_mode()
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Run the batch in PyTorch."""
         tensors = {name: torch.from_numpy(batch[name]).to(self.device) for name in self.inputs}
         return self.model(**tensors).logits.float().cpu().numpy()

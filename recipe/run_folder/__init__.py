@@ -1,7 +1,7 @@
 """The folder of a run, and what its JSON files hold."""
 
 from recipe.run_folder.certificate import Certificate, VariantCertificate
-from recipe.run_folder.folder import VARIANT_FILES, RunFolder, Variant, versions
+from recipe.run_folder.folder import VARIANT_FILES, RunFolder, versions
 from recipe.run_folder.record import BestEpoch, Epoch, RunRecord
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Epoch",
     "RunFolder",
     "RunRecord",
-    "Variant",
     "VariantCertificate",
     "versions",
 ]

@@ -16,12 +16,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class AloneCheck:
-    """What changes when each review is computed by itself and not in a batch.
-
-    Attributes:
-        largest_drift: Largest difference of a logit.
-        labels_flipped: Labels that change.
-    """
+    """The largest change of a logit, and how many labels change, when each review is computed by itself."""
 
     largest_drift: float
     labels_flipped: int
@@ -29,11 +24,7 @@ class AloneCheck:
 
 @dataclass(frozen=True)
 class EngineCheck:
-    """`OnnxClassifier` against Optimum on the same file.
-
-    Attributes:
-        largest_difference: Largest difference of a logit.
-    """
+    """The largest difference of a logit between `OnnxClassifier` and Optimum on the same file."""
 
     largest_difference: float
 
@@ -43,17 +34,10 @@ class VariantCertificate:
     """Measurements of one exported variant against PyTorch on validation reviews.
 
     Attributes:
-        file, sha256, bytes: The ONNX file.
         provider: Where it was measured, `cpu` or `cuda`.
-        opset, nodes, quantized_nodes: Of its graph.
         finite: Whether all logits are numbers.
-        logit_difference, probability_difference: To PyTorch's.
-        labels_flipped: How many labels differ from PyTorch's.
-        flipped: Those reviews, each with the true label and both models' labels and probabilities.
-        f1: On these reviews.
+        flipped: The reviews whose label changes, each with the true label and both models' labels and probabilities.
         f1_drop, f1_drop_interval: PyTorch's F1 minus this one, and the two ends of its 95 % interval.
-        alone: What batching changes.
-        onnx_classifier: What the engine changes.
         reviews_per_second: Median of passes that take turns with the other variants; it ranks them only.
         objection: Why the variant is over its budget; `None` if it is not.
     """
@@ -81,12 +65,7 @@ class VariantCertificate:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits that a variant must keep.
-
-    Attributes:
-        fp32_logit_difference: Largest difference of an fp32 logit.
-        f1_drop: Upper end of the interval of F1 lost by int8 or fp16.
-    """
+    """Upper bounds of an fp32 logit's difference, and of the interval of the F1 that int8 or fp16 loses."""
 
     fp32_logit_difference: float
     f1_drop: float
@@ -97,13 +76,9 @@ class Certificate(Document):
     """Measurements of an export, and the verdict on each variant.
 
     Attributes:
-        command, versions: How it was made.
         target: The kind of CPU that int8 was made for: `vnni`, `avx2` or `arm`.
         reviews: Number of validation reviews.
-        f1_of_pytorch: On these.
-        budget: What a variant may cost.
-        variants: Those within their budget, by name.
-        refused: The others.
+        variants, refused: Those within their budget, and the others, by name.
     """
 
     command: str

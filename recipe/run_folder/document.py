@@ -21,12 +21,10 @@ class Document:
     def from_json(cls: type[Self], content: dict[str, Any], where: object) -> Self:
         """Return the document that a file's content describes.
 
-        Args:
-            content: The object that the file holds; unknown keys are ignored.
-            where: The file, for the message.
+        Unknown keys are ignored.
 
         Raises:
-            UsageError: A key is missing, or its value has the wrong type.
+            UsageError: A key is missing, or its value has the wrong type; names the file, `where`, and the key.
         """
         try:
             return dacite.from_dict(cls, content, dacite.Config(type_hooks={float: _float}))
@@ -40,4 +38,6 @@ class Document:
 
 def _float(value: Any) -> Any:
     """Return an integer as a float, as JSON from other programs writes 1.0 as 1; leave other values for dacite."""
+    if isinstance(value, bool):
+        raise dacite.WrongTypeError(float, value)
     return float(value) if type(value) is int else value

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import yaml
 
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_json, write_whole
-from recipe.run_folder.certificate import Certificate
+from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.record import RunRecord
 
 PACKAGES = (
@@ -20,21 +19,6 @@ PACKAGES = (
 ).split()
 # Names as in `onnx/` folders on the Hub.
 VARIANT_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "model_fp16.onnx"}
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A certified variant of the exported model.
-
-    Attributes:
-        name: `fp32`, `int8` or `fp16`.
-        provider: Where it was certified, `cpu` or `cuda`.
-        sha256: SHA-256 of its file.
-    """
-
-    name: str
-    provider: str
-    sha256: str
 
 
 class RunFolder:
@@ -67,11 +51,7 @@ class RunFolder:
         return str(self.path)
 
     def require_finished(self) -> None:
-        """Refuse a folder that holds no finished run.
-
-        Raises:
-            UsageError: Says what is missing and how to get it.
-        """
+        """Raise a `UsageError` if the folder holds no finished run; it says what is missing and how to get it."""
         if not self.path.is_dir():
             raise UsageError(f"no run at {self} ({self.path.resolve()}): train one first, or say where with --run")
         for file in (self.record, self.config, self.path / "model.safetensors"):
@@ -79,29 +59,21 @@ class RunFolder:
                 raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")
 
     def require_onnx(self) -> None:
-        """Refuse a run that was not exported.
-
-        Raises:
-            UsageError: Says how to export it.
-        """
+        """Raise a `UsageError` if the folder holds no run that was exported; it says how to get one."""
         self.require_finished()
         if not self.certificate.is_file():
             raise UsageError(f"{self} has no {self.certificate}: run python scripts/export_onnx.py --run {self}")
 
     def read_certificate(self) -> Certificate:
-        """Return `onnx/certificate.json`.
-
-        Raises:
-            UsageError: The run was not exported, or it is damaged.
-        """
+        """Return `onnx/certificate.json`; if the run was not exported, or it is damaged, raise a `UsageError`."""
         self.require_onnx()
         certificate = Certificate.from_json(_mapping(self.certificate, json.loads), self.certificate)
         if not certificate.variants:
             raise UsageError(f"{self.certificate} is damaged: it has no variants")
         return certificate
 
-    def choose_variant(self, name: str | None, providers: list[str]) -> Variant:
-        """Return a certified variant, after checking that its file is the one that was certified.
+    def choose_variant(self, name: str | None, providers: list[str]) -> tuple[str, VariantCertificate]:
+        """Return a certified variant's name and certificate, after checking that its file is the certified one.
 
         Args:
             name: Which; `None` is the fastest of those that were certified on one of `providers`.
@@ -124,14 +96,10 @@ class RunFolder:
                 f"{file} is missing or damaged, it is not the file that was certified: "
                 f"run python scripts/export_onnx.py --run {self}"
             )
-        return Variant(chosen, found.provider, found.sha256)
+        return chosen, found
 
     def require_free(self, overwrite: bool) -> None:
-        """Refuse to write over a run, unless asked to.
-
-        Raises:
-            UsageError: The folder holds a run, finished or not, or is a file.
-        """
+        """Raise a `UsageError` if the path is a file, or holds a run, finished or not, and `overwrite` is false."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--output_dir {self} is a file")
         found = [path.name for path in self._contents()]
@@ -151,11 +119,7 @@ class RunFolder:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read_record(self) -> RunRecord:
-        """Return `run.json`.
-
-        Raises:
-            UsageError: It is damaged.
-        """
+        """Return `run.json`; if it is damaged, raise a `UsageError`."""
         return RunRecord.from_json(_mapping(self.record, json.loads), self.record)
 
     def write_record(self, record: RunRecord) -> None:
@@ -163,11 +127,7 @@ class RunFolder:
         write_json(self.record, record.to_json())
 
     def read_config(self) -> dict[str, Any]:
-        """Return the resolved settings.
-
-        Raises:
-            UsageError: They are damaged.
-        """
+        """Return the resolved settings; if they are damaged, raise a `UsageError`."""
         return _mapping(self.config, yaml.safe_load)
 
     def write_config(self, settings: dict[str, Any]) -> None:
@@ -183,11 +143,7 @@ class RunFolder:
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """Return a file's content, which must be a mapping.
-
-    Raises:
-        UsageError: It is not.
-    """
+    """Return a file's content, which must be a mapping."""
     try:
         content = parse(path.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:

@@ -11,11 +11,9 @@ class Epoch:
     """One validation.
 
     Attributes:
-        epoch: Epochs trained so far.
-        step: Optimiser steps so far.
+        epoch, step: Epochs and optimiser steps so far.
         train_loss: Mean over the steps since the previous validation.
         loss: Mean cross-entropy over the validation rows.
-        f1, accuracy, precision, recall: On the validation rows.
         seconds: Of training and validation since the previous validation.
     """
 
@@ -32,11 +30,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class BestEpoch(Epoch):
-    """The epoch whose weights the run keeps.
-
-    Attributes:
-        checkpoint: Name of its folder.
-    """
+    """The epoch whose weights the run keeps, and the name of its checkpoint's folder."""
 
     checkpoint: str
 
@@ -47,17 +41,11 @@ class RunRecord(Document):
 
     Attributes:
         config: Name of the YAML file.
-        recipe, python, versions: Versions of the recipe, of Python, and of each library.
-        seed: Of the run.
         weights: Where training started: `name`, what pins it (`revision`, or `version` and `sha256`), `parameters`.
         dataset: Where the reviews come from: `name`, and what pins it.
-        labels: Names of labels 0, 1, ….
-        rows: Rows of each split.
         rows_sha256: SHA-256 of each split's texts and labels in their order.
-        device, processes, threads, precision: Where it was trained; threads of each process.
-        epochs: One per validation.
+        threads: Of each process.
         best: The epoch with the best validation metric.
-        seconds: Of the whole training.
     """
 
     config: str

@@ -136,12 +136,12 @@ def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFold
 
 
 def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> None:
-    decision = Decision.from_json(json.loads(evaluated.decision.read_text()))
+    decision = Decision.from_json(json.loads(evaluated.decision.read_text()), evaluated.decision)
     args = data_arguments_of(evaluated.read_config())
     validation = load_reviews(args, evaluated.read_record().seed).splits["validation"]
     classifier = OnnxClassifier.from_run(evaluated.path)
     assert classifier.decision == decision == read(evaluated).decision
-    found = classifier.answers(validation.texts["content"][:])
+    found = classifier.decision(classifier.logits(validation.texts["content"][:]))
     assert (found.labels == validation.labels).all(), "the rows are separable, so the best threshold makes no mistake"
     assert (~found.certain).sum() == len(validation) // 10, "--abstain 0.1"
 

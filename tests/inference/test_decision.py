@@ -59,8 +59,9 @@ def test_with_more_classes_doubt_is_a_low_highest_probability() -> None:
 
 def test_a_decision_survives_json() -> None:
     decision = Decision(1.25, 0.4, 0.61)
-    assert Decision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
-    assert Decision.from_json({"temperature": 1, "threshold": None, "abstain_below": None}) == Decision()
+    assert Decision.from_json(json.loads(json.dumps(decision.to_json())), "decision.json") == decision
+    whole = {"temperature": 1, "threshold": None, "abstain_below": None}
+    assert Decision.from_json(whole, "decision.json") == Decision()
 
 
 @pytest.mark.parametrize(
@@ -70,14 +71,21 @@ def test_a_decision_survives_json() -> None:
         ({"temperature": float("nan"), "threshold": None, "abstain_below": None}, "temperature of nan"),
         ({"temperature": 1.0, "threshold": 1.0, "abstain_below": None}, "threshold of 1.0"),
         ({"temperature": 1.0, "threshold": None, "abstain_below": -0.1}, "abstain_below -0.1"),
-        ({"temperature": "1", "threshold": None, "abstain_below": None}, "temperature is '1'"),
-        ({"temperature": None, "threshold": None, "abstain_below": None}, "temperature is null"),
-        ({"temperature": 1.0}, "has temperature, threshold, abstain_below, not temperature"),
+        (
+            {"temperature": "1", "threshold": None, "abstain_below": None},
+            "decision.json is damaged: 'temperature' has the wrong type",
+        ),
+        (
+            {"temperature": None, "threshold": None, "abstain_below": None},
+            "decision.json is damaged: 'temperature' has the wrong type",
+        ),
+        ({"temperature": True, "threshold": None, "abstain_below": None}, "'temperature' has the wrong type"),
+        ({"temperature": 1.0}, "decision.json: a decision has temperature, threshold, abstain_below, not temperature"),
     ],
 )
 def test_a_decision_that_makes_no_sense_is_refused(content: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Decision.from_json(content)
+        Decision.from_json(content, "decision.json")
 
 
 def test_a_threshold_needs_two_classes() -> None:

@@ -74,10 +74,10 @@ def test_by_default_the_fastest_certified_variant_answers(exported_run: RunFolde
         certificate["variants"][variant]["reviews_per_second"] = 2.0
         certificate["variants"][other]["reviews_per_second"] = 1.0
         run.certificate.write_text(json.dumps(certificate))
-        assert run.choose_variant(None, ["cpu"]).name == variant
+        assert run.choose_variant(None, ["cpu"])[0] == variant
     certificate["variants"][variant]["provider"] = "cuda"
     run.certificate.write_text(json.dumps(certificate))
-    assert run.choose_variant(None, ["cpu"]).name == other, "the fastest that this machine can run"
+    assert run.choose_variant(None, ["cpu"])[0] == other, "the fastest that this machine can run"
     with pytest.raises(UsageError, match="no certified variant 'fp16', only fp32, int8"):
         OnnxClassifier.from_run(run.path, "fp16")
 
@@ -118,7 +118,7 @@ def test_onnx_and_pytorch_agree(exported_run: RunFolder, classifier: OnnxClassif
 
 
 def test_probabilities_sum_to_one(classifier: OnnxClassifier) -> None:
-    probabilities = classifier.probabilities(["good", "bad", ""])
+    probabilities = classifier.decision.probabilities(classifier.logits(["good", "bad", ""]))
     assert probabilities.dtype == np.float64 and probabilities.shape == (3, 2)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
 
@@ -139,8 +139,9 @@ def test_a_long_review_is_cut_where_training_cut_it(classifier: OnnxClassifier) 
 
 
 def test_a_lone_string_is_refused(classifier: OnnxClassifier) -> None:
-    with pytest.raises(TypeError, match="give a list of reviews"):
-        classifier("a lovely film")
+    for method in (classifier, classifier.logits, lambda texts: next(classifier.stream(texts))):
+        with pytest.raises(TypeError, match="give a list of reviews"):
+            method("a lovely film")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_no_review_is_no_prediction(classifier: OnnxClassifier) -> None:
 
 
 def test_batches_hold_every_row_once_and_the_longest_first() -> None:
-    batches = list(length_sorted_batches([3, 9, 1, 9, 5], batch_size=2))
+    batches = length_sorted_batches([3, 9, 1, 9, 5], batch_size=2)
     assert [batch.tolist() for batch in batches] == [[1, 3], [4, 0], [2]]
 
 
