@@ -203,7 +203,7 @@ def _stream(plan: ScoringPlan) -> Summary:
     """Write rows to standard output as they are scored, and a line to standard error for each skipped one."""
     output, summary = sys.stdout.buffer, Summary("standard output")
     assert isinstance(plan.encoder, TextEncoder)
-    output.write(plan.encoder.head)
+    output.write(plan.encoder.head.encode("utf-8"))
     with tqdm(disable=True) as bar:
         for record, rows in plan.scored(plan.is_own, bar):
             output.write(rows)
