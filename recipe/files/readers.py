@@ -126,11 +126,7 @@ class TextReviewFile(ReviewFile):
         self.size = Path(self.path).stat().st_size * (COMPRESSION_RATIO if self.format.compression else 1)
 
     def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
-        """Split the rows, malformed ones included, into windows of `size`, and yield those whose number is `wanted`.
-
-        Raises:
-            UsageError: As for `survey`.
-        """
+        """Yield the windows of `size` rows, malformed ones included, whose number is `wanted`; raise as `survey`."""
         records = self.records_ahead or self._records()
         for number, held in enumerate(iter(lambda: list(itertools.islice(records, size)), [])):
             if not wanted(number):
@@ -148,11 +144,7 @@ class TextReviewFile(ReviewFile):
             yield window
 
     def values(self, columns: Iterable[str]) -> Iterator[tuple[int, Row]]:
-        """Yield the line of each row and its values in some columns, `None` for a missing one.
-
-        Raises:
-            UsageError: A row is malformed; names the line.
-        """
+        """Yield the line of each row and its values in some columns, `None` for a missing one; raise as `survey`."""
         for record in self.records_ahead or self._records():
             if isinstance(record.row, Malformed):
                 raise self._refusal(record)

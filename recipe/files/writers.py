@@ -154,8 +154,7 @@ def compressed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
             yield stream  # type: ignore[misc]
     elif compression == ".zst":
         # Arrow closes the file it writes to.
-        with open(file.fileno(), "wb", closefd=False) as duplicate:
-            with pyarrow.CompressedOutputStream(duplicate, "zstd") as stream:
-                yield stream
+        with open(file.fileno(), "wb", closefd=False) as copy, pyarrow.CompressedOutputStream(copy, "zstd") as stream:
+            yield stream
     else:
         yield file
