@@ -32,8 +32,6 @@ from recipe.scoring.request import Request
 ADDED_BYTES = 64
 # Lower bound on the ratio by which compression shrinks text.
 COMPRESSION = 3
-
-
 # One process may score for days after the others are done.
 BARRIER_TIMEOUT = timedelta(days=365)
 POLL_SECONDS = 0.05
@@ -231,6 +229,7 @@ class _Scoring:
     def _scored(self, done: Collection[int], count: Callable[[int], Any]) -> Iterator[tuple[WindowRecord, bytes]]:
         """Yield the record and the encoded rows of each of this process's windows that is not done."""
         windows = self.reviews.windows(inference.WINDOW, lambda number: number in self.own and number not in done)
+        # The classifier reads one window ahead of the scores that it yields.
         windows, ahead = itertools.tee(windows)
         scored = self.classifier.score((window.texts for window in ahead), count)
         for window, scores in zip(windows, scored, strict=True):
