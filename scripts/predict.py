@@ -36,8 +36,6 @@ from recipe.errors import UsageError
 from recipe.machine import is_main_process
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
-ONLY_FILES = ("text_columns", "on_error", "limit", "overwrite")
-
 
 def parser() -> Parser:
     """Return the command line's parser."""
@@ -53,7 +51,7 @@ def parser() -> Parser:
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
     parser.add_argument("--on_error", choices=["stop", "skip"], help="at a malformed row (default: stop)")
     parser.add_argument("--limit", type=positive, metavar="ROWS", help="score no more rows than these")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output, or another scoring's journal")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output, or another scoring's parts")
     return parser
 
 
@@ -65,18 +63,14 @@ def positive(value: str) -> int:
 
 
 def require_sense(args: argparse.Namespace) -> None:
-    """Check that the flags go together.
-
-    Raises:
-        UsageError: Names the flags that do not.
-    """
+    """Raise `UsageError` for flags that do not go together."""
     if (args.input is None) != (args.output is None):
         raise UsageError("--input and --output go together; - is standard input or output")
     if args.input and (args.reviews or args.json):
         raise UsageError(f"--input does not go with {'--json' if args.json else 'reviews as arguments'}: give one")
-    given = [name for name in ONLY_FILES if getattr(args, name)]
-    if args.input is None and given:
-        raise UsageError(f"--{given[0]} is for a file of reviews: give --input and --output")
+    for name in ("text_columns", "on_error", "limit", "overwrite"):
+        if args.input is None and getattr(args, name):
+            raise UsageError(f"--{name} is for a file of reviews: give --input and --output")
     if args.text_columns and len(args.text_columns) > 2:
         raise UsageError(f"--text_columns takes one column or two, not {len(args.text_columns)}")
 
@@ -85,9 +79,8 @@ def score_file(args: argparse.Namespace) -> None:
     """Score the file that the flags name."""
     from recipe.scoring import Request, score
 
-    settings = {name: value for name, value in vars(args).items() if value is not None}
-    del settings["reviews"], settings["json"]
-    summary = score(Request(**settings))
+    flags = {name: value for name, value in vars(args).items() if name not in ("reviews", "json") and value is not None}
+    summary = score(Request(**flags))
     if is_main_process():
         print(summary, file=sys.stderr if args.output == "-" else sys.stdout)
 

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from recipe import hub
 from recipe.data.mapping import PROGRESS_FROM_ROWS, progress_bars
 from recipe.errors import UsageError
+from recipe.files import readers
 from recipe.files.atomic import write_json
 from recipe.machine import is_main_process
 
@@ -85,17 +86,8 @@ def read_rows(repository: Repository, split: str, columns: list[str], rows: int)
 
 
 def require_columns(rows: Dataset, columns: list[str], where: str) -> None:
-    """Refuse rows that lack a column.
-
-    Raises:
-        UsageError: Lists the columns that are there.
-    """
-    for column in columns:
-        if column not in rows.column_names:
-            raise UsageError(
-                f"{where} has no column {column!r}; it has {', '.join(rows.column_names)} "
-                "(--text_columns and --label_column choose)"
-            )
+    """Raise `UsageError` if rows lack a column."""
+    readers.require_columns(columns, rows.column_names, where, "--text_columns and --label_column choose")
 
 
 def _first_rows(repository: Repository, split: str, rows: int) -> Dataset:

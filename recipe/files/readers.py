@@ -3,7 +3,7 @@
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +28,7 @@ DECODED_ROWS = 256
 
 
 class FileFormat(NamedTuple):
-    """A file's format, as its name tells it.
-
-    Attributes:
-        extension: `.csv`, `.tsv`, `.jsonl`, `.txt` or `.parquet`.
-        compression: `.gz`, `.zst`, or nothing.
-    """
+    """A file's format, by its name: `.csv`, `.tsv`, `.jsonl`, `.txt` or `.parquet`, and `.gz`, `.zst` or nothing."""
 
     extension: str
     compression: str = ""
@@ -45,7 +40,7 @@ class Window:
 
     Attributes:
         number: From 0.
-        texts: The reviews of the rows, without malformed ones.
+        texts: The rows' reviews, without malformed ones.
         source: The same rows as they were spelled: lists of fields, lines of JSON, or an Arrow table.
         malformed: Line and reason of each malformed row.
     """
@@ -62,10 +57,8 @@ class ReviewFile:
 
     Attributes:
         path: `-` is standard input.
-        format: The file's format.
         text_columns: One, or two that are a pair.
-        label_column: `None` where no labels are read.
-        limit: Number of rows to read at most; `None` reads all.
+        limit: Number of rows to read at most.
         skip_malformed: Whether `windows` reports malformed rows instead of raising at the first one.
         advice: Ends the message about a malformed row.
         columns: The columns of all rows read so far, in order.
@@ -87,7 +80,7 @@ class ReviewFile:
 
     @property
     def name(self) -> str:
-        """Return the file's name for messages."""
+        """Return the name for messages."""
         return "standard input" if self.path == STANDARD_STREAM else self.path
 
     @property
@@ -96,15 +89,10 @@ class ReviewFile:
         return [*self.text_columns, *([self.label_column] if self.label_column else [])]
 
     def require_columns(self) -> None:
-        """Check that the needed columns exist; a file without rows may name none.
-
-        Raises:
-            UsageError: Lists the existing columns.
-        """
-        hint = "--text_columns and --label_column choose" if self.label_column else "--text_columns chooses"
-        for column in self.needed:
-            if self.columns and column not in self.columns:
-                raise UsageError(f"{self.name} has no column {column!r}; it has {', '.join(self.columns)} ({hint})")
+        """Raise `UsageError` if a needed column is missing; a file without rows may name none."""
+        if self.columns:
+            hint = "--text_columns and --label_column choose" if self.label_column else "--text_columns chooses"
+            require_columns(self.needed, self.columns, self.name, hint)
 
 
 @dataclass
@@ -128,56 +116,42 @@ class TextReviewFile(ReviewFile):
         Raises:
             UsageError: The file is damaged, or a row is malformed; names the line.
         """
-        malformed, first = 0, None
+        first, more = None, -1
         for record in self._records():
             self.rows += 1
             if isinstance(record.row, Malformed):
-                malformed += 1
-                first = first or record
+                first, more = first or record, more + 1
         if first and not self.skip_malformed:
-            raise self._refusal(first, f", as are {malformed - 1:,} more rows" if malformed > 1 else "")
+            raise self._refusal(first, f", as are {more:,} more rows" if more else "")
+        self.size = Path(self.path).stat().st_size * (COMPRESSION_RATIO if self.format.compression else 1)
 
     def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
-        """Split the rows, malformed ones included, into windows of `size`, and yield those whose number is `wanted`.
-
-        Raises:
-            UsageError: As for `survey`.
-        """
+        """Yield the windows of `size` rows, malformed ones included, whose number is `wanted`; raise as `survey`."""
         records = self.records_ahead or self._records()
-        for number in itertools.count():
-            if not (held := list(itertools.islice(records, size))):
-                return
-            if wanted(number):
-                window = Window(number, [], [], [])
-                for record in held:
-                    if isinstance(record.row, Malformed):
-                        if not self.skip_malformed:
-                            raise self._refusal(record)
-                        window.malformed.append((record.line, record.row.message))
-                    else:
-                        window.texts.append(
-                            _text([replace_lone_surrogates(record.row.get(name) or "") for name in self.text_columns])
-                        )
-                        window.source.append(record.source)
-                yield window
+        for number, held in enumerate(iter(lambda: list(itertools.islice(records, size)), [])):
+            if not wanted(number):
+                continue
+            window = Window(number, [], [], [])
+            for record in held:
+                if not isinstance(record.row, Malformed):
+                    texts = [replace_lone_surrogates(record.row.get(name) or "") for name in self.text_columns]
+                    window.texts.append(_text(texts))
+                    window.source.append(record.source)
+                elif self.skip_malformed:
+                    window.malformed.append((record.line, record.row.message))
+                else:
+                    raise self._refusal(record)
+            yield window
 
     def values(self, columns: Iterable[str]) -> Iterator[tuple[int, Row]]:
-        """Yield the line of each row and its values in some columns, `None` for a missing one.
-
-        Raises:
-            UsageError: A row is malformed; names the line.
-        """
+        """Yield the line of each row and its values in some columns, `None` for a missing one; raise as `survey`."""
         for record in self.records_ahead or self._records():
             if isinstance(record.row, Malformed):
                 raise self._refusal(record)
             yield record.line, {column: record.row.get(column) for column in columns}
 
     def _records(self) -> Iterator[Record]:
-        """Yield the records from the beginning, and learn columns and size.
-
-        Raises:
-            UsageError: The file is damaged, or its header is malformed or missing.
-        """
+        """Yield the records from the beginning, and learn the columns."""
         with self._opened() as stream:
             rows = ROWS[self.format.extension](stream)
             for record in itertools.islice(rows, self.limit):
@@ -193,8 +167,6 @@ class TextReviewFile(ReviewFile):
             if header is not None and not header:
                 raise UsageError(f"{self.name} is empty: its first line must name the columns")
             self.columns.update(dict.fromkeys(header or ()))
-        if self.path != STANDARD_STREAM:
-            self.size = Path(self.path).stat().st_size * (COMPRESSION_RATIO if self.format.compression else 1)
 
     def _checked(self, row: Row) -> Row | Malformed:
         """Return a row, or why it is malformed: a wrong type of text or label, or clashing columns."""
@@ -208,17 +180,12 @@ class TextReviewFile(ReviewFile):
         return row
 
     def _refusal(self, record: Record, more: str = "") -> UsageError:
-        """Return the error that names a malformed record's line."""
         assert isinstance(record.row, Malformed)
         return UsageError(f"{self.name}, line {record.line}: {record.row.message}{more}{self.advice}")
 
     @contextmanager
     def _opened(self) -> Iterator[IO[bytes]]:
-        """Open the file or standard input as uncompressed bytes.
-
-        Raises:
-            UsageError: The file is cut short, or not compressed as its name says.
-        """
+        """Open the file or standard input as uncompressed bytes."""
         standard, compression = self.path == STANDARD_STREAM, COMPRESSIONS.get(self.format.compression)
         try:
             with open(sys.stdin.fileno() if standard else self.path, "rb", closefd=not standard) as file:
@@ -236,11 +203,7 @@ class TextReviewFile(ReviewFile):
 
 @dataclass
 class ParquetReviewFile(ReviewFile):
-    """Reviews in parquet.
-
-    Attributes:
-        schema: The file's Arrow schema, known after `look_ahead` or `survey`.
-    """
+    """Reviews in parquet; the schema is known after `look_ahead` or `survey`."""
 
     schema: pyarrow.Schema = None
 
@@ -261,11 +224,7 @@ class ParquetReviewFile(ReviewFile):
         self.size = Path(self.path).stat().st_size * self.rows // max(rows, 1)
 
     def require_columns(self) -> None:
-        """Check that the needed columns exist, once each, and that the text columns hold text.
-
-        Raises:
-            UsageError: Names the column.
-        """
+        """Raise `UsageError` unless the needed columns exist, once each, and the text columns hold text."""
         super().require_columns()
         for column in self.needed:
             if (count := self.schema.names.count(column)) > 1:
@@ -300,17 +259,11 @@ class ParquetReviewFile(ReviewFile):
                 yield next(numbers), dict(zip(names, row, strict=True))
 
     def _batches(self, rows: int, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
-        """Yield batches of up to so many rows."""
         with self._opened() as parquet:
             yield from parquet.iter_batches(batch_size=rows, columns=columns, use_threads=False)
 
     @contextmanager
     def _opened(self) -> Iterator[pyarrow.parquet.ParquetFile]:
-        """Open the file.
-
-        Raises:
-            UsageError: The file is damaged, or not parquet.
-        """
         try:
             # With a buffer and without pre-buffering, no whole row group is read before its first row.
             with pyarrow.parquet.ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False) as parquet:
@@ -328,15 +281,10 @@ def review_file(path: str, format: FileFormat, *args: Any, **settings: Any) -> T
 
 
 def file_format(path: str, text_formats: Iterable[str], flag: str = "") -> FileFormat:
-    """Return the format that a file's extensions name.
-
-    Args:
-        path: The file's name.
-        text_formats: Text formats that are allowed beside parquet.
-        flag: The flag that gave the file, for the message.
+    """Return the format that a file's extensions name: one of `text_formats`, or parquet.
 
     Raises:
-        UsageError: The extension is unknown.
+        UsageError: The extension is unknown; names `flag`, which gave the file.
     """
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
@@ -348,13 +296,16 @@ def file_format(path: str, text_formats: Iterable[str], flag: str = "") -> FileF
 
 
 def require_file(path: str) -> None:
-    """Check that a file exists.
-
-    Raises:
-        UsageError: Names the place that was searched.
-    """
+    """Raise `UsageError` if a file does not exist."""
     if not Path(path).is_file():
         raise UsageError(f"no file {path!r} here (looked for {Path(path).resolve()})")
+
+
+def require_columns(needed: Iterable[str], present: Collection[str], where: str, choose: str) -> None:
+    """Raise `UsageError` if a needed column is not present; `where` names the rows, and `choose` the flags."""
+    for column in needed:
+        if column not in present:
+            raise UsageError(f"{where} has no column {column!r}; it has {', '.join(present)} ({choose})")
 
 
 def replace_lone_surrogates(text: str) -> str:
@@ -368,7 +319,6 @@ def value_type(type_: pyarrow.DataType) -> pyarrow.DataType:
 
 
 def _text(texts: list[str]) -> Text:
-    """Return a review of one text or two."""
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 

@@ -8,11 +8,11 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from io import TextIOWrapper
 from typing import IO, Any, NamedTuple
 
-FASTTEXT_COLUMNS = ["label", "title", "content"]
 _FASTTEXT_LINE = re.compile(r"__label__(\S+)\s+(.*)", re.DOTALL)
 
 # A review, or the pair of its title and content for a model trained on two text columns.
@@ -21,12 +21,7 @@ Row = dict[str, Any]
 
 
 class Malformed(NamedTuple):
-    """Why a row cannot be read.
-
-    Attributes:
-        message: In words.
-        fatal: Whether no row after it can be read either.
-    """
+    """Why a row cannot be read; `fatal` where no row after it can be read either."""
 
     message: str
     fatal: bool = False
@@ -49,32 +44,7 @@ class Record(NamedTuple):
 NOT_UTF8 = Malformed("not UTF-8; convert the file first")
 
 
-class _Lines:
-    """Decodes the lines of a byte stream.
-
-    Attributes:
-        not_utf8: Number, from 1, of the first line that is not UTF-8 since the caller last set this to 0.
-    """
-
-    def __init__(self, stream: IO[bytes], newline: str) -> None:
-        """Leave out a byte order mark, with which spreadsheets begin their files."""
-        # A strict decoder would end the reading at the first byte that is not UTF-8.
-        self.text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
-        self.not_utf8 = 0
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield each line with its end."""
-        try:
-            for number, line in enumerate(self.text, start=1):
-                if not self.not_utf8 and not is_utf8(line):
-                    self.not_utf8 = number
-                yield line
-        finally:
-            # Otherwise the wrapper closes the stream, which the caller owns, when it is deleted.
-            if not self.text.closed:
-                self.text.detach()
-
-
+@dataclass
 class DelimitedRows:
     """Reads csv or tsv, whose first record names the columns; blank lines are left out.
 
@@ -82,11 +52,9 @@ class DelimitedRows:
         header: The column names, known once the first record was asked for.
     """
 
-    def __init__(self, stream: IO[bytes], delimiter: str) -> None:
-        """Keep the stream; nothing is read yet."""
-        self.lines = _Lines(stream, newline="")
-        self.delimiter = delimiter
-        self.header: list[str] = []
+    stream: IO[bytes]
+    delimiter: str
+    header: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Record]:
         """Yield every record after the header; yield the header too if it is malformed."""
@@ -109,9 +77,17 @@ class DelimitedRows:
 
     def _fields(self) -> Iterator[tuple[int, list[str] | Malformed]]:
         """Yield the number of each record's first line, and its fields; a record may span several lines."""
+        not_utf8: list[int] = []
+
+        def lines() -> Iterator[str]:
+            for number, line in _lines(self.stream, newline=""):
+                if not is_utf8(line):
+                    not_utf8.append(number)
+                yield line
+
         # A review may be longer than the module's limit of 131,072 characters, which no single reader can change.
         csv.field_size_limit(sys.maxsize)
-        reader = csv.reader(iter(self.lines), delimiter=self.delimiter, strict=True)
+        reader = csv.reader(lines(), delimiter=self.delimiter, strict=True)
         begins = 1
         while True:
             fields: list[str] | Malformed | None
@@ -122,58 +98,60 @@ class DelimitedRows:
                 if reader.line_num > begins:
                     message += f" (all up to line {reader.line_num} was taken for one row)"
                 fields = Malformed(message)
-            if self.lines.not_utf8:
-                begins, fields, self.lines.not_utf8 = self.lines.not_utf8, NOT_UTF8, 0
+            if not_utf8:
+                begins, fields = not_utf8[0], NOT_UTF8
+                not_utf8.clear()
             if fields is None:
                 return
             yield begins, fields
             begins = reader.line_num + 1
 
 
-def json_rows(stream: IO[bytes]) -> Iterator[Record]:
-    """Yield the object on each line that is not blank."""
-    for number, line in _numbered_lines(stream):
-        row: Any = NOT_UTF8
-        if is_utf8(line):
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    row = Malformed(f"a {type(row).__name__}, where an object is needed")
-            except (ValueError, RecursionError) as error:
-                row = Malformed(f"not JSON ({getattr(error, 'msg', error)})")
-        yield Record(number, line, row)
+def _line_rows(stream: IO[bytes], parse: Callable[[str], Row | Malformed]) -> Iterator[Record]:
+    """Yield a record for each line that is not blank; only a newline ends a line."""
+    for number, ended in _lines(stream, newline="\n"):
+        if ended.strip():
+            line = ended.strip("\r\n")
+            yield Record(number, line, parse(line) if is_utf8(line) else NOT_UTF8)
 
 
-def fasttext_rows(stream: IO[bytes]) -> Iterator[Record]:
-    """Yield label, title and content of each line; a title ends at the first colon and space, and may be missing."""
-    for number, line in _numbered_lines(stream):
-        match = _FASTTEXT_LINE.fullmatch(line)
-        row: Row | Malformed
-        if not is_utf8(line):
-            row = NOT_UTF8
-        elif match is None:
-            row = Malformed("does not begin with __label__NAME and a space")
-        elif match[2].startswith("__label__"):
-            row = Malformed("has several labels; a review has one here")
-        else:
-            title, colon, content = match[2].partition(": ")
-            texts = (title, content) if colon else ("", title)
-            row = dict(zip(FASTTEXT_COLUMNS, (match[1], *texts), strict=True))
-        yield Record(number, line, row)
+def _json_row(line: str) -> Row | Malformed:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Malformed(f"not JSON ({getattr(error, 'msg', error)})")
+    return row if isinstance(row, dict) else Malformed(f"a {type(row).__name__}, where an object is needed")
 
 
-def _numbered_lines(stream: IO[bytes]) -> Iterator[tuple[int, str]]:
-    """Yield each line that is not blank with its number, from 1; only a newline ends a line."""
-    for number, line in enumerate(_Lines(stream, newline="\n"), start=1):
-        if line.strip():
-            yield number, line.strip("\r\n")
+def _fasttext_row(line: str) -> Row | Malformed:
+    """Return label, title and content; a title ends at the first colon and space, and may be missing."""
+    match = _FASTTEXT_LINE.fullmatch(line)
+    if match is None:
+        return Malformed("does not begin with __label__NAME and a space")
+    if match[2].startswith("__label__"):
+        return Malformed("has several labels; a review has one here")
+    title, colon, content = match[2].partition(": ")
+    return {"label": match[1], "title": title if colon else "", "content": content if colon else title}
+
+
+def _lines(stream: IO[bytes], newline: str) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line, from 1, and the line with its end."""
+    # It leaves out a byte order mark, with which spreadsheets begin their files. A strict decoder would end the reading
+    # at the first byte that is not UTF-8.
+    text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+    try:
+        yield from enumerate(text, start=1)
+    finally:
+        # Otherwise the wrapper closes the stream, which the caller owns, when it is deleted.
+        if not text.closed:
+            text.detach()
 
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ROWS: dict[str, Callable[[IO[bytes]], Iterable[Record]]] = {
     **{extension: partial(DelimitedRows, delimiter=delimiter) for extension, delimiter in DELIMITERS.items()},
-    ".jsonl": json_rows,
-    ".txt": fasttext_rows,
+    ".jsonl": partial(_line_rows, parse=_json_row),
+    ".txt": partial(_line_rows, parse=_fasttext_row),
 }
 
 

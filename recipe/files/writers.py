@@ -4,9 +4,10 @@ import gzip
 import json
 import re
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -29,8 +30,7 @@ class ScoredRows(NamedTuple):
     """The added columns of some rows.
 
     Attributes:
-        labels: Label names.
-        probabilities: float (rows,), of these labels.
+        labels, probabilities: Label names, and float (rows,).
         truncated: bool (rows,), whether the review was longer than the model reads.
         doubtful: bool (rows,), whether a person should decide; `None` without an abstain bound.
     """
@@ -48,15 +48,10 @@ class ScoredRows(NamedTuple):
 
 
 def added_names(present: Collection[str], where: str, with_doubtful: bool) -> tuple[str, ...]:
-    """Return names for the added columns that no column has yet.
-
-    Args:
-        present: The file's column names.
-        where: The file's name, for the message.
-        with_doubtful: Whether `doubtful` is added.
+    """Return names for the added columns that none of the columns `present` has.
 
     Raises:
-        UsageError: Both the plain and the `predicted_` names clash.
+        UsageError: Both the plain and the `predicted_` names clash; `where` names the file.
     """
     count = len(ADDED) if with_doubtful else len(ADDED) - 1
     for names in (ADDED[:count], PREDICTED[:count]):
@@ -66,70 +61,47 @@ def added_names(present: Collection[str], where: str, with_doubtful: bool) -> tu
     raise UsageError(f"{where} has the columns {', '.join(clash)}, which scoring adds: rename or remove {clash[-1]!r}")
 
 
-class Encoder(ABC):
-    """Encodes scored rows window by window, and joins the windows to a file."""
+@dataclass
+class TextEncoder:
+    """Encodes a format in which a file is a head and its windows, one after another.
 
-    @abstractmethod
-    def encode(self, source: Any, scored: ScoredRows) -> bytes:
-        """Return a window's rows, as `Window.source` has them, with the added columns."""
+    Attributes:
+        head: The line that names the columns, if the format has one.
+        line: Spells a row, as `Window.source` has it, with the added values after its own.
+    """
 
-    @abstractmethod
-    def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
-        """Write a whole file from encoded windows, holding few of them at a time."""
+    head: str
+    line: Callable[[Any, Iterable[str]], str]
 
-
-class TextEncoder(Encoder):
-    """Encodes a format in which a file is a head and its windows, one after another."""
-
-    head = b""
+    def encode(self, source: list[Any], scored: ScoredRows) -> bytes:
+        """Return a window's rows with the added columns."""
+        rows = zip(source, scored.spelled(), strict=True)
+        return "".join(self.line(row, added) for row, added in rows).encode("utf-8")
 
     def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
         """Copy the head and the windows."""
-        file.write(self.head)
+        file.write(self.head.encode("utf-8"))
         for window in windows:
             shutil.copyfileobj(window, file)
 
 
-class DelimitedEncoder(TextEncoder):
-    """Encodes csv or tsv, with quotes only where a field needs them."""
-
-    def __init__(self, delimiter: str, columns: Iterable[str]) -> None:
-        """Write all columns, the added ones last."""
-        self.delimiter = delimiter
-        # Python's own writer leaves a lone carriage return unquoted, and its reader ends the row there.
-        self.special = re.compile(f'[{delimiter}"\r\n]')
-        self.head = self._line(columns)
-
-    def encode(self, source: list[list[str]], scored: ScoredRows) -> bytes:
-        """Return lines."""
-        return b"".join(self._line((*row, *added)) for row, added in zip(source, scored.spelled(), strict=True))
-
-    def _line(self, fields: Iterable[str]) -> bytes:
-        """Return a record in UTF-8."""
-        quoted = ('"' + field.replace('"', '""') + '"' if self.special.search(field) else field for field in fields)
-        return (self.delimiter.join(quoted) + "\n").encode("utf-8")
+def delimited_line(delimiter: str, special: re.Pattern[str], fields: Iterable[str], added: Iterable[str]) -> str:
+    """Return a record, with quotes only around the fields that have one of the `special` characters."""
+    quoted = ('"' + field.replace('"', '""') + '"' if special.search(field) else field for field in (*fields, *added))
+    return delimiter.join(quoted) + "\n"
 
 
-class JsonEncoder(TextEncoder):
-    """Encodes lines of JSON: each object as it was spelled, with further members."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        """Add members of these names."""
-        self.names = [json.dumps(name) for name in names]
-
-    def encode(self, source: list[str], scored: ScoredRows) -> bytes:
-        """Return lines."""
-        lines = []
-        for line, (label, *values) in zip(source, scored.spelled(), strict=True):
-            spelled = (json.dumps(label, ensure_ascii=False), *values)
-            members = ", ".join(f"{name}: {value}" for name, value in zip(self.names, spelled, strict=True))
-            # Re-encoding the object would turn 1.10 into 1.1, and round a number of many digits.
-            opened = line.rstrip().removesuffix("}").rstrip()
-            lines.append(f"{opened}{'' if opened.lstrip() == '{' else ', '}{members}}}\n")
-        return "".join(lines).encode("utf-8")
+def json_line(names: list[str], line: str, added: Iterable[str]) -> str:
+    """Return an object as it was spelled, with further members, whose `names` are spelled as JSON already."""
+    label, *values = added
+    spelled = (json.dumps(label, ensure_ascii=False), *values)
+    members = ", ".join(f"{name}: {value}" for name, value in zip(names, spelled, strict=True))
+    # Re-encoding the object would turn 1.10 into 1.1, and round a number of many digits.
+    opened = line.rstrip().removesuffix("}").rstrip()
+    return f"{opened}{'' if opened.lstrip() == '{' else ', '}{members}}}\n"
 
 
-class ParquetEncoder(Encoder):
+class ParquetEncoder:
     """Encodes a table with its own types and metadata, and further columns."""
 
     def __init__(self, schema: pyarrow.Schema, names: tuple[str, ...]) -> None:
@@ -139,7 +111,7 @@ class ParquetEncoder(Encoder):
         self.schema = pyarrow.schema([*schema, *self.added], metadata=schema.metadata)
 
     def encode(self, source: pyarrow.Table, scored: ScoredRows) -> bytes:
-        """Return a small parquet file."""
+        """Return a window's rows with the added columns, as a small parquet file."""
         for field, values in zip(self.added, scored, strict=False):
             source = source.append_column(field, pyarrow.array(values, field.type))
         buffer = pyarrow.BufferOutputStream()
@@ -147,37 +119,31 @@ class ParquetEncoder(Encoder):
         return bytes(buffer.getvalue())
 
     def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
-        """Write row groups of several windows each."""
+        """Write row groups of several windows each, holding one row group at a time."""
         held: list[pyarrow.Table] = []
         with pyarrow.parquet.ParquetWriter(file, self.schema, compression="zstd", store_schema=True) as writer:
-
-            def write_group() -> None:
-                """Write the held windows as a row group."""
-                writer.write_table(pyarrow.concat_tables(held), row_group_size=GROUP_ROWS)
-                held.clear()
-
             for window in windows:
                 held.append(pyarrow.parquet.ParquetFile(pyarrow.BufferReader(window.read())).read())
                 if sum(table.nbytes for table in held) >= GROUP_BYTES or sum(map(len, held)) >= GROUP_ROWS:
-                    write_group()
+                    writer.write_table(pyarrow.concat_tables(held), row_group_size=GROUP_ROWS)
+                    held.clear()
             if held:
-                write_group()
+                writer.write_table(pyarrow.concat_tables(held), row_group_size=GROUP_ROWS)
 
 
-def encoder(
-    extension: str, columns: Iterable[str], names: tuple[str, ...], schema: pyarrow.Schema | None = None
-) -> Encoder:
-    """Return the encoder of a format.
+Encoder = TextEncoder | ParquetEncoder
 
-    Args:
-        extension: `.csv`, `.tsv`, `.jsonl` or `.parquet`.
-        columns: The input's columns.
-        names: The added columns' names.
-        schema: The input's schema, for parquet.
-    """
+
+def encoder(extension: str, columns: Iterable[str], names: tuple[str, ...], schema: pyarrow.Schema | None) -> Encoder:
+    """Return the encoder of a format, which adds columns of these names to the input's; parquet has a schema."""
     if schema is not None:
         return ParquetEncoder(schema, names)
-    return JsonEncoder(names) if extension == ".jsonl" else DelimitedEncoder(DELIMITERS[extension], (*columns, *names))
+    if extension == ".jsonl":
+        return TextEncoder("", partial(json_line, [json.dumps(name) for name in names]))
+    # Python's own writer leaves a lone carriage return unquoted, and its reader ends the row there.
+    special = re.compile(f'[{DELIMITERS[extension]}"\r\n]')
+    line = partial(delimited_line, DELIMITERS[extension], special)
+    return TextEncoder(line(columns, names), line)
 
 
 @contextmanager
@@ -188,8 +154,7 @@ def compressed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
             yield stream  # type: ignore[misc]
     elif compression == ".zst":
         # Arrow closes the file it writes to.
-        with open(file.fileno(), "wb", closefd=False) as duplicate:
-            with pyarrow.CompressedOutputStream(duplicate, "zstd") as stream:
-                yield stream
+        with open(file.fileno(), "wb", closefd=False) as copy, pyarrow.CompressedOutputStream(copy, "zstd") as stream:
+            yield stream
     else:
         yield file

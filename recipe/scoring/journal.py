@@ -3,20 +3,19 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from recipe.errors import UsageError
 from recipe.files.atomic import flush, replacing, write_json
+from recipe.files.writers import compressed
 
 
-@dataclass(frozen=True)
-class WindowRecord:
+class WindowRecord(NamedTuple):
     """What is known of a scored window.
 
     Attributes:
-        number: Its number, from 0.
+        number: From 0.
         rows, truncated: Numbers of scored rows, and of those that were truncated.
         malformed: Line and reason of each row that was skipped.
     """
@@ -38,11 +37,6 @@ class Journal:
     manifest.json   everything the output's bytes depend on
     N.window        window N: its record as a line of JSON, then its encoded rows
     output, errors  the complete files, just before they are moved to their places
-
-    Attributes:
-        output: The output's path.
-        errors: The path of the report on skipped rows.
-        folder: The path of the journal.
     """
 
     def __init__(self, output: Path) -> None:
@@ -52,21 +46,13 @@ class Journal:
         self.folder = self.output.with_name(f".{self.output.name}.parts")
 
     def require_free(self) -> None:
-        """Check that no file would be replaced; one that this journal was about to replace itself may be.
-
-        Raises:
-            UsageError: Names the file.
-        """
+        """Raise `UsageError` if a file would be replaced, but not if this journal was about to replace it itself."""
         for file in (self.output, self.errors):
             if file.exists() and not (self.folder / "output").exists():
                 raise UsageError(f"{file} exists: choose another --output, or give --overwrite")
 
     def require_same(self, manifest: dict[str, Any]) -> None:
-        """Check that the journal, if there is one, was made from the same input, model and settings.
-
-        Raises:
-            UsageError: Says what has changed and how to start over.
-        """
+        """Raise `UsageError` if there is a journal of another input, model or settings; says what has changed."""
         found, changes = self.read_manifest(), []
         for key, now in manifest.items():
             if found.get(key) != now:
@@ -97,20 +83,16 @@ class Journal:
     def add(self, record: WindowRecord, rows: bytes) -> None:
         """Write a window with its encoded rows."""
         with replacing(self.folder / f"{record.number:09d}.window") as file:
-            file.write(json.dumps(asdict(record)).encode() + b"\n" + rows)
+            file.write(json.dumps(record._asdict()).encode() + b"\n" + rows)
 
-    def publish(self, join: Callable[[Iterable[IO[bytes]], IO[bytes]], Any]) -> None:
-        """Make the output and the report on skipped rows, and remove the journal.
-
-        Args:
-            join: Writes a file from the windows' files, opened where their rows begin.
-        """
+    def publish(self, join: Callable[[Iterable[IO[bytes]], IO[bytes]], Any], compression: str) -> None:
+        """Let `join` write the output from the windows' rows, report the skipped rows, and remove the journal."""
         output, errors = self.folder / "output", self.folder / "errors"
         with replacing(errors) as file:
             for record in self.records():
                 file.write("".join(record.error_lines()).encode("utf-8"))
-        with replacing(output) as file:
-            join((window for window in self._windows() if window.readline()), file)
+        with replacing(output) as file, compressed(file, compression) as stream:
+            join((window for window in self._windows() if window.readline()), stream)
         flush(self.folder)
         # The output comes last: where it stands, everything is done.
         if errors.stat().st_size:
@@ -133,10 +115,9 @@ class Journal:
     def read_manifest(self) -> dict[str, Any]:
         """Return the manifest, empty if there is none that can be read."""
         try:
-            manifest = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            return dict(json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):
             return {}
-        return manifest if isinstance(manifest, dict) else {}
 
     def _windows(self) -> Iterator[IO[bytes]]:
         """Yield the windows' files, opened one after another."""
