@@ -15,7 +15,7 @@ from recipe.model.pretrained import Pretrained
 from recipe.quickstart import is_package
 from recipe.run_folder import BestEpoch, Epoch, RunRecord, versions
 from recipe.training.progress import epoch_rows
-from recipe.training.trainer import ReviewTrainer, precision
+from recipe.training.trainer import ReviewTrainer
 
 FULL_COMMAND = "accelerate launch scripts/train.py --config amazon_polarity"
 
@@ -66,7 +66,7 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
         "device": f"{device.type} ({name})",
         "processes": trainer.args.world_size,
         "threads": torch.get_num_threads(),
-        "precision": precision(trainer),
+        "precision": trainer.precision,
     }
 
 

@@ -71,7 +71,7 @@ def train(arguments: Arguments) -> RunFolder:
         trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     except pickle.UnpicklingError as error:
         raise UsageError(f"{resumed and resumed[0]} holds more than weights and numbers, and is not read") from error
-    seconds = trainer.totals.total_seconds()
+    seconds = trainer.totals.count_seconds()
     best = prove_best_reloaded(trainer)
     trainer.save_model(str(run.path))
     if trainer.is_world_process_zero():
