@@ -25,7 +25,8 @@ from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
-from recipe.training.run import prepare, train
+from recipe.training.job import prepare
+from recipe.training.run import train
 from recipe.training.trainer import ReviewTrainer
 
 # 96 train rows: 12 steps an epoch, checkpoints after 5, 10, 12, 15, 20, 24, 25, 30, 35 and 36.
