@@ -115,11 +115,10 @@ class TrainingArguments(transformers.TrainingArguments):
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = min(4, usable_cores() // local_processes) if gpus else 0
         # With epochs, `save_steps` is the distance of checkpoints between them; Trainer reads it with steps alone.
-        self.checkpoint_steps = 0
-        if self.save_strategy == "epoch" and self.save_steps is not None:
-            if self.save_steps < 1 or not float(self.save_steps).is_integer():
-                raise UsageError(f"--save_steps {self.save_steps:g} must be a whole number of steps, from 1")
-            self.checkpoint_steps = int(self.save_steps)
+        between = self.save_steps if self.save_strategy == "epoch" else None
+        if between is not None and (between < 1 or not float(between).is_integer()):
+            raise UsageError(f"--save_steps {between:g} must be a whole number of steps, from 1")
+        self.checkpoint_steps = int(between or 0)
         self.save_steps = 500 if self.save_steps is None else self.save_steps
         # The recipe removes old checkpoints itself, once the new one is known to be whole.
         self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
@@ -151,9 +150,7 @@ class TrainingArguments(transformers.TrainingArguments):
 def share_batch(global_batch_size: int, processes: int, per_device: int | None, steps: int | None) -> tuple[int, int]:
     """Return the batch size per device and the accumulation steps that make up the global batch.
 
-    Args:
-        processes: On all machines together, a device each.
-        per_device, steps: The two if the user chose them.
+    `processes` are those of all machines, a device each; `per_device` and `steps` are the two if the user chose them.
 
     Raises:
         UsageError: The batch cannot be shared out so; names the nearest that can.
@@ -190,11 +187,7 @@ def requested_precision(precision: str, bf16: bool, fp16: bool, launched: str) -
 
 
 def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
-    """Return bf16, fp16 or fp32: the one asked for, or with "auto" the fastest that the device has.
-
-    Raises:
-        UsageError: The device does not have it.
-    """
+    """Return bf16, fp16 or fp32: the one asked for, which the device must have, or with "auto" the fastest it has."""
     if asked == "auto":
         return "bf16" if has_bf16 else "fp16" if has_gpu else "fp32"
     if asked in ("bf16", "fp16") and not has_gpu:

@@ -1,6 +1,7 @@
 """The callback that makes Trainer's checkpoints whole and answers a request to stop."""
 
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -17,11 +18,7 @@ class CheckpointCallback(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Validate first where a resumed run was stopped during a validation.
-
-        Raises:
-            AlreadyStoppedEarly: The resumed run had stopped early.
-        """
+        """Make up for a validation that was cut short; raise `AlreadyStoppedEarly` where a resumed run had done so."""
         if self.trainer.validation_due:
             metrics = self.trainer.evaluate()
             self.trainer.validation_due = False
@@ -60,12 +57,7 @@ class CheckpointCallback(TrainerCallback):
             self.prepare(state)
 
     def prepare(self, state: TrainerState) -> None:
-        """Clear the folder of the next checkpoint.
-
-        Raises:
-            CheckFailed: Some weights are NaN or infinite.
-            UsageError: The disk is full.
-        """
+        """Clear the next checkpoint's folder; raise `CheckFailed` for lost weights, `UsageError` for a full disk."""
         trainer = self.trainer
         trainer.require_finite_weights()
         if state.is_world_process_zero:
@@ -79,21 +71,17 @@ class CheckpointCallback(TrainerCallback):
             raise ValidationStopped
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the manifest, once every process has written its files; only then remove older checkpoints.
-
-        Raises:
-            Interrupted: A process was asked to stop.
-        """
+        """Write the manifest, once every process has written its files; only then remove older checkpoints or stop."""
         trainer = self.trainer
         trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
+            trainer.totals.count_seconds()
             checkpoints.write_manifest(
                 checkpoints.checkpoint_path(trainer.run_path, state.global_step),
-                {"run": trainer.identity, "passed": trainer.totals.to_json(), "validation_due": trainer.validation_due},
+                {"run": trainer.identity, "passed": asdict(trainer.totals), "validation_due": trainer.validation_due},
             )
             if args.checkpoint_limit:
-                kept = {state.global_step, state.best_global_step}
-                checkpoints.rotate(trainer.run_path, args.checkpoint_limit, kept)
+                checkpoints.rotate(trainer.run_path, args.checkpoint_limit, {state.global_step, state.best_global_step})
         trainer.accelerator.wait_for_everyone()
         if trainer.stopping:
             raise trainer.interrupted()

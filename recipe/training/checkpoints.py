@@ -27,10 +27,9 @@ def sorted_checkpoints(run: Path) -> list[Path]:
 
 
 def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
-    """Turn a folder that Trainer has written into a checkpoint: flush it, then write `content` and each file's sha256.
+    """Flush a folder that Trainer has written, then write its manifest: `content` and each file's sha256.
 
-    The manifest reaches the disk last, so that a crash at any moment leaves a whole checkpoint or a folder without a
-    manifest.
+    It reaches the disk last, so that a crash at any moment leaves a whole checkpoint or a folder without a manifest.
     """
     paths = sorted(checkpoint.rglob("*"))
     for path in (*paths, checkpoint):
@@ -42,11 +41,7 @@ def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
 
 
 def newest_checkpoint(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
-    """Find a run's newest whole checkpoint.
-
-    Returns:
-        The checkpoint, `None` if there is none; its manifest; a line for each newer one that is damaged.
-    """
+    """Return a run's newest whole checkpoint, if any, its manifest, and a line for each newer one that is damaged."""
     damaged: list[str] = []
     for folder in sorted_checkpoints(run)[::-1]:
         if not (damage := _damage(folder)):
@@ -66,8 +61,7 @@ def remove_incomplete(run: Path) -> bool:
 def rotate(run: Path, limit: int, kept_steps: set[int | None]) -> None:
     """Remove the oldest checkpoints until `limit` are left, but never those of `kept_steps`."""
     folders = sorted_checkpoints(run)
-    kept = {f"checkpoint-{step}" for step in kept_steps}
-    removable = [folder for folder in folders if folder.name not in kept]
+    removable = [folder for folder in folders if folder.name not in {f"checkpoint-{step}" for step in kept_steps}]
     for folder in removable[: max(0, len(folders) - limit)]:
         shutil.rmtree(folder, ignore_errors=True)
 

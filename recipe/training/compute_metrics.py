@@ -26,12 +26,8 @@ class ClassificationMetrics(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         label = datasets.Value("int64")
-        return evaluate.MetricInfo(
-            description=self.__doc__ or "",
-            citation="",
-            inputs_description="predictions and references: int (reviews,)",
-            features=datasets.Features({"predictions": label, "references": label}),
-        )
+        features = datasets.Features({"predictions": label, "references": label})
+        return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=features)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         return score_labels(np.asarray(references), np.asarray(predictions), self.num_labels)

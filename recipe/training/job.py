@@ -27,8 +27,6 @@ from recipe.training.progress import epoch_rows
 from recipe.training.resuming import identity
 from recipe.training.trainer import ReviewTrainer
 
-FULL_COMMAND = "accelerate launch scripts/train.py --config amazon_polarity"
-
 
 @dataclass
 class TrainingJob:
@@ -45,8 +43,7 @@ def prepare(arguments: Arguments) -> TrainingJob:
     """Read the reviews and the weights, and return them with a Trainer that has written nothing but made its folder.
 
     Raises:
-        UsageError: The data or the weights cannot be read, Trainer or Accelerate refuses a setting (a logger that is
-            not installed, say), or the folder cannot be made.
+        UsageError: The data or the weights cannot be read, the folder cannot be made, or Trainer refuses a setting.
     """
     max_length, args = arguments.data.max_length, arguments.training
     pretrained = find_pretrained(arguments.model, max_length)
@@ -124,7 +121,7 @@ def header(job: TrainingJob) -> str:
         f"output     {job.arguments.training.output_dir}",
     ]
     if is_package(job.reviews.origin["name"]):
-        lines.append(f"The full Amazon Polarity: {FULL_COMMAND}")
+        lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
     return "\n".join(lines)
 
 
@@ -147,7 +144,6 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
 
 def run_record(job: TrainingJob, best: dict[str, Any], seconds: float) -> RunRecord:
     """Return the content of `run.json`."""
-    splits = job.reviews.splits
     return RunRecord(
         config=job.arguments.config.stem,
         recipe=__version__,
@@ -157,8 +153,8 @@ def run_record(job: TrainingJob, best: dict[str, Any], seconds: float) -> RunRec
         weights=job.pretrained.source | {"parameters": job.model.num_parameters()},
         dataset=job.reviews.origin,
         labels=job.reviews.label_names,
-        rows={name: len(split) for name, split in splits.items()},
-        rows_sha256={name: split.sha256 for name, split in splits.items()},
+        rows={name: len(split) for name, split in job.reviews.splits.items()},
+        rows_sha256={name: split.sha256 for name, split in job.reviews.splits.items()},
         **_place(job.trainer),
         # The last row is of the validation that proved the best epoch reloaded.
         epochs=[Epoch(**row) for row in epoch_rows(job.trainer.state.log_history)[:-1]],

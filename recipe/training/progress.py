@@ -1,12 +1,11 @@
 """The progress bar, the table of epochs, and the running totals behind them."""
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState
-from transformers.trainer_utils import has_length
 
 from recipe.arguments.training import METRICS
 
@@ -59,11 +58,6 @@ class RunningTotals:
         self.loss_since_validation, self.seconds_since_validation = Mean(), 0.0
         return row
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the totals up to now as JSON takes them."""
-        self.count_seconds()
-        return asdict(self)
-
 
 class EpochTable(ProgressCallback):
     """A progress bar below a table with a row per validation, on the main process only."""
@@ -77,13 +71,8 @@ class EpochTable(ProgressCallback):
         """Print the table's head and a resumed run's earlier rows, and open the bar."""
         if state.is_world_process_zero:
             tqdm.write("\n".join([HEAD, *(ROW.format(**row) for row in epoch_rows(state.log_history))]))
-            self.training_bar = _bar(
-                args,
-                total=state.max_steps * args.global_batch_size,
-                initial=state.global_step * args.global_batch_size,
-                desc="training",
-                unit=" reviews",
-            )
+            total, initial = (steps * args.global_batch_size for steps in (state.max_steps, state.global_step))
+            self.training_bar = _bar(args, total=total, initial=initial, desc="training", unit=" reviews")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance the bar by a step's reviews, and show the loss since the last validation and the learning rate."""
@@ -96,7 +85,7 @@ class EpochTable(ProgressCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, eval_dataloader: Any = None, **kwargs: Any
     ) -> None:
         """Advance the validation's own bar, which disappears at its end."""
-        if state.is_world_process_zero and has_length(eval_dataloader):
+        if state.is_world_process_zero:
             if self.prediction_bar is None:
                 total = len(eval_dataloader)
                 self.prediction_bar = _bar(args, total=total, desc="validation", unit=" batches", leave=False)
@@ -124,9 +113,8 @@ def epoch_rows(log_history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     `train_loss` is the mean over the steps since the validation before; `seconds` count training and validation.
     """
     return [
-        {"epoch": entry["epoch"], "step": entry["step"], "train_loss": entry["train_loss"]}
+        {name: entry[name] for name in ("epoch", "step", "train_loss", "seconds")}
         | {name: entry[f"eval_{name}"] for name in ("loss", *METRICS)}
-        | {"seconds": entry["seconds"]}
         for entry in log_history
         if "eval_loss" in entry
     ]

@@ -74,7 +74,6 @@ def train(arguments: Arguments) -> RunFolder:
 def _begin(job: TrainingJob, run: RunFolder) -> None:
     report = inspect(job.reviews, job.trainer.train_dataset, job.arguments)
     print(as_block(report), flush=True)
-    run.path.mkdir(parents=True, exist_ok=True)
     checkpoints.require_space(run.path, job.trainer.checkpoint_bytes())
     run.clear()
     run.write_config(job.arguments.resolved)
@@ -82,10 +81,7 @@ def _begin(job: TrainingJob, run: RunFolder) -> None:
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:
-    """Raise `UsageError`, with the command to use, if one process sees several GPUs.
-
-    Trainer would wrap the model in the slow, deprecated `nn.DataParallel`.
-    """
+    """Raise `UsageError` if one process sees several GPUs: Trainer would use the slow, deprecated `DataParallel`."""
     if visible_gpus > 1:
         raise UsageError(
             f"{visible_gpus} GPUs but one process: start it with accelerate launch --multi_gpu --num_processes "

@@ -64,13 +64,7 @@ class ReviewTrainer(Trainer):
         self.validation_due = manifest["validation_due"]
 
     def train(self, *args: Any, **kwargs: Any) -> None:
-        """Train as Trainer does, but stop at the end of the step on SIGTERM and on the first Ctrl-C.
-
-        Raises:
-            Interrupted: After a checkpoint was written.
-            CheckFailed: The loss or the weights are NaN or infinite.
-            UsageError: The disk is full.
-        """
+        """Train as Trainer does, but stop by `Interrupted` at the end of the step on SIGTERM and the first Ctrl-C."""
         self.totals.counted_until = time.perf_counter()
         self.stopping = False
         with self.stop_request:
@@ -120,8 +114,7 @@ class ReviewTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
         )
-        prepared: DataLoader = self.accelerator.prepare(loader)
-        return prepared
+        return self.accelerator.prepare(loader)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute gradients as Trainer does, and keep the loss, which Trainer rounds, on the device."""
@@ -130,11 +123,7 @@ class ReviewTrainer(Trainer):
         return loss
 
     def end_step(self) -> None:
-        """Add the step's loss to the totals, and agree on whether to stop: one collective, one wait for the device.
-
-        Raises:
-            CheckFailed: The loss is NaN or infinite.
-        """
+        """Add the step's loss, if finite, to the totals, and agree on whether to stop: one collective, one wait."""
         stop = self.losses[0].new_full((), bool(self.stop_request.signal))
         gathered: torch.Tensor = self.accelerator.gather(torch.stack([*self.losses, stop])[None])
         self.losses.clear()
@@ -153,11 +142,7 @@ class ReviewTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validate, without using up random numbers of training; during training a signal ends it at once.
-
-        Raises:
-            Interrupted: After a checkpoint was written, from which a resumed run validates first.
-        """
+        """Validate, without using up random numbers of training; during training a signal ends it by `Interrupted`."""
         try:
             with torch.random.fork_rng(devices=[]):
                 return super().evaluate(*args, **kwargs)
@@ -174,12 +159,9 @@ class ReviewTrainer(Trainer):
             raise self.interrupted() from None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Validate, with the cross-entropy averaged over the rows, each counted once.
+        """Validate, with the cross-entropy averaged over the rows, each counted once; it must be finite.
 
         Trainer's own loss is a mean over batches, where on several processes some rows stand twice to fill the last.
-
-        Raises:
-            CheckFailed: It is NaN or infinite.
         """
         output = super().evaluation_loop(*args, **kwargs)
         logits, labels = (torch.from_numpy(np.asarray(part)) for part in (output.predictions, output.label_ids))
@@ -211,8 +193,7 @@ class ReviewTrainer(Trainer):
 
     def gather_scalar(self, value: float) -> list[float]:
         """Return `value` of every process."""
-        gathered: torch.Tensor = self.accelerator.gather(torch.tensor([float(value)], device=self.args.device))
-        return gathered.tolist()
+        return self.accelerator.gather(torch.tensor([float(value)], device=self.args.device)).tolist()
 
     def require_finite_weights(self) -> None:
         """Raise `CheckFailed` if some weights are NaN or infinite."""
