@@ -25,19 +25,16 @@ def main(argv: list[str]) -> None:
     from recipe.arguments.parser import parse_arguments
 
     arguments = parse_arguments(argv, __doc__)
-    if arguments.data.inspect_data:
-        from recipe.training.run import inspect_only
+    from recipe.training.run import inspect_only, train
 
+    if arguments.data.inspect_data:
         print(f"In full: {inspect_only(arguments).data}")
         return
-    from recipe.training.run import train
-
     folder = train(arguments)
-    if not is_main_process():
-        return
-    record = folder.read_record()
-    print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s")
-    print(f"Next: python scripts/export_onnx.py --run {folder}")
+    if is_main_process():
+        record = folder.read_record()
+        print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s")
+        print(f"Next: python scripts/export_onnx.py --run {folder}")
 
 
 if __name__ == "__main__":

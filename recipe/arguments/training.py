@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +19,16 @@ POSITIVE = (
     *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
     *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
 )
+# Values that would break the recipe, and the reason to give.
+REFUSED = {
+    "load_best_model_at_end": (False, "False would keep the last epoch, not the best: leave it on"),
+    "eval_strategy": ("no", "no leaves nothing to pick the best epoch by: use epoch or steps"),
+    # It reloads the last checkpoint instead (transformers PR #40221).
+    "save_strategy": ("best", "best does not reload the best epoch: use epoch or steps"),
+    "save_only_model": (True, "leaves nothing to resume from: leave it out"),
+    "eval_on_start": (True, "would validate once more on every --resume: leave it out"),
+    "auto_find_batch_size": (True, "would change the batch: give --per_device_train_batch_size"),
+}
 
 
 @dataclass
@@ -106,33 +115,26 @@ class TrainingArguments(transformers.TrainingArguments):
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = min(4, usable_cores() // local_processes) if gpus else 0
         # With epochs, `save_steps` is the distance of checkpoints between them; Trainer reads it with steps alone.
-        self.checkpoint_steps = checkpoint_interval(self.save_steps) if self.save_strategy == "epoch" else 0
+        between = self.save_steps if self.save_strategy == "epoch" else None
+        if between is not None and (between < 1 or not float(between).is_integer()):
+            raise UsageError(f"--save_steps {between:g} must be a whole number of steps, from 1")
+        self.checkpoint_steps = int(between or 0)
         self.save_steps = 500 if self.save_steps is None else self.save_steps
         # The recipe removes old checkpoints itself, once the new one is known to be whole.
         self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
         super().__post_init__()
-        for message in self._refusals():
-            raise UsageError(message)
+        self._refuse()
 
-    def _refusals(self) -> Iterator[str]:
-        """Yield a message for each setting that breaks the recipe."""
-        if not self.load_best_model_at_end:
-            yield "--load_best_model_at_end False would keep the last epoch, not the best: leave it on"
-        if self.eval_strategy == "no":
-            yield "--eval_strategy no leaves nothing to pick the best epoch by: use epoch or steps"
-        if self.save_strategy == "best":
-            # It reloads the last checkpoint instead (transformers PR #40221).
-            yield "--save_strategy best does not reload the best epoch: use epoch or steps"
-        if self.save_only_model:
-            yield "--save_only_model leaves nothing to resume from: leave it out"
+    def _refuse(self) -> None:
+        for name, (refused, reason) in REFUSED.items():
+            if getattr(self, name) == refused:
+                raise UsageError(f"--{name} {reason}")
         if self.resume_from_checkpoint is not None:
-            yield "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume"
+            raise UsageError(
+                "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume"
+            )
         if self.resume and self.overwrite_output_dir:
-            yield "--resume goes on with a run, --overwrite_output_dir removes it: give one of them"
-        if self.eval_on_start:
-            yield "--eval_on_start would validate once more on every --resume: leave it out"
-        if self.auto_find_batch_size:
-            yield "--auto_find_batch_size would change the batch: give --per_device_train_batch_size"
+            raise UsageError("--resume goes on with a run, --overwrite_output_dir removes it: give one of them")
 
     @property
     def device(self) -> torch.device:
@@ -148,10 +150,7 @@ class TrainingArguments(transformers.TrainingArguments):
 def share_batch(global_batch_size: int, processes: int, per_device: int | None, steps: int | None) -> tuple[int, int]:
     """Return the batch size per device and the accumulation steps that make up the global batch.
 
-    Args:
-        global_batch_size: Reviews per step of the optimiser.
-        processes: On all machines together, a device each.
-        per_device, steps: The two if the user chose them.
+    `processes` are those of all machines, a device each; `per_device` and `steps` are the two if the user chose them.
 
     Raises:
         UsageError: The batch cannot be shared out so; names the nearest that can.
@@ -176,11 +175,7 @@ def share_batch(global_batch_size: int, processes: int, per_device: int | None, 
 
 
 def require_gpu_per_process(gpus: int, processes: int) -> None:
-    """Refuse more processes than GPUs on a machine that has some.
-
-    Raises:
-        UsageError: There are more.
-    """
+    """Raise `UsageError` if a machine with GPUs has fewer of them than processes."""
     if gpus and processes > gpus:
         raise UsageError(f"{processes} processes but {gpus} GPU(s) on this machine: give --num_processes {gpus}")
 
@@ -192,11 +187,7 @@ def requested_precision(precision: str, bf16: bool, fp16: bool, launched: str) -
 
 
 def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
-    """Return bf16, fp16 or fp32: the one asked for, or with "auto" the fastest that the device has.
-
-    Raises:
-        UsageError: The device does not have it.
-    """
+    """Return bf16, fp16 or fp32: the one asked for, which the device must have, or with "auto" the fastest it has."""
     if asked == "auto":
         return "bf16" if has_bf16 else "fp16" if has_gpu else "fp32"
     if asked in ("bf16", "fp16") and not has_gpu:
@@ -204,19 +195,6 @@ def effective_precision(asked: str, has_gpu: bool, has_bf16: bool) -> str:
     if asked == "bf16" and not has_bf16:
         raise UsageError("this GPU has no bf16: use --precision fp16, or leave it out")
     return asked
-
-
-def checkpoint_interval(save_steps: float | None) -> int:
-    """Return the steps from one checkpoint between validations to the next, 0 for none.
-
-    Raises:
-        UsageError: It is not a whole number.
-    """
-    if save_steps is None:
-        return 0
-    if not math.isfinite(save_steps) or save_steps != int(save_steps) or save_steps < 1:
-        raise UsageError(f"--save_steps {save_steps:g} must be a whole number of steps, from 1")
-    return int(save_steps)
 
 
 def set_environment(args: TrainingArguments) -> None:

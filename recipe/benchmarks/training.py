@@ -33,8 +33,8 @@ from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
 from recipe.hub import local_folder
 from recipe.model.pretrained import Pretrained, find_pretrained, load_tokenizer
+from recipe.training.job import prepare, use_all_cores
 from recipe.training.progress import EpochTable
-from recipe.training.run import prepare, use_all_cores
 
 LENGTH, BATCH, LEARNING_RATE = 128, 16, 2e-5
 # The same optimisation for all: AdamW at a constant rate, no decay, gradients clipped at 1.

@@ -138,7 +138,7 @@ class _Scoring:
             "model": self.classifier.certified.sha256,
             "tokenizer": file_sha256(run.onnx / "tokenizer.json"),
             "variant": self.classifier.variant,
-            "provider": request.provider or self.classifier.certified.provider,
+            "provider": self.classifier.provider,
             "text columns": text_columns,
             "labels": self.classifier.label_names,
             "decision": self.classifier.decision.to_json(),

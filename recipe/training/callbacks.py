@@ -1,6 +1,7 @@
-"""Callbacks that make Trainer's checkpoints whole and answer a request to stop."""
+"""The callback that makes Trainer's checkpoints whole and answers a request to stop."""
 
 import shutil
+from dataclasses import asdict
 from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -10,21 +11,14 @@ from recipe.training import checkpoints
 
 
 class CheckpointCallback(TrainerCallback):
-    """Ask for checkpoints between validations, check before each one, and finish it with its manifest."""
+    """Asks for checkpoints between validations, finishes each with its manifest, then ends a run that is to stop."""
 
     def __init__(self, trainer: Any) -> None:
         """Serve one `ReviewTrainer`."""
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Validate first where a resumed run was stopped during a validation.
-
-        Raises:
-            AlreadyStoppedEarly: The resumed run had stopped early.
-        """
-        if state.best_global_step:
-            # The run's folder may have been moved since the checkpoint was written.
-            self.set_best(state, state.best_global_step)
+        """Make up for a validation that was cut short; raise `AlreadyStoppedEarly` where a resumed run had done so."""
         if self.trainer.validation_due:
             metrics = self.trainer.evaluate()
             self.trainer.validation_due = False
@@ -33,12 +27,19 @@ class CheckpointCallback(TrainerCallback):
                 kwargs["lr_scheduler"].step(value)
             best = state.best_metric
             if best is None or (value > best if args.greater_is_better else value < best):
-                state.best_metric = value
-                self.set_best(state, state.global_step)
+                state.best_metric, state.best_global_step = value, state.global_step
+        if state.best_global_step:
+            # Trainer loads it at the end. The run's folder may have been moved since the checkpoint was written.
+            best_path = checkpoints.checkpoint_path(self.trainer.run_path, state.best_global_step)
+            state.best_model_checkpoint = str(best_path)
         for callback in self.trainer.callback_handler.callbacks:
             if isinstance(callback, EarlyStoppingCallback):
                 if callback.early_stopping_patience_counter >= callback.early_stopping_patience:
                     raise AlreadyStoppedEarly
+
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Look at the loss before the weights take it in, and at the signals of all processes."""
+        self.trainer.end_step()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a checkpoint between validations, where one is due or the run is to stop."""
@@ -56,12 +57,7 @@ class CheckpointCallback(TrainerCallback):
             self.prepare(state)
 
     def prepare(self, state: TrainerState) -> None:
-        """Check the weights and the disk, and clear the folder of the next checkpoint.
-
-        Raises:
-            CheckFailed: Some weights are NaN or infinite.
-            UsageError: The disk is full.
-        """
+        """Clear the next checkpoint's folder; raise `CheckFailed` for lost weights, `UsageError` for a full disk."""
         trainer = self.trainer
         trainer.require_finite_weights()
         if state.is_world_process_zero:
@@ -69,59 +65,31 @@ class CheckpointCallback(TrainerCallback):
             checkpoints.require_space(trainer.run_path, trainer.checkpoint_bytes())
         trainer.accelerator.wait_for_everyone()
 
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        """Leave a validation during training, by `ValidationStopped`, if a process was asked to stop."""
+        if self.trainer.is_in_train and any(self.trainer.gather_scalar(self.trainer.stop_request.signal)):
+            raise ValidationStopped
+
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the manifest, once every process has written its files; only then remove older checkpoints."""
+        """Write the manifest, once every process has written its files; only then remove older checkpoints or stop."""
         trainer = self.trainer
         trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
+            trainer.totals.count_seconds()
             checkpoints.write_manifest(
                 checkpoints.checkpoint_path(trainer.run_path, state.global_step),
-                {"run": trainer.identity, "passed": trainer.totals.state(), "validation_due": trainer.validation_due},
+                {"run": trainer.identity, "passed": asdict(trainer.totals), "validation_due": trainer.validation_due},
             )
             if args.checkpoint_limit:
-                kept = {state.global_step, state.best_global_step}
-                checkpoints.rotate(trainer.run_path, args.checkpoint_limit, kept)
+                checkpoints.rotate(trainer.run_path, args.checkpoint_limit, {state.global_step, state.best_global_step})
         trainer.accelerator.wait_for_everyone()
+        if trainer.stopping:
+            raise trainer.interrupted()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep the best checkpoint alone if the limit is one; until now a restart needed the newest as well."""
         if args.checkpoint_limit == 1 and state.best_global_step and state.is_world_process_zero:
             checkpoints.rotate(self.trainer.run_path, 1, {state.best_global_step})
-
-    def set_best(self, state: TrainerState, step: int) -> None:
-        """Name the best checkpoint, which Trainer loads at the end."""
-        state.best_global_step = step
-        state.best_model_checkpoint = str(checkpoints.checkpoint_path(self.trainer.run_path, step))
-
-
-class StopCallback(TrainerCallback):
-    """End training where a signal asks for it, once a checkpoint is written; added after `CheckpointCallback`."""
-
-    def __init__(self, trainer: Any) -> None:
-        """Serve one `ReviewTrainer`."""
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Look at the loss before the weights take it in, and at the signals of all processes."""
-        self.trainer.end_step()
-
-    def on_prediction_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Leave a validation during training if a process was asked to stop.
-
-        Raises:
-            ValidationStopped: One was.
-        """
-        if self.trainer.is_in_train and any(self.trainer.gather_scalar(self.trainer.stop_request.signal)):
-            raise ValidationStopped
-
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """End here if a process was asked to stop.
-
-        Raises:
-            Interrupted: One was.
-        """
-        if self.trainer.stopping:
-            raise self.trainer.interrupted()
 
 
 class ValidationStopped(Exception):

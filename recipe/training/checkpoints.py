@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +27,9 @@ def sorted_checkpoints(run: Path) -> list[Path]:
 
 
 def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
-    """Turn a folder that Trainer has written into a checkpoint: flush it, then write `content` and each file's sha256.
+    """Flush a folder that Trainer has written, then write its manifest: `content` and each file's sha256.
 
-    The manifest reaches the disk last, so that a crash at any moment leaves a whole checkpoint or a folder without a
-    manifest.
+    It reaches the disk last, so that a crash at any moment leaves a whole checkpoint or a folder without a manifest.
     """
     paths = sorted(checkpoint.rglob("*"))
     for path in (*paths, checkpoint):
@@ -44,11 +41,7 @@ def write_manifest(checkpoint: Path, content: dict[str, Any]) -> None:
 
 
 def newest_checkpoint(run: Path) -> tuple[Path | None, dict[str, Any], list[str]]:
-    """Find a run's newest whole checkpoint.
-
-    Returns:
-        The checkpoint, `None` if there is none; its manifest; a line for each newer one that is damaged.
-    """
+    """Return a run's newest whole checkpoint, if any, its manifest, and a line for each newer one that is damaged."""
     damaged: list[str] = []
     for folder in sorted_checkpoints(run)[::-1]:
         if not (damage := _damage(folder)):
@@ -68,8 +61,7 @@ def remove_incomplete(run: Path) -> bool:
 def rotate(run: Path, limit: int, kept_steps: set[int | None]) -> None:
     """Remove the oldest checkpoints until `limit` are left, but never those of `kept_steps`."""
     folders = sorted_checkpoints(run)
-    kept = {f"checkpoint-{step}" for step in kept_steps}
-    removable = [folder for folder in folders if folder.name not in kept]
+    removable = [folder for folder in folders if folder.name not in {f"checkpoint-{step}" for step in kept_steps}]
     for folder in removable[: max(0, len(folders) - limit)]:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -84,66 +76,29 @@ def drop_states(run: Path) -> None:
 
 
 def require_space(run: Path, needed: int) -> None:
-    """Refuse to write a checkpoint that the disk has no room for.
-
-    Args:
-        run: The run's folder.
-        needed: Bytes of the weights and the optimiser's state.
-
-    Raises:
-        UsageError: Says how many bytes are needed and free, and which checkpoint is kept.
-    """
-    if refusal := _no_space(run, needed):
-        raise refusal
-
-
-def _no_space(run: Path, needed: int) -> UsageError | None:
-    """Return the refusal of `require_space`, `None` if there is room."""
+    """Raise `UsageError` if the disk has no room for a checkpoint with `needed` bytes of weights and optimiser."""
+    needed += SMALL_FILES
     free = shutil.disk_usage(run).free
-    if free >= needed + SMALL_FILES:
-        return None
-    newest = next(iter(sorted_checkpoints(run)[::-1]), None)
-    kept = f"{newest.name} is kept: free some space and give --resume" if newest else "free some space"
-    return UsageError(
-        f"no space left for a checkpoint: {run} needs {(needed + SMALL_FILES) / 1e6:,.0f} MB and has "
-        f"{free / 1e6:,.0f}; {kept}"
-    )
-
-
-@contextmanager
-def removing_incomplete(run: Path, needed: int) -> Iterator[None]:
-    """Remove a half-written checkpoint after any error; if the disk is full, raise the error of `require_space`.
-
-    Any error counts, because safetensors and torch raise types of their own when a write fails.
-
-    Raises:
-        UsageError: The disk is full.
-    """
-    try:
-        yield
-    except Exception as error:
-        if remove_incomplete(run) and (refusal := _no_space(run, needed)):
-            raise refusal from error
-        raise
+    if free < needed:
+        newest = next(iter(sorted_checkpoints(run)[::-1]), None)
+        kept = f"{newest.name} is kept: free some space and give --resume" if newest else "free some space"
+        sizes = f"needs {needed / 1e6:,.0f} MB and has {free / 1e6:,.0f}"
+        raise UsageError(f"no space left for a checkpoint: {run} {sizes}; {kept}")
 
 
 def _damage(folder: Path) -> str | None:
-    """Return the reason why a checkpoint is not whole, `None` if it is."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        digests = dict(manifest["files"])
-        if not (
-            {"data", "model", "settings"} <= manifest["run"].keys() and {"passed", "validation_due"} <= {*manifest}
-        ):
-            raise KeyError
+        digests = {"model.safetensors": None, "trainer_state.json": None} | manifest["files"]
+        if {"data", "model", "settings"} - {*manifest["run"]} or {"passed", "validation_due"} - {*manifest}:
+            return f"its {MANIFEST} cannot be read"
     except FileNotFoundError:
         return f"it has no {MANIFEST}"
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return f"its {MANIFEST} cannot be read"
-    for name, digest in (dict.fromkeys(("model.safetensors", "trainer_state.json")) | digests).items():
-        file = folder / name
-        if not file.is_file():
+    for name, digest in digests.items():
+        if not (folder / name).is_file():
             return f"its {name} is missing"
-        if file_sha256(file) != digest:
+        if file_sha256(folder / name) != digest:
             return f"its {name} is not what was written"
     return None

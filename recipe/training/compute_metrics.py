@@ -25,17 +25,11 @@ class ClassificationMetrics(evaluate.Metric):
         self.num_labels = num_labels
 
     def _info(self) -> evaluate.MetricInfo:
-        """Declare the inputs: a predicted and a true label per review."""
         label = datasets.Value("int64")
-        return evaluate.MetricInfo(
-            description=self.__doc__ or "",
-            citation="",
-            inputs_description="predictions and references: int (reviews,)",
-            features=datasets.Features({"predictions": label, "references": label}),
-        )
+        features = datasets.Features({"predictions": label, "references": label})
+        return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=features)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        """Return the metrics by name, from labels int64 (reviews,)."""
         return score_labels(np.asarray(references), np.asarray(predictions), self.num_labels)
 
 
@@ -44,9 +38,7 @@ def metrics_hook(num_labels: int) -> Callable[[EvalPrediction], dict[str, float]
     metric = ClassificationMetrics(num_labels)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        """Return the metrics of one validation."""
         predicted = np.asarray(prediction.predictions).argmax(axis=-1)
-        computed: dict[str, float] = metric.compute(predictions=predicted, references=prediction.label_ids)
-        return computed
+        return dict(metric.compute(predictions=predicted, references=prediction.label_ids))
 
     return compute_metrics

@@ -26,27 +26,19 @@ MAY_CHANGE_ON_RESUME = {
 PREFIXES_THAT_MAY_CHANGE = ("logging_", "dataloader_", "ddp_", "fsdp", "torch_compile_", "gradient_checkpointing_")
 
 
-def identity(
-    arguments: Arguments, pretrained: Pretrained, reviews: Reviews, architecture: str
-) -> dict[str, dict[str, Any]]:
+def identity(arguments: Arguments, pretrained: Pretrained, reviews: Reviews, architecture: str) -> dict[str, Any]:
     """Return the data, weights and settings that make a run the one it is."""
+    rows = {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
+    model = pretrained.source | {"architecture": architecture}
+    if "revision" not in model:
+        # A folder is known by its files' hashes wherever it is, a name on the Hub by its commit.
+        del model["name"]
     settings = {
         name: value
         for name, value in arguments.resolved.items()
         if name not in MAY_CHANGE_ON_RESUME and not name.startswith(PREFIXES_THAT_MAY_CHANGE)
     }
-    return {
-        "data": {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
-        | {"labels": reviews.label_names},
-        # A folder is known by its files' hashes wherever it is, a name on the Hub by its commit.
-        "model": {
-            name: value
-            for name, value in pretrained.source.items()
-            if name != "name" or "revision" in pretrained.source
-        }
-        | {"architecture": architecture},
-        "settings": settings,
-    }
+    return {"data": rows | {"labels": reviews.label_names}, "model": model, "settings": settings}
 
 
 def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
@@ -69,18 +61,13 @@ def find_checkpoint(run: RunFolder) -> tuple[Path, dict[str, Any]]:
     return checkpoint, manifest
 
 
-def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[str, dict[str, Any]]) -> None:
-    """Refuse to resume from a checkpoint with other data, weights or settings.
-
-    Raises:
-        UsageError: Lists the changes.
-    """
-    found = manifest["run"]
+def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise `UsageError`, with the changes, for a checkpoint with other data, weights or settings."""
     changes = [
-        f"{name} ({_short(found[part].get(name))}, now {_short(expected[part].get(name))})"
-        for part in expected
-        for name in sorted({*expected[part], *found[part]})
-        if expected[part].get(name) != found[part].get(name)
+        f"{name} ({_short(before.get(name))}, now {_short(now.get(name))})"
+        for before, now in ((manifest["run"][part], expected[part]) for part in expected)
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
     ]
     if changes:
         raise UsageError(
@@ -89,7 +76,6 @@ def require_same_run(checkpoint: Path, manifest: dict[str, Any], expected: dict[
 
 
 def _short(value: Any) -> str:
-    """Return a setting's value for a message, hashes shortened."""
     if value is None:
         return "the default"
     text = str(value)

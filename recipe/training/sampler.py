@@ -19,8 +19,7 @@ class WholeBatchSampler(LengthGroupedSampler):
     def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
         """Start with epoch 0."""
         super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
-        self.seed = seed
-        self.set_epoch(0)
+        self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch whose order is yielded next; Accelerate's data loaders call this."""

@@ -3,23 +3,18 @@
 import os
 import signal
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 
 # Seconds. One Ctrl-C arrives twice where a launcher passes on what the terminal has already sent to every process.
 SECOND_REQUEST_AFTER = 1.0
 
 
 class StopRequest:
-    """A context that only notes the first SIGTERM or Ctrl-C; a Ctrl-C more than a second later interrupts as usual.
-
-    Attributes:
-        signal: The number of the signal that came, 0 before that.
-    """
+    """A context that only notes the first SIGTERM or Ctrl-C; a Ctrl-C more than a second later interrupts as usual."""
 
     def __init__(self) -> None:
         """Start with no signal pending."""
-        self.signal = 0
-        self.since = 0.0
+        self.signal, self.since = 0, 0.0
 
     def __enter__(self) -> "StopRequest":
         """Install the handlers of the two signals."""
@@ -27,15 +22,12 @@ class StopRequest:
         self.earlier = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Restore the earlier handlers."""
         for number, handler in self.earlier.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal in this process."""
         if os.getpid() != self.process:
             # A data-loader worker, which inherits this handler and is still needed for the step.
             return

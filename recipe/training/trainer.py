@@ -3,9 +3,11 @@
 import inspect
 import math
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
+import dacite
 import numpy as np
 import torch
 from datasets import Dataset
@@ -18,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from recipe.arguments.training import TrainingArguments
 from recipe.errors import CheckFailed, Interrupted
 from recipe.training import checkpoints
-from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, StopCallback, ValidationStopped
+from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, ValidationStopped
 from recipe.training.progress import EpochTable, Mean, RunningTotals
 from recipe.training.sampler import WholeBatchSampler
 from recipe.training.stop_request import StopRequest
@@ -32,8 +34,6 @@ class ReviewTrainer(Trainer):
 
     Attributes:
         identity: The data, weights and settings that make this run the one it is; written into every checkpoint.
-        totals: Loss sums and elapsed time, saved with each checkpoint.
-        stop_request: The signal that came, if any.
         stopping: Whether some process has a signal, as agreed at the end of the last step.
         validation_due: Whether the last checkpoint was written in the middle of its validation.
     """
@@ -50,37 +50,34 @@ class ReviewTrainer(Trainer):
         self.stopping = self.validation_due = False
         # On the device, since the last step of the optimiser.
         self.losses: list[torch.Tensor] = []
-        for printing in (ProgressCallback, PrinterCallback):
-            self.remove_callback(printing)
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
         self.checkpointing = CheckpointCallback(self)
         self.add_callback(self.checkpointing)
-        self.add_callback(StopCallback(self))
         if self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
-        self.add_callback(EpochTable(self.totals))
+        self.add_callback(EpochTable(self))
 
     def restore(self, manifest: dict[str, Any]) -> None:
         """Take over the totals of the checkpoint that training resumes from."""
-        vars(self.totals).update(vars(RunningTotals.from_state(manifest["passed"])))
+        self.totals = dacite.from_dict(RunningTotals, manifest["passed"])
         self.validation_due = manifest["validation_due"]
 
     def train(self, *args: Any, **kwargs: Any) -> None:
-        """Train as Trainer does, but stop at the end of the step on SIGTERM and on the first Ctrl-C.
-
-        Raises:
-            Interrupted: After a checkpoint was written.
-            CheckFailed: The loss or the weights are NaN or infinite.
-            UsageError: The disk is full.
-        """
-        self.totals.start_clock()
+        """Train as Trainer does, but stop by `Interrupted` at the end of the step on SIGTERM and the first Ctrl-C."""
+        self.totals.counted_until = time.perf_counter()
         self.stopping = False
-        with self.stop_request, checkpoints.removing_incomplete(self.run_path, self.checkpoint_bytes()):
+        with self.stop_request:
             try:
                 super().train(*args, **kwargs)
             except AlreadyStoppedEarly:
                 self.is_in_train = False
-                best = Path(str(self.state.best_model_checkpoint))
-                load_model(self.model, best / "model.safetensors")
+                load_model(self.model, Path(str(self.state.best_model_checkpoint), "model.safetensors"))
+            except Exception:
+                # Of any type: safetensors and torch raise their own when a write fails.
+                if checkpoints.remove_incomplete(self.run_path):
+                    checkpoints.require_space(self.run_path, self.checkpoint_bytes())
+                raise
         # A signal may have come while the last checkpoint was being written; another validation is still to come.
         if any(self.gather_scalar(self.stop_request.signal)):
             raise self.interrupted()
@@ -117,8 +114,7 @@ class ReviewTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
         )
-        prepared: DataLoader = self.accelerator.prepare(loader)
-        return prepared
+        return self.accelerator.prepare(loader)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Compute gradients as Trainer does, and keep the loss, which Trainer rounds, on the device."""
@@ -127,11 +123,7 @@ class ReviewTrainer(Trainer):
         return loss
 
     def end_step(self) -> None:
-        """Add the step's loss to the totals, and agree on whether to stop: one collective, one wait for the device.
-
-        Raises:
-            CheckFailed: The loss is NaN or infinite.
-        """
+        """Add the step's loss, if finite, to the totals, and agree on whether to stop: one collective, one wait."""
         stop = self.losses[0].new_full((), bool(self.stop_request.signal))
         gathered: torch.Tensor = self.accelerator.gather(torch.stack([*self.losses, stop])[None])
         self.losses.clear()
@@ -150,11 +142,7 @@ class ReviewTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Validate, without using up random numbers of training; during training a signal ends it at once.
-
-        Raises:
-            Interrupted: After a checkpoint was written, from which a resumed run validates first.
-        """
+        """Validate, without using up random numbers of training; during training a signal ends it by `Interrupted`."""
         try:
             with torch.random.fork_rng(devices=[]):
                 return super().evaluate(*args, **kwargs)
@@ -171,12 +159,9 @@ class ReviewTrainer(Trainer):
             raise self.interrupted() from None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """Validate, with the cross-entropy averaged over the rows, each counted once.
+        """Validate, with the cross-entropy averaged over the rows, each counted once; it must be finite.
 
         Trainer's own loss is a mean over batches, where on several processes some rows stand twice to fill the last.
-
-        Raises:
-            CheckFailed: It is NaN or infinite.
         """
         output = super().evaluation_loop(*args, **kwargs)
         logits, labels = (torch.from_numpy(np.asarray(part)) for part in (output.predictions, output.label_ids))
@@ -196,37 +181,34 @@ class ReviewTrainer(Trainer):
         """Return the run's folder."""
         return Path(str(self.args.output_dir))
 
+    @property
+    def precision(self) -> str:
+        """Return the precision in effect: fp32, bf16 or fp16."""
+        mixed = self.accelerator.mixed_precision
+        return "fp32" if mixed == "no" else str(mixed)
+
     def checkpoint_bytes(self) -> int:
         """Return about how many bytes a checkpoint takes: the weights, and AdamW's two moments of each."""
         return 3 * sum(weights.numel() * weights.element_size() for weights in self.model.parameters())
 
     def gather_scalar(self, value: float) -> list[float]:
         """Return `value` of every process."""
-        gathered: torch.Tensor = self.accelerator.gather(torch.tensor([float(value)], device=self.args.device))
-        return gathered.tolist()
+        return self.accelerator.gather(torch.tensor([float(value)], device=self.args.device)).tolist()
 
     def require_finite_weights(self) -> None:
-        """Refuse to save weights that are not finite.
-
-        Raises:
-            CheckFailed: Some are NaN or infinite.
-        """
+        """Raise `CheckFailed` if some weights are NaN or infinite."""
         sums = torch.stack([weights.detach().float().sum() for weights in self.model.parameters()])
         for value in sums.tolist():
             self.require_finite(value, "sum of some weights", self.state.global_step)
 
     def require_finite(self, value: float, what: str, step: int) -> None:
-        """Refuse to continue with a model that is lost.
-
-        Raises:
-            CheckFailed: `value` is NaN or infinite.
-        """
+        """Raise `CheckFailed` if `value` is NaN or infinite, as the model is then lost."""
         if math.isfinite(value):
             return
         rate = f"{self.lr_scheduler.get_last_lr()[0]:g}, " if self.lr_scheduler is not None else ""
         kept = checkpoints.sorted_checkpoints(self.run_path)
         raise CheckFailed(
-            f"the {what} is {value} at step {step} (learning rate {rate}precision {precision(self)}): training has "
+            f"the {what} is {value} at step {step} (learning rate {rate}precision {self.precision}): training has "
             f"stopped; {f'{kept[-1].name} is kept' if kept else 'no checkpoint was written yet'}. Lower "
             "--learning_rate, add --warmup_ratio 0.1, or look for odd reviews with --inspect_data"
         )
@@ -235,14 +217,6 @@ class ReviewTrainer(Trainer):
         """Return the error that ends a run after a signal and its checkpoint."""
         saved = checkpoints.sorted_checkpoints(self.run_path)
         advice = f"The same command with --resume goes on from {saved[-1]}" if saved else "No checkpoint was due yet"
-        return Interrupted(
-            f"stopped after step {self.state.global_step} of {self.state.max_steps}. {advice}",
-            # The signal may have come to another process alone.
-            self.stop_request.signal or signal.SIGTERM,
-        )
-
-
-def precision(trainer: Trainer) -> str:
-    """Return the precision in effect: fp32, bf16 or fp16."""
-    mixed = trainer.accelerator.mixed_precision
-    return "fp32" if mixed == "no" else str(mixed)
+        message = f"stopped after step {self.state.global_step} of {self.state.max_steps}. {advice}"
+        # The signal may have come to another process alone.
+        return Interrupted(message, self.stop_request.signal or signal.SIGTERM)

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from recipe.arguments.parser import Arguments
 from recipe.arguments.training import TrainingArguments
 from recipe.errors import CheckFailed
-from recipe.training.run import prepare
+from recipe.training.job import prepare
 
 COLLECTIVES = ("gather", "gather_for_metrics", "reduce", "pad_across_processes", "wait_for_everyone")
 # Each of them waits for a GPU to have computed the tensor.

@@ -15,7 +15,8 @@ from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import RunFolder
-from recipe.training.run import prepare, prove_best_reloaded, require_one_process_per_gpu, train, weighted_loss
+from recipe.training.job import prepare, weighted_loss
+from recipe.training.run import prove_best_reloaded, require_one_process_per_gpu, train
 
 CHECKPOINT_FILES = {
     *("config.json", "model.safetensors", "trainer_state.json"),

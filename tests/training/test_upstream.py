@@ -96,7 +96,7 @@ def test_save_checkpoint_writes_all_of_a_checkpoint_and_leaves_on_save_to_its_ca
     tiny_arguments: Callable[..., Arguments],
 ) -> None:
     # Not above: where an upgrade breaks this import, the other tests still say what it changed.
-    from recipe.training.run import prepare
+    from recipe.training.job import prepare
 
     trainer = prepare(tiny_arguments("--max_train_samples", "20", "--num_train_epochs", "1")).trainer
     trainer.train()

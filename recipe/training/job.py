@@ -1,0 +1,163 @@
+"""A run that is ready to start: prepared from its arguments, and described on the screen and in run.json."""
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn.functional import cross_entropy
+from transformers import DataCollatorWithPadding, PreTrainedModel, set_seed
+
+from recipe import __version__
+from recipe.arguments.parser import Arguments
+from recipe.arguments.training import TrainingArguments, set_environment
+from recipe.data.reviews import Reviews, load_reviews
+from recipe.data.tokens import tokenize
+from recipe.errors import UsageError
+from recipe.machine import usable_cores
+from recipe.model.dropout import draw_masks_faster
+from recipe.model.pretrained import Pretrained, find_pretrained, load_model, load_tokenizer
+from recipe.quickstart import is_package
+from recipe.run_folder import BestEpoch, Epoch, RunRecord, versions
+from recipe.training.compute_metrics import metrics_hook
+from recipe.training.progress import epoch_rows
+from recipe.training.resuming import identity
+from recipe.training.trainer import ReviewTrainer
+
+
+@dataclass
+class TrainingJob:
+    """A run that is ready to start."""
+
+    arguments: Arguments
+    pretrained: Pretrained
+    reviews: Reviews
+    model: PreTrainedModel
+    trainer: ReviewTrainer
+
+
+def prepare(arguments: Arguments) -> TrainingJob:
+    """Read the reviews and the weights, and return them with a Trainer that has written nothing but made its folder.
+
+    Raises:
+        UsageError: The data or the weights cannot be read, the folder cannot be made, or Trainer refuses a setting.
+    """
+    max_length, args = arguments.data.max_length, arguments.training
+    pretrained = find_pretrained(arguments.model, max_length)
+    tokenizer = load_tokenizer(pretrained, max_length)
+    # The main process reads and tokenizes first; the others find the result on disk.
+    with args.main_process_first(local=True):
+        reviews = load_reviews(arguments.data, args.seed)
+        tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
+    set_environment(args)
+    use_all_cores(args)
+    set_seed(args.seed)
+    model = load_model(pretrained, reviews.label_names)
+    if args.device.type == "cpu":
+        draw_masks_faster(model)
+    balanced = args.class_weights == "balanced"
+    try:
+        trainer = ReviewTrainer(
+            model=model,
+            args=args,
+            train_dataset=tokens["train"],
+            eval_dataset=tokens["validation"].sort("length"),
+            data_collator=DataCollatorWithPadding(tokenizer),
+            processing_class=tokenizer,
+            compute_metrics=metrics_hook(len(reviews.label_names)),
+            compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
+            identity=identity(arguments, pretrained, reviews, type(model).__name__),
+        )
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise UsageError(f"these settings do not go together: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--output_dir {args.output_dir} cannot be made: {error.strerror}") from error
+    return TrainingJob(arguments, pretrained, reviews, model, trainer)
+
+
+def use_all_cores(args: TrainingArguments) -> None:
+    """Let a run on the CPU use the cores it may use, shared between this machine's processes.
+
+    `accelerate launch` sets OMP_NUM_THREADS=1 when nobody set it, which would halve the speed of two cores. Any other
+    value was set by the user and is kept.
+    """
+    if args.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> Any:
+    """Return a loss for Trainer in which every class weighs the same however rare it is.
+
+    A review of class c weighs rows / (classes * rows of c), as scikit-learn's `class_weight="balanced"`. The sum is
+    divided by the number of reviews in the optimiser's step and not by their weights, which differ from batch to batch
+    (transformers#34191). It takes a batch's logits as float (reviews, classes).
+    """
+    weights = compute_class_weight("balanced", classes=np.arange(len(reviews.label_names)), y=reviews.train.labels)
+    tensor = torch.tensor(weights, dtype=torch.float32, device=device)
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
+        logits = outputs["logits"].float()
+        total = cross_entropy(logits, labels, weight=tensor, reduction="sum", label_smoothing=smoothing)
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+def header(job: TrainingJob) -> str:
+    """Return the first lines on the screen: the weights, the reviews and the device of the run."""
+    config, place = job.arguments.config, _place(job.trainer)
+    rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
+    rows += "" if "test" in job.reviews.splits else "; no test split, so evaluation will ask for one"
+    where = f"{place['device']}, {place['processes']} process(es), {place['threads']} thread(s) each"
+    parameters = f"{job.model.num_parameters() / 1e6:.1f} M parameters"
+    lines = [
+        f"config     {config.stem} ({os.path.relpath(config)})",
+        f"weights    {_origin(job.pretrained.source)}: {type(job.model).__name__}, {parameters}",
+        f"reviews    {_origin(job.reviews.origin)}: {rows}",
+        f"device     {where}; precision {place['precision']}",
+        f"output     {job.arguments.training.output_dir}",
+    ]
+    if is_package(job.reviews.origin["name"]):
+        lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
+    return "\n".join(lines)
+
+
+def _origin(source: dict[str, Any]) -> str:
+    if "version" in source:
+        return f"{source['name']}=={source['version']} (sha256 {source['sha256'][:12]}…)"
+    return f"{source['name']}@{source['revision'][:12]}" if source.get("revision") else str(source["name"])
+
+
+def _place(trainer: ReviewTrainer) -> dict[str, Any]:
+    device = trainer.args.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": f"{device.type} ({name})",
+        "processes": trainer.args.world_size,
+        "threads": torch.get_num_threads(),
+        "precision": trainer.precision,
+    }
+
+
+def run_record(job: TrainingJob, best: dict[str, Any], seconds: float) -> RunRecord:
+    """Return the content of `run.json`."""
+    return RunRecord(
+        config=job.arguments.config.stem,
+        recipe=__version__,
+        python=platform.python_version(),
+        versions=versions(),
+        seed=job.arguments.training.seed,
+        weights=job.pretrained.source | {"parameters": job.model.num_parameters()},
+        dataset=job.reviews.origin,
+        labels=job.reviews.label_names,
+        rows={name: len(split) for name, split in job.reviews.splits.items()},
+        rows_sha256={name: split.sha256 for name, split in job.reviews.splits.items()},
+        **_place(job.trainer),
+        # The last row is of the validation that proved the best epoch reloaded.
+        epochs=[Epoch(**row) for row in epoch_rows(job.trainer.state.log_history)[:-1]],
+        best=BestEpoch(**best, checkpoint=f"checkpoint-{int(best['step'])}"),
+        seconds=round(seconds, 1),
+    )
