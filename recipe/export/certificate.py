@@ -16,7 +16,7 @@ from recipe.files.atomic import file_sha256
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier
 from recipe.inference.onnx import OnnxClassifier
-from recipe.metrics.intervals import interval, resampled_f1
+from recipe.metrics.intervals import interval, resample
 from recipe.metrics.scores import score_labels
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import Certificate, VariantCertificate, versions
@@ -227,5 +227,5 @@ def _f1_drop_interval(checked: CheckedReviews, predicted: np.ndarray) -> list[fl
     """
     labels = np.append(checked.labels, [1, 1])
     answers = np.vstack([np.append(checked.predicted, [1, 0]), np.append(predicted, [0, 1])])
-    resampled = resampled_f1(labels, answers)
-    return list(interval(resampled[:, 0] - resampled[:, 1]))
+    f1, _ = resample(labels, answers)
+    return interval(f1[:, 0] - f1[:, 1])

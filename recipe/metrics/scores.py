@@ -34,7 +34,6 @@ class Figures(LabelFigures):
     """Figures of predicted labels and probabilities.
 
     Attributes:
-        matthews: Correlation of predicted and true labels.
         roc_auc, average_precision: For label 1; with more than two classes the mean over each class against the rest.
             `None` if a class has no rows, because both are then undefined.
         log_loss: Mean negative log-probability of the true labels.
@@ -42,7 +41,6 @@ class Figures(LabelFigures):
         brier: With two classes the mean squared error of label 1's probability (0 to 1), with more the sum over classes
             (0 to 2).
         confusion: Counts, rows true and columns predicted: `[[tn, fp], [fn, tp]]`.
-        reviews: Number of rows.
     """
 
     matthews: float
@@ -100,11 +98,7 @@ def score_labels(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dic
 
 
 def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
-    """Refuse test rows for which most figures would mean nothing.
-
-    Raises:
-        UsageError: All labels, int64 (reviews,), are the same.
-    """
+    """Raise a `UsageError` where all test labels, int64 (reviews,), are the same: most figures would mean nothing."""
     present = np.unique(labels)
     if len(present) < 2:
         raise UsageError(
@@ -114,11 +108,7 @@ def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
 
 
 def require_numbers(probabilities: np.ndarray, variant: str) -> None:
-    """Refuse a model that gives NaN.
-
-    Raises:
-        UsageError: A probability, float (reviews, classes), of the named variant is NaN.
-    """
+    """Raise a `UsageError` where one of a variant's probabilities, float64 (reviews, classes), is NaN."""
     broken = np.flatnonzero(np.isnan(probabilities).any(axis=1))
     if broken.size:
         raise UsageError(

@@ -26,8 +26,7 @@ def mcnemar(labels: np.ndarray, predicted: Mapping[str, np.ndarray], first: str,
 
     Args:
         labels: True labels, int64 (reviews,).
-        predicted: Each model's labels, int64 (reviews,).
-        first, second: Names of the two models.
+        predicted: Each model's labels, int64 (reviews,), by its name.
     """
     first_right, second_right = predicted[first] == labels, predicted[second] == labels
     only_first = int((first_right & ~second_right).sum())
