@@ -25,14 +25,7 @@ SIGNIFICANCE = 0.05
 
 
 def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[str, str]) -> ModelCard:
-    """Return the model card of a run.
-
-    Args:
-        run: Its folder.
-        report: Its `report.json`.
-        record: Its `run.json`.
-        pictures: Each picture's path from the run's folder, by its title.
-    """
+    """Return the model card of a run; `pictures` are each picture's path from the run's folder, by its title."""
     # `ModelCard.from_template` prints nothing for a misspelt name, and an empty line for each line of control.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),

@@ -37,7 +37,6 @@ def evaluate_run(
     `<run>/onnx/decision.json`, which the exported model applies from then on.
 
     Args:
-        run: A finished and exported run.
         target_precision: Precision wanted for label 1; `None` takes the threshold of best F1.
         abstain: Share of reviews to leave to a person; `None` leaves none.
         slice_by: A column of the test rows to report figures by.
@@ -53,14 +52,16 @@ def evaluate_run(
     require_two_labels(test.labels, record.labels)
     classifier, texts = OnnxClassifier.from_run(run.path, served, raw=True), texts_of(test)
     slices = slice_values(texts, count_tokens(classifier, texts), classifier.max_length)
+    if slice_by in (*slices, *test.text_columns):
+        raise UsageError(
+            f"--slice_by {slice_by}: a text, or what the rows are sliced by already; choose another column"
+        )
     if slice_by is not None:
-        slices[slice_by] = _column_values(test, slice_by, slices)
+        slices[slice_by] = most_frequent(test.column(slice_by))
     validated = classifier.logits(texts_of(validation), "validation rows")
     require_numbers(softmax(validated), served)
     decision = choose_decision(validated, validation.labels, target_precision, abstain)
-    # A variant for a GPU cannot be measured without one.
-    variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
-    logits, costs = measure_models(run, variants, texts)
+    logits, costs = measure_models(run, certified, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts)
     report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, slices)
@@ -134,13 +135,6 @@ def summary(report: Report) -> str:
     note = f"{reviews:,} held-out test reviews; changed: labels that differ from PyTorch's."
     sentences = [sentence.replace("**", "") for sentence in describe_differences(report)]
     return "\n".join([*columns(rows), note, *sentences])
-
-
-def _column_values(test: Split, column: str, slices: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the most frequent values of a column of the user's own."""
-    if column in (*slices, *test.text_columns):
-        raise UsageError(f"--slice_by {column}: a text, or what the rows are sliced by already; choose another column")
-    return most_frequent(test.column(column))
 
 
 def _write(

@@ -5,23 +5,18 @@ import io
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from recipe.evaluation.baseline import flat
 from recipe.files.text_rows import Text
 from recipe.metrics.intervals import f1_interval, interval, resample, share_interval
 from recipe.metrics.scores import score_labels
 
 # The same for every run, so that slices of two runs can be compared; they include the usual values of max_length.
 LENGTH_EDGES = (32, 64, 128, 256, 512)
-LENGTHS = (
-    f"up to {LENGTH_EDGES[0]}",
-    *(f"{low + 1} to {high}" for low, high in zip(LENGTH_EDGES, LENGTH_EDGES[1:], strict=False)),
-    f"over {LENGTH_EDGES[-1]}",
-)
+LENGTHS = ("up to 32", "33 to 64", "65 to 128", "129 to 256", "257 to 512", "over 512")
 OTHER = "other"
 MOST_VALUES = 10
 MISTAKES = 50
@@ -71,6 +66,11 @@ def slice_values(texts: Sequence[Text], tokens: np.ndarray, max_length: int) -> 
     return slices | {"negation": ["present" if NEGATION.search(text) else "none" for text in flat(texts)]}
 
 
+def flat(texts: Sequence[Text]) -> list[str]:
+    """Return each text as one string; a title and its content are joined."""
+    return [text if isinstance(text, str) else " ".join(text) for text in texts]
+
+
 def most_frequent(column: Sequence[Any]) -> list[str]:
     """Return a column's values as text: the 10 most frequent, and `other` for the rest."""
     values = ["(empty)" if value is None or value == "" else str(value) for value in column]
@@ -83,14 +83,12 @@ def figures_by_slice(
 ) -> list[SliceFigures]:
     """Return a model's figures on every slice of the rows.
 
-    Args:
-        slices: Maps a slice's name, such as `length`, to each row's value.
-        labels: True labels, int64 (rows,).
-        predicted: int64 (rows,).
-        classes: Number of classes.
+    Lengths stand from short to long; other values by number of rows, most first and `other` last.
 
-    Returns:
-        Lengths from short to long; other values by number of rows, most first and `other` last.
+    Args:
+        slices: Each row's value, by the slice's name.
+        labels, predicted: int64 (rows,).
+        classes: Number of classes.
     """
     found = []
     for name, values in slices.items():
@@ -117,9 +115,7 @@ def most_confident_mistakes(
     Args:
         labels: True labels, int64 (reviews,).
         probabilities: float64 (reviews, classes).
-        label_names: Names of labels 0, 1, ….
         texts: The text columns by name.
-        count: How many at most.
 
     Returns:
         Columns `row` (from 1, of the test rows), `label`, `predicted`, `probability` and the text columns; the most
@@ -140,12 +136,12 @@ def most_confident_mistakes(
 def _figures(name: str, value: str, labels: np.ndarray, predicted: np.ndarray, classes: int) -> SliceFigures:
     """Return the figures of one slice."""
     right, figures = labels == predicted, score_labels(labels, predicted, classes)
+    f1 = ends = None
+    if len(np.unique(labels)) > 1:
+        f1 = figures["f1"]
+        if classes == 2:
+            ends = f1_interval(labels, predicted)
+        elif not right.all():
+            ends = interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
     wilson = share_interval(int(right.sum()), len(labels))
-    found = SliceFigures(name, value, len(labels), figures["accuracy"], wilson)
-    if len(np.unique(labels)) < 2:
-        return found
-    if classes == 2:
-        ends = f1_interval(labels, predicted)
-    else:
-        ends = None if right.all() else interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
-    return replace(found, f1=figures["f1"], f1_interval=ends)
+    return SliceFigures(name, value, len(labels), figures["accuracy"], wilson, f1, ends)

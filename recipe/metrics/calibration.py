@@ -94,7 +94,6 @@ def calibration_of(logits: np.ndarray, labels: np.ndarray, temperature: float) -
     Args:
         logits: float32 (reviews, classes), of rows that the temperature was not fitted on.
         labels: int64 (reviews,).
-        temperature: As `fit_temperature` returned it.
     """
 
     def reliability(temperature: float) -> Reliability:

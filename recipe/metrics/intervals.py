@@ -47,13 +47,12 @@ class Intervals:
 def intervals_of(
     labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: int, pairs: Sequence[tuple[str, str]]
 ) -> Intervals:
-    """Return the 95 % intervals of models' F1 and accuracy, and of their differences.
+    """Return the 95 % intervals of models' F1 and accuracy, and of the differences between the pairs named.
 
     Args:
         labels: True labels, int64 (rows,).
         predicted: Each model's labels, int64 (rows,), by its name.
         classes: Number of classes.
-        pairs: Names of the models to compare.
     """
     resampled = resample(labels, np.stack(list(predicted.values())), classes=classes)
     f1, accuracy = (dict(zip(predicted, values.T, strict=True)) for values in resampled)
@@ -84,8 +83,6 @@ def resample(
     Args:
         labels: True labels from 0, int64 (rows,).
         predicted: int64 (models, rows).
-        resamples: Number of resamples.
-        seed: The same seed gives the same resamples.
         classes: Number of classes; `None` takes two where only labels 0 and 1 occur.
 
     Returns:
@@ -123,12 +120,7 @@ def f1_interval(labels: np.ndarray, predicted: np.ndarray) -> list[float] | None
     F1 = 2 tp / (2 tp + fp + fn) equals 2 s / (1 + s) for the share s = tp / (tp + fp + fn). Given the number of rows
     that are positive or predicted positive, tp is binomial. So s has Wilson's interval, and F1 rises with s.
 
-    Args:
-        labels: True labels, 0 or 1, int64 (rows,).
-        predicted: 0 or 1, int64 (rows,).
-
-    Returns:
-        `None` where no row is positive or predicted positive.
+    Labels, int64 (rows,), are 0 or 1. `None` where no row is positive or predicted positive.
     """
     hits, rows = int((labels & predicted).sum()), int((labels | predicted).sum())
     return [2 * share / (1 + share) for share in share_interval(hits, rows)] if rows else None

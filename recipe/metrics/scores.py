@@ -53,28 +53,24 @@ class Figures(LabelFigures):
     reviews: int
 
 
-def figures_of(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> Figures:
-    """Return every figure of one model.
+def figures_of(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """Return every figure of a model from true labels, int64 (reviews,), and probabilities, float64 (reviews, classes).
 
-    Args:
-        labels: True labels, int64 (reviews,).
-        probabilities: float64 (reviews, classes).
-        predicted: int64 (reviews,); `None` takes the most probable labels.
+    Its answers are the most probable labels.
     """
-    classes = probabilities.shape[1]
-    answers = probabilities.argmax(axis=1) if predicted is None else predicted
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
     # scikit-learn wants label 1's probabilities alone where there are two classes.
     ranking = probabilities[:, 1] if classes == 2 else probabilities
     complete = len(np.unique(labels)) == classes
     return Figures(
-        **score_labels(labels, answers, classes),
-        matthews=float(matthews_corrcoef(labels, answers)),
+        **score_labels(labels, predicted, classes),
+        matthews=float(matthews_corrcoef(labels, predicted)),
         roc_auc=float(roc_auc_score(labels, ranking, multi_class="ovr")) if complete else None,
         average_precision=float(average_precision_score(labels, ranking)) if complete else None,
         log_loss=float(log_loss(labels, probabilities, labels=range(classes))),
         calibration_error=calibration_error(reliability_bins(probabilities, labels)),
         brier=float(brier_score_loss(labels, ranking, labels=range(classes))),
-        confusion=confusion_matrix(labels, answers, labels=range(classes)).tolist(),
+        confusion=confusion_matrix(labels, predicted, labels=range(classes)).tolist(),
         reviews=len(labels),
     )
 

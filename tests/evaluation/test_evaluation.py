@@ -14,8 +14,9 @@ from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import load_reviews
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
-from recipe.evaluation.baseline import fit_baseline, flat
+from recipe.evaluation.measurement import fit_baseline
 from recipe.evaluation.report import count_tokens, make_report, summary
+from recipe.evaluation.slices import flat
 from recipe.evaluation.types import Costs, Latency
 from recipe.inference import Decision, OnnxClassifier
 from recipe.metrics.softmax import softmax
