@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from recipe.data.reviews import Reviews
 from recipe.data.tokens import texts_of
-from recipe.evaluation.baseline import fit_baseline, flat
+from recipe.evaluation.slices import flat
 from recipe.evaluation.types import Costs, Latency
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier
-from recipe.inference.onnx import OnnxClassifier
+from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.scores import require_numbers
 from recipe.metrics.softmax import softmax
@@ -25,87 +28,66 @@ TIMED_ALONE = 100
 BASELINE_ROWS = 20_000
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A model's answers on the test rows, and what they cost.
-
-    Attributes:
-        probabilities: float64 (reviews, classes), without a temperature.
-        costs: Speed and size.
-    """
-
-    probabilities: np.ndarray
-    costs: Costs
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """Return the most probable labels, int64 (reviews,)."""
-        return self.probabilities.argmax(axis=1)
-
-
-@dataclass(frozen=True)
-class MeasuredModel(Measured):
-    """The same for a fine-tuned model, whose logits, float32 (reviews, classes), a decision applies to."""
-
-    logits: np.ndarray
-
-
 def measure_models(
     run: RunFolder, variants: Mapping[str, VariantCertificate], texts: Sequence[Text]
-) -> dict[str, MeasuredModel]:
-    """Return the answers of `pytorch` and the exported variants to the test rows, and what they cost.
+) -> tuple[dict[str, np.ndarray], dict[str, Costs]]:
+    """Return the logits, float32 (reviews, classes), of `pytorch` and the exported variants, and what they cost.
 
     Raises:
         UsageError: A model cannot be loaded, or gives NaN.
     """
+    sizes = {"pytorch": (run.path / "model.safetensors").stat().st_size}
+    # A variant for a GPU cannot be measured without one.
+    sizes |= {name: found.bytes for name, found in variants.items() if found.provider in installed_providers()}
+    logits, costs = {}, {}
+    for name, size in sizes.items():
+        classifier: Classifier
+        if name == "pytorch":
+            classifier = TorchClassifier.from_run(run.path)
+        else:
+            classifier = OnnxClassifier.from_run(run.path, name, raw=True)
+        logits[name], costs[name] = _timed(partial(classifier.logits, progress=name), classifier.logits, texts, size)
+        require_numbers(softmax(logits[name]), name)
+    return logits, costs
 
-    def measure(name: str, classifier: Classifier, size: int) -> MeasuredModel:
-        """Return one model's answers and costs."""
-        logits, costs = timed(lambda some: classifier.logits(some, name), classifier.logits, texts, size)
-        probabilities = softmax(logits)
-        require_numbers(probabilities, name)
-        return MeasuredModel(probabilities, costs, logits)
 
-    size = (run.path / "model.safetensors").stat().st_size
-    measured = {"pytorch": measure("pytorch", TorchClassifier.from_run(run.path), size)}
-    for name, certificate in variants.items():
-        measured[name] = measure(name, OnnxClassifier.from_run(run.path, name, raw=True), certificate.bytes)
-    return measured
+def fit_baseline(texts: Sequence[Text], labels: np.ndarray) -> Pipeline:
+    """Return TF-IDF with logistic regression, fitted to words and word pairs; its `predict` takes what `flat` returns.
+
+    Sublinear term counts and pairs are the usual, stronger choice for sentiment (Wang and Manning, *Baselines and
+    Bigrams*, 2012). All else is scikit-learn's default, because nothing is tuned for BERT either.
+    """
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000))
+    return model.fit(flat(texts), labels)
 
 
-def measure_baseline(reviews: Reviews, texts: Sequence[Text]) -> Measured:
-    """Return the answers of TF-IDF, fitted to the train rows, to the test rows' texts, and what they cost."""
-    baseline = fit_baseline(texts_of(reviews.splits["train"]), reviews.splits["train"].labels)
+def measure_baseline(reviews: Reviews, texts: Sequence[Text]) -> tuple[np.ndarray, Costs]:
+    """Return TF-IDF's probabilities, float64 (reviews, classes), and what they cost; 0 for a label no train row has."""
+    train = reviews.splits["train"]
+    baseline = fit_baseline(texts_of(train), train.labels)
 
     def predict(some: Sequence[Text]) -> np.ndarray:
-        """Return probabilities, float64 (reviews, classes); 0 for a label that no train row has."""
         probabilities = np.zeros((len(some), len(reviews.label_names)))
         for start in range(0, len(some), BASELINE_ROWS):
             block = flat(some[start : start + BASELINE_ROWS])
             probabilities[start : start + len(block), baseline.classes_] = baseline.predict_proba(block)
         return probabilities
 
-    return Measured(*timed(predict, predict, texts))
+    return _timed(predict, predict, texts)
 
 
-def timed(
+def _timed(
     predict_all: Predict, predict: Predict, texts: Sequence[Text], size: int | None = None
 ) -> tuple[np.ndarray, Costs]:
-    """Return a model's answers to all texts, and what they cost.
-
-    Args:
-        predict_all: The model, as it is timed for all texts; once, so that the figure is rough.
-        predict: The model, as it is timed for one text alone.
-        texts: The test rows.
-        size: Bytes of the model's file.
-    """
+    """Return a model's answers to all texts, timed once, so that the figure is rough, and to some of them alone."""
     predict_all(texts[:16])
     begun = time.perf_counter()
     answers = predict_all(texts)
-    speed, alone = len(texts) / (time.perf_counter() - begun), []
+    speed = len(texts) / (time.perf_counter() - begun)
+    alone = []
     for text in texts[:TIMED_ALONE]:
         begun = time.perf_counter()
         predict([text])
         alone.append(1000 * (time.perf_counter() - begun))
-    latency = Latency(*(round(float(value), 2) for value in np.percentile(alone, [50, 95])))
+    latency = Latency(*(round(value, 2) for value in np.percentile(alone, [50, 95]).tolist()))
     return answers, Costs(reviews_per_second=round(speed, 1), latency_ms=latency, bytes=size)

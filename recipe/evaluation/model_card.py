@@ -25,14 +25,7 @@ SIGNIFICANCE = 0.05
 
 
 def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[str, str]) -> ModelCard:
-    """Return the model card of a run.
-
-    Args:
-        run: Its folder.
-        report: Its `report.json`.
-        record: Its `run.json`.
-        pictures: Each picture's path from the run's folder, by its title.
-    """
+    """Return the model card of a run; `pictures` are each picture's path from the run's folder, by its title."""
     # `ModelCard.from_template` prints nothing for a misspelt name, and an empty line for each line of control.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -50,17 +43,10 @@ def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[st
         run=run,
         file=VARIANT_FILES[report.served],
         front_matter=_front_matter(run, report, record).to_yaml(),
-        dataset=_dataset(record),
         record=record,
         report=report,
-        served=report.served,
-        binary=len(report.labels) == 2,
-        variants=report.variants,
-        intervals=report.intervals.variants,
         differences=describe_differences(report),
         level=SIGNIFICANCE / len(report.mcnemar),
-        calibration=report.calibration,
-        thresholds=report.thresholds,
         pictures=pictures,
     )
     return ModelCard(content)
@@ -122,10 +108,3 @@ def _front_matter(run: Path, report: Report, record: RunRecord) -> ModelCardData
             if variant != BASELINE and (value := getattr(figures, name)) is not None
         ],
     )
-
-
-def _dataset(record: RunRecord) -> str:
-    """Return the dataset's name with its revision or digest."""
-    pinned = {"revision": " at revision `{}`", "sha256": " (sha256 `{}`)"}
-    found = [text.format(record.dataset[key]) for key, text in pinned.items() if record.dataset.get(key)]
-    return f"`{record.dataset['name']}`{(found or [''])[0]}"

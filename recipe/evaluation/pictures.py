@@ -32,18 +32,13 @@ MOST_COUNTED_LABELS = 12
 def draw_report(
     report: Report, record: RunRecord, labels: np.ndarray, positive: Mapping[str, np.ndarray], folder: Path
 ) -> dict[str, str]:
-    """Draw every picture of a report into a folder.
+    """Draw every picture of a report into a folder, and return each file's name, by its title.
 
     Args:
-        report: The run's `report.json`.
-        record: The run's `run.json`.
         labels: Of the test rows, int64 (reviews,).
         positive: By variant, the probabilities of label 1, float64 (reviews,); the served variant's after the
             temperature. They are drawn if the report has a threshold.
         folder: For the png files; created if it is missing.
-
-    Returns:
-        Each file's name, by its title.
     """
     confusions = {name: found.confusion for name, found in report.variants.items()}
     pictures = {
@@ -53,10 +48,9 @@ def draw_report(
     if chosen := report.thresholds.chosen:
         curve = draw_precision_recall(labels, positive, report.served, chosen.threshold)
         pictures["Precision and recall"] = ("precision_recall.png", curve)
-    overall = report.variants[report.served].f1
     pictures |= {
         "Reliability before and after the temperature": ("reliability.png", draw_reliability(report.calibration)),
-        "F1 by slice": ("slices.png", draw_slices(report.slices, overall)),
+        "F1 by slice": ("slices.png", draw_slices(report.slices, report.variants[report.served].f1)),
         "Accuracy against throughput": ("trade_off.png", draw_trade_off(report.variants, report.intervals.variants)),
     }
     for file, figure in pictures.values():
@@ -74,29 +68,21 @@ def save_picture(figure: Figure, path: Path) -> None:
 def draw_learning_curve(epochs: Sequence[Epoch], best_epoch: float) -> Figure:
     """Draw train and validation loss, and validation F1, by epoch; a line marks the epoch whose weights were kept."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
-    for axes, title in ((losses, "Loss"), (scores, "F1")):
+    curves = {"Loss": {"validation": "loss", "train": "train_loss"}, "F1": {"validation": "f1"}}
+    for axes, (title, lines) in zip(figure.subplots(1, 2), curves.items(), strict=True):
         axes.set_prop_cycle(color=COLOURS, marker=MARKERS, linestyle=LINES)
         axes.axvline(best_epoch, **REFERENCE, label="the epoch kept")
+        for label, figures in lines.items():
+            axes.plot([epoch.epoch for epoch in epochs], [getattr(epoch, figures) for epoch in epochs], label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(**GRID)
-    at = [epoch.epoch for epoch in epochs]
-    losses.plot(at, [epoch.loss for epoch in epochs], label="validation")
-    losses.plot(at, [epoch.train_loss for epoch in epochs], label="train")
-    scores.plot(at, [epoch.f1 for epoch in epochs], label="validation")
-    losses.legend()
-    scores.legend()
+        axes.legend()
     return figure
 
 
 def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_names: Sequence[str]) -> Figure:
-    """Draw each variant's confusion matrix: counts, coloured by the share of the true label.
-
-    Args:
-        confusions: By variant, rows true and columns predicted.
-        label_names: Names of labels 0, 1, ….
-    """
+    """Draw each variant's confusion matrix, rows true: counts, coloured by the share of the true label."""
     shown, many = [_short(name) for name in label_names], len(label_names) > MOST_COUNTED_LABELS
     longest = max(map(len, shown))
     # Names that are too long to stand beside each other below a matrix.
@@ -129,13 +115,9 @@ def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_nam
 def draw_precision_recall(
     labels: np.ndarray, positive: Mapping[str, np.ndarray], chosen: str, threshold: float
 ) -> Figure:
-    """Draw precision and recall of label 1 at every threshold; mark 0.5 and the chosen threshold.
+    """Draw precision and recall of label 1 at every threshold; mark 0.5 and the chosen variant's threshold.
 
-    Args:
-        labels: 0 or 1, int64 (reviews,).
-        positive: By variant, the probability of label 1, float64 (reviews,).
-        chosen: The variant that the threshold is for.
-        threshold: As the decision has it.
+    Labels are int64 (reviews,), the `positive` probabilities of each variant float64 (reviews,).
     """
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.subplots()
@@ -178,12 +160,7 @@ def draw_reliability(calibration: Calibration) -> Figure:
 
 
 def draw_slices(slices: Sequence[SliceFigures], overall: float) -> Figure:
-    """Draw F1 of each slice that has one, with its 95 % interval and its rows.
-
-    Args:
-        slices: Of the served variant.
-        overall: F1 of all rows, a line.
-    """
+    """Draw F1 of each slice that has one, with its 95 % interval and its rows; a line is F1 of all rows."""
     shown = [(row, row.f1) for row in slices if row.f1 is not None]
     names = list(dict.fromkeys(row.slice for row, _ in shown))
     # A gap before each slice's first value, so that slices can be told apart without colour.

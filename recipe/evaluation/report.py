@@ -1,30 +1,19 @@
 """Evaluation of a run on its test rows: figures of every variant, their uncertainty, and figures by slice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.reviews import Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.evaluation.baseline import flat
-from recipe.evaluation.measurement import Measured, MeasuredModel, measure_baseline, measure_models
+from recipe.evaluation.measurement import measure_baseline, measure_models
 from recipe.evaluation.model_card import BASELINE, describe_differences, make_card
 from recipe.evaluation.pictures import draw_report
-from recipe.evaluation.slices import (
-    figures_by_slice,
-    length_buckets,
-    most_confident_mistakes,
-    most_frequent,
-    negation_presence,
-    title_presence,
-    truncation,
-)
+from recipe.evaluation.slices import figures_by_slice, most_confident_mistakes, most_frequent, slice_values
 from recipe.evaluation.thresholds import choose_decision, thresholds_of
-from recipe.evaluation.types import Report, VariantFigures
+from recipe.evaluation.types import Costs, Report, VariantFigures
 from recipe.files.atomic import write_json, write_whole
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
@@ -39,69 +28,45 @@ from recipe.run_folder import RunFolder, RunRecord, versions
 from recipe.text_table import columns
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Optional settings of an evaluation.
-
-    Attributes:
-        target_precision: Precision wanted for label 1; `None` takes the threshold of best F1.
-        abstain: Share of reviews to leave to a person; `None` leaves none.
-        slice_by: A column of the test rows to report figures by.
-    """
-
-    target_precision: float | None = None
-    abstain: float | None = None
-    slice_by: str | None = None
-
-
-def evaluate_run(run: RunFolder, options: EvaluationOptions | None = None) -> Report:
+def evaluate_run(
+    run: RunFolder, target_precision: float | None = None, abstain: float | None = None, slice_by: str | None = None
+) -> Report:
     """Measure a run on its test rows, and return the report.
 
     Writes `<run>/report.json`, `<run>/README.md`, `<run>/report/` with the pictures and `mistakes.csv`, and
     `<run>/onnx/decision.json`, which the exported model applies from then on.
 
+    Args:
+        target_precision: Precision wanted for label 1; `None` takes the threshold of best F1.
+        abstain: Share of reviews to leave to a person; `None` leaves none.
+        slice_by: A column of the test rows to report figures by.
+
     Raises:
         UsageError: The run is not finished and exported, its rows have changed, all test rows have one label, a model
             gives NaN, or an option cannot be met.
     """
-    options = options or EvaluationOptions()
     certified, record = run.read_certificate().variants, run.read_record()
     served = run.choose_variant(None, installed_providers())[0]
-    args = data_arguments_of(run.read_config())
     reviews = reviews_of(run)
-    labels = reviews.test.labels
-    require_two_labels(labels, record.labels)
-    classifier, texts = OnnxClassifier.from_run(run.path, served, raw=True), texts_of(reviews.test)
-    slices = slice_values(classifier, args, reviews.test, texts, options.slice_by)
-    decision = fit_decision(classifier, served, reviews.splits["validation"], options)
-    # A variant for a GPU cannot be measured without one.
-    variants = {name: found for name, found in certified.items() if found.provider in installed_providers()}
-    models = measure_models(run, variants, texts)
-    baseline = measure_baseline(reviews, texts)
-    report = make_report(record, models, baseline, labels, served, decision, slices)
-    positive = {name: model.probabilities[:, 1] for name, model in (models | {BASELINE: baseline}).items()}
-    _write(run, report, record, models[served].logits, positive, reviews.test)
+    test, validation = reviews.test, reviews.splits["validation"]
+    require_two_labels(test.labels, record.labels)
+    classifier, texts = OnnxClassifier.from_run(run.path, served, raw=True), texts_of(test)
+    slices = slice_values(texts, count_tokens(classifier, texts), classifier.max_length)
+    if slice_by in (*slices, *test.text_columns):
+        raise UsageError(
+            f"--slice_by {slice_by}: a text, or what the rows are sliced by already; choose another column"
+        )
+    if slice_by is not None:
+        slices[slice_by] = most_frequent(test.column(slice_by))
+    validated = classifier.logits(texts_of(validation), "validation rows")
+    require_numbers(softmax(validated), served)
+    decision = choose_decision(validated, validation.labels, target_precision, abstain)
+    logits, costs = measure_models(run, certified, texts)
+    probabilities = {name: softmax(values) for name, values in logits.items()}
+    probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts)
+    report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, slices)
+    _write(run, record, report, test, probabilities | {served: decision.probabilities(logits[served])})
     return report
-
-
-def slice_values(
-    classifier: Classifier, args: DataArguments, test: Split, texts: Sequence[Text], column: str | None
-) -> dict[str, list[str]]:
-    """Return each test row's value in every slice, by the slice's name; `texts` are those of `test`.
-
-    Raises:
-        UsageError: The test rows have no such column.
-    """
-    tokens = count_tokens(classifier, texts)
-    slices = {"length": length_buckets(tokens), "truncated": truncation(tokens, classifier.max_length)}
-    if len(args.text_columns) == 2:
-        slices["title"] = title_presence([text[0] for text in texts])
-    slices["negation"] = negation_presence(flat(texts))
-    if column in (*slices, *args.text_columns):
-        raise UsageError(f"--slice_by {column}: a text, or what the rows are sliced by already; choose another column")
-    if column is not None:
-        slices[column] = most_frequent(test.column(column))
-    return slices
 
 
 def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:
@@ -112,23 +77,13 @@ def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:
     return np.array([len(encoding) for encodings in encoded for encoding in encodings])
 
 
-def fit_decision(classifier: Classifier, served: str, validation: Split, options: EvaluationOptions) -> Decision:
-    """Return the temperature, threshold and abstain bound that fit the validation rows best.
-
-    Raises:
-        UsageError: An option cannot be met.
-    """
-    logits = classifier.logits(texts_of(validation), "validation rows")
-    require_numbers(softmax(logits), served)
-    return choose_decision(logits, validation.labels, options.target_precision, options.abstain)
-
-
 def make_report(
     record: RunRecord,
-    models: Mapping[str, MeasuredModel],
-    baseline: Measured,
+    probabilities: Mapping[str, np.ndarray],
+    costs: Mapping[str, Costs],
     labels: np.ndarray,
     served: str,
+    logits: np.ndarray,
     decision: Decision,
     slices: Mapping[str, Sequence[str]],
 ) -> Report:
@@ -136,16 +91,15 @@ def make_report(
 
     Args:
         record: The run's `run.json`.
-        models: `pytorch` and the exported variants.
-        baseline: TF-IDF.
+        probabilities: Of `pytorch`, the exported variants and TF-IDF, float64 (reviews, classes), without a decision.
+        costs: Of the same.
         labels: True labels, int64 (reviews,).
         served, decision: As the report has them.
-        slices: As `slice_values` returns them.
+        logits: The served variant's, float32 (reviews, classes).
+        slices: Each row's value, by the slice's name.
     """
-    measured: dict[str, Measured] = {**models, BASELINE: baseline}
-    predicted = {name: model.predicted for name, model in measured.items()}
-    classes, logits = len(record.labels), models[served].logits
-    pairs = [(name, "pytorch") for name in models if name != "pytorch"] + [("pytorch", BASELINE)]
+    predicted = {name: values.argmax(axis=1) for name, values in probabilities.items()}
+    pairs = [(name, "pytorch") for name in predicted if name not in ("pytorch", BASELINE)] + [("pytorch", BASELINE)]
     return Report(
         run=record.config,
         versions=versions(),
@@ -154,17 +108,17 @@ def make_report(
         decision=decision,
         variants={
             name: VariantFigures(
-                **vars(figures_of(labels, model.probabilities)),
-                **vars(model.costs),
+                **vars(figures_of(labels, values)),
+                **vars(costs[name]),
                 labels_changed=int((predicted[name] != predicted["pytorch"]).sum()),
             )
-            for name, model in measured.items()
+            for name, values in probabilities.items()
         },
-        intervals=intervals_of(labels, predicted, classes, pairs),
+        intervals=intervals_of(labels, predicted, len(record.labels), pairs),
         mcnemar=[mcnemar(labels, predicted, *pair) for pair in pairs],
         calibration=calibration_of(logits, labels, decision.temperature),
         thresholds=thresholds_of(decision, logits, labels),
-        slices=figures_by_slice(slices, labels, predicted[served], classes),
+        slices=figures_by_slice(slices, labels, predicted[served], len(record.labels)),
     )
 
 
@@ -184,18 +138,13 @@ def summary(report: Report) -> str:
 
 
 def _write(
-    run: RunFolder,
-    report: Report,
-    record: RunRecord,
-    logits: np.ndarray,
-    positive: dict[str, np.ndarray],
-    test: Split,
+    run: RunFolder, record: RunRecord, report: Report, test: Split, probabilities: Mapping[str, np.ndarray]
 ) -> None:
-    """Write pictures, mistakes, model card, decision and report; `logits` are the served variant's."""
-    calibrated = report.decision.probabilities(logits)
-    pictures = draw_report(report, record, test.labels, positive | {report.served: calibrated[:, 1]}, run.report_folder)
-    texts = {column: test.texts[column][:] for column in test.texts.column_names}
-    mistakes = most_confident_mistakes(test.labels, calibrated, report.labels, texts)
+    """Write pictures, mistakes, model card, decision and report; the served probabilities are the decision's."""
+    positive = {name: values[:, 1] for name, values in probabilities.items()}
+    pictures = draw_report(report, record, test.labels, positive, run.report_folder)
+    texts = {column: test.texts[column][:] for column in test.text_columns}
+    mistakes = most_confident_mistakes(test.labels, probabilities[report.served], report.labels, texts)
     write_whole(run.report_folder / "mistakes.csv", mistakes)
     card = make_card(run.path, report, record, {title: f"report/{file}" for title, file in pictures.items()})
     write_whole(run.card, str(card))

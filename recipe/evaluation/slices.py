@@ -4,22 +4,19 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from recipe.files.text_rows import Text
 from recipe.metrics.intervals import f1_interval, interval, resample, share_interval
 from recipe.metrics.scores import score_labels
 
 # The same for every run, so that slices of two runs can be compared; they include the usual values of max_length.
 LENGTH_EDGES = (32, 64, 128, 256, 512)
-LENGTHS = (
-    f"up to {LENGTH_EDGES[0]}",
-    *(f"{low + 1} to {high}" for low, high in zip(LENGTH_EDGES, LENGTH_EDGES[1:], strict=False)),
-    f"over {LENGTH_EDGES[-1]}",
-)
+LENGTHS = ("up to 32", "33 to 64", "65 to 128", "129 to 256", "257 to 512", "over 512")
 OTHER = "other"
 MOST_VALUES = 10
 MISTAKES = 50
@@ -38,7 +35,6 @@ class SliceFigures:
 
     Attributes:
         slice, value: What the rows have in common, such as `length` and `up to 32`.
-        rows: Number of rows.
         accuracy, accuracy_interval: The interval is Wilson's, which stays valid for few rows.
         f1, f1_interval: `None` where all rows have one label. With more than two classes the interval is a bootstrap's;
             it is `None` where no row is wrong, because then no resample has an error.
@@ -53,24 +49,26 @@ class SliceFigures:
     f1_interval: list[float] | None = None
 
 
-def length_buckets(tokens: np.ndarray) -> list[str]:
-    """Return each review's length bucket from its number of tokens before truncation, int64 (reviews,)."""
-    return [LENGTHS[bucket] for bucket in np.digitize(tokens, LENGTH_EDGES, right=True)]
+def slice_values(texts: Sequence[Text], tokens: np.ndarray, max_length: int) -> dict[str, list[str]]:
+    """Return each review's value in the slices of every evaluation, by the slice's name; `title` is for pairs alone.
+
+    Args:
+        texts: The reviews.
+        tokens: Their numbers of tokens before truncation, int64 (reviews,).
+        max_length: Tokens that a review is truncated to.
+    """
+    slices = {
+        "length": [LENGTHS[bucket] for bucket in np.digitize(tokens, LENGTH_EDGES, right=True)],
+        "truncated": ["truncated" if longer else "whole" for longer in tokens > max_length],
+    }
+    if titles := [text[0] for text in texts if not isinstance(text, str)]:
+        slices["title"] = ["present" if title.strip() else "missing" for title in titles]
+    return slices | {"negation": ["present" if NEGATION.search(text) else "none" for text in flat(texts)]}
 
 
-def truncation(tokens: np.ndarray, max_length: int) -> list[str]:
-    """Return `truncated` or `whole` for each review from its number of tokens before truncation, int64 (reviews,)."""
-    return ["truncated" if longer else "whole" for longer in tokens > max_length]
-
-
-def title_presence(titles: Sequence[str]) -> list[str]:
-    """Return `present` or `missing` for each title; a title of white space is missing."""
-    return ["present" if title.strip() else "missing" for title in titles]
-
-
-def negation_presence(texts: Sequence[str]) -> list[str]:
-    """Return `present` or `none` for each text: whether it has an English negation word."""
-    return ["present" if NEGATION.search(text) else "none" for text in texts]
+def flat(texts: Sequence[Text]) -> list[str]:
+    """Return each text as one string; a title and its content are joined."""
+    return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
 def most_frequent(column: Sequence[Any]) -> list[str]:
@@ -85,20 +83,24 @@ def figures_by_slice(
 ) -> list[SliceFigures]:
     """Return a model's figures on every slice of the rows.
 
-    Args:
-        slices: Maps a slice's name, such as `length`, to each row's value.
-        labels: True labels, int64 (rows,).
-        predicted: int64 (rows,).
-        classes: Number of classes.
+    Lengths stand from short to long; other values by number of rows, most first and `other` last.
 
-    Returns:
-        Lengths from short to long; other values by number of rows, most first and `other` last.
+    Args:
+        slices: Each row's value, by the slice's name.
+        labels, predicted: int64 (rows,).
+        classes: Number of classes.
     """
-    return [
-        _figures(name, value, labels[rows], predicted[rows], classes)
-        for name, values in slices.items()
-        for value, rows in _rows_by_value(values)
-    ]
+    found = []
+    for name, values in slices.items():
+        counts, column = Counter(values), np.asarray(values, dtype=object)
+        if counts.keys() <= set(LENGTHS):
+            order = sorted(counts, key=LENGTHS.index)
+        else:
+            order = sorted(counts, key=lambda value: (value == OTHER, -counts[value], value))
+        for value in order:
+            rows = column == value
+            found.append(_figures(name, value, labels[rows], predicted[rows], classes))
+    return found
 
 
 def most_confident_mistakes(
@@ -113,9 +115,7 @@ def most_confident_mistakes(
     Args:
         labels: True labels, int64 (reviews,).
         probabilities: float64 (reviews, classes).
-        label_names: Names of labels 0, 1, ….
         texts: The text columns by name.
-        count: Largest number of mistakes.
 
     Returns:
         Columns `row` (from 1, of the test rows), `label`, `predicted`, `probability` and the text columns; the most
@@ -128,31 +128,20 @@ def most_confident_mistakes(
     writer.writerow(["row", "label", "predicted", "probability", *texts])
     for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist():
         names = label_names[labels[row]], label_names[predicted[row]]
-        writer.writerow(
-            [row + 1, *names, round(float(confidence[row]), 4), *(column[row] for column in texts.values())]
-        )
+        of_row = [column[row] for column in texts.values()]
+        writer.writerow([row + 1, *names, round(float(confidence[row]), 4), *of_row])
     return content.getvalue()
-
-
-def _rows_by_value(values: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each value with a mask of the rows that have it, bool (rows,), in the order of `figures_by_slice`."""
-    counts = Counter(values)
-    by_length = set(counts) <= set(LENGTHS)
-    by_rows = sorted(counts, key=lambda value: (value == OTHER, -counts[value], value))
-    column = np.asarray(values, dtype=object)
-    for value in sorted(counts, key=LENGTHS.index) if by_length else by_rows:
-        yield value, column == value
 
 
 def _figures(name: str, value: str, labels: np.ndarray, predicted: np.ndarray, classes: int) -> SliceFigures:
     """Return the figures of one slice."""
-    right, rows, figures = labels == predicted, len(labels), score_labels(labels, predicted, classes)
-    wilson = list(share_interval(int(right.sum()), rows))
-    found = SliceFigures(name, value, rows, figures["accuracy"], wilson)
-    if len(np.unique(labels)) < 2:
-        return found
-    if classes == 2:
-        ends = f1_interval(labels, predicted)
-    else:
-        ends = None if right.all() else interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
-    return replace(found, f1=figures["f1"], f1_interval=list(ends) if ends else None)
+    right, figures = labels == predicted, score_labels(labels, predicted, classes)
+    f1 = ends = None
+    if len(np.unique(labels)) > 1:
+        f1 = figures["f1"]
+        if classes == 2:
+            ends = f1_interval(labels, predicted)
+        elif not right.all():
+            ends = interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
+    wilson = share_interval(int(right.sum()), len(labels))
+    return SliceFigures(name, value, len(labels), figures["accuracy"], wilson, f1, ends)

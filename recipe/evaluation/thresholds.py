@@ -1,6 +1,6 @@
 """Choose the threshold between two labels and the bound below which a model abstains, on validation rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve
@@ -13,24 +13,16 @@ from recipe.metrics.scores import LabelFigures, score_labels
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold(LabelFigures):
-    """A threshold for label 1 and the figures it gives.
-
-    On the rows it was chosen for the figures are slightly too good; on test rows they are not.
-
-    Attributes:
-        threshold: The label is 1 if its probability is at least this.
-    """
+    """The probability from which on the label is 1, and the figures of these labels."""
 
     threshold: float
 
 
 @dataclass(frozen=True)
 class Abstention:
-    """What abstaining changes.
+    """How many reviews are left to a person, those with a confidence `below` a bound.
 
     Attributes:
-        below: Confidence below which the model abstains.
-        reviews, share: How many reviews are left to a person.
         accuracy: On the other reviews; `None` if there are none.
         accuracy_of_doubtful: Of the labels the model would have given to the reviews left to a person.
     """
@@ -66,19 +58,18 @@ def choose_decision(
     Raises:
         UsageError: No threshold reaches the precision, there are more than two classes, or a number is out of range.
     """
-    decision = Decision(fit_temperature(logits, labels))
-    probabilities, classes = decision.probabilities(logits), logits.shape[1]
-    threshold = None
+    decision, classes = Decision(fit_temperature(logits, labels)), logits.shape[1]
     if classes == 2:
-        threshold = choose_threshold(labels, probabilities[:, 1], target_precision).threshold
+        threshold = choose_threshold(labels, decision.probabilities(logits)[:, 1], target_precision)
+        decision = replace(decision, threshold=threshold)
     elif target_precision is not None:
         raise UsageError(f"--target_precision is for two labels, and this model has {classes}: leave it out")
-    confidence = Decision(decision.temperature, threshold).confidence(logits)
-    bound = None if abstain is None else abstain_bound(confidence, abstain)
-    return Decision(decision.temperature, threshold, bound)
+    if abstain is not None:
+        decision = replace(decision, abstain_below=abstain_bound(decision.confidence(logits), abstain))
+    return decision
 
 
-def choose_threshold(labels: np.ndarray, positive: np.ndarray, target_precision: float | None = None) -> Threshold:
+def choose_threshold(labels: np.ndarray, positive: np.ndarray, target_precision: float | None = None) -> float:
     """Return the threshold with the best F1 of label 1, or with the best recall for a target precision.
 
     Args:
@@ -91,22 +82,30 @@ def choose_threshold(labels: np.ndarray, positive: np.ndarray, target_precision:
     """
     if target_precision is not None and not 0 < target_precision <= 1:
         raise UsageError(f"--target_precision {target_precision:g}: a precision is above 0 and at most 1")
+    precision, recall, values = precision_recall_curve(labels, positive)
     # The curve's last point, where nothing is labelled 1, has no threshold.
-    precision, recall = (values[:-1] for values in precision_recall_curve(labels, positive)[:2])
+    precision, recall = precision[:-1], recall[:-1]
+    # Halfway to the next lower probability, so that no label changes where another machine's logits differ in their
+    # last bits.
+    lower = np.append(0.0, values[:-1])
+    middle = (lower + values) / 2
+    # Neighbouring floats have no number between them, and a threshold of 1 is none.
+    thresholds = np.minimum(np.where(middle > lower, middle, values), np.nextafter(1, 0))
     if target_precision is None:
         f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-        return _threshold_at(int(f1.argmax()), labels, positive)
+        return float(thresholds[f1.argmax()])
     # Recall falls as the threshold rises, so the lowest threshold that reaches the precision is the best.
-    reached = np.flatnonzero(precision >= target_precision)
+    reached = thresholds[precision >= target_precision]
     if not reached.size:
-        best = _threshold_at(int(precision.argmax()), labels, positive)
+        best = thresholds[precision.argmax()]
+        figures = score_labels(labels, (positive >= best).astype(np.int64), classes=2)
         # Rounded down, so that asking for the precision that the message names succeeds.
         raise UsageError(
             f"no threshold reaches --target_precision {target_precision:g} on the validation rows: the best is "
-            f"{int(best.precision * 10_000) / 10_000}, at a threshold of {best.threshold:.4f} with a recall of "
-            f"{best.recall:.4f}"
+            f"{int(figures['precision'] * 10_000) / 10_000}, at a threshold of {best:.4f} with a recall of "
+            f"{figures['recall']:.4f}"
         )
-    return _threshold_at(int(reached[0]), labels, positive)
+    return float(reached[0])
 
 
 def abstain_bound(confidences: np.ndarray, share: float) -> float:
@@ -129,13 +128,7 @@ def abstain_bound(confidences: np.ndarray, share: float) -> float:
 
 
 def thresholds_of(decision: Decision, logits: np.ndarray, labels: np.ndarray) -> Thresholds:
-    """Return a decision's figures on rows that it was not chosen on.
-
-    Args:
-        decision: As `choose_decision` returned it.
-        logits: float32 (reviews, classes), of test rows.
-        labels: int64 (reviews,).
-    """
+    """Return a decision's figures on test rows: logits, float32 (reviews, classes), and labels, int64 (reviews,)."""
     classes, answers = logits.shape[1], decision(logits)
     chosen = abstain = None
     if decision.threshold is not None:
@@ -150,17 +143,3 @@ def thresholds_of(decision: Decision, logits: np.ndarray, labels: np.ndarray) ->
             accuracy_of_doubtful=float(right[~kept].mean()) if not kept.all() else None,
         )
     return Thresholds(LabelFigures(**score_labels(labels, Decision()(logits).labels, classes)), chosen, abstain)
-
-
-def _threshold_at(place: int, labels: np.ndarray, positive: np.ndarray) -> Threshold:
-    """Return the threshold that labels reviews 1 from the `place`-th lowest distinct probability on.
-
-    It lies halfway to the next lower probability (0 below the lowest), so that no label changes where another
-    machine's logits differ in their last bits.
-    """
-    values = np.unique(positive)
-    lower = values[place - 1] if place else 0.0
-    middle = (lower + values[place]) / 2
-    # Neighbouring floats have no number between them, and a threshold of 1 is none.
-    value = float(min(middle if middle > lower else values[place], np.nextafter(1, 0)))
-    return Threshold(threshold=value, **score_labels(labels, (positive >= value).astype(np.int64), classes=2))

@@ -46,15 +46,12 @@ class Report(Document):
 
     Attributes:
         run: Name of the run's config.
-        versions: Version of each library.
-        labels: Names of labels 0, 1, ….
         served: The fastest variant; calibration, thresholds and slices are reported for it.
         decision: Temperature, threshold and abstain bound, chosen on validation rows.
         variants: `pytorch`, the exported variants and `tfidf`. Figures of the most probable labels, without a decision.
         intervals: Of F1 and accuracy, and of their differences.
         mcnemar: A test of each exported variant against PyTorch, and of PyTorch against `tfidf`.
         calibration, thresholds: What the decision changes.
-        slices: Figures of parts of the test rows.
     """
 
     run: str

@@ -16,7 +16,7 @@ from recipe.files.atomic import file_sha256
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier
 from recipe.inference.optimum import OptimumClassifier
-from recipe.metrics.intervals import interval, resampled_f1
+from recipe.metrics.intervals import interval, resample
 from recipe.metrics.scores import score_labels
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import VARIANT_FILES, Certificate, VariantCertificate, versions
@@ -193,5 +193,5 @@ def _f1_drop_interval(labels: np.ndarray, expected: np.ndarray, predicted: np.nd
     Data*, 2012, who add one to either count).
     """
     answers = np.vstack([np.append(expected, [1, 0]), np.append(predicted, [0, 1])])
-    resampled = resampled_f1(np.append(labels, [1, 1]), answers)
-    return list(interval(resampled[:, 0] - resampled[:, 1]))
+    f1, _ = resample(np.append(labels, [1, 1]), answers)
+    return interval(f1[:, 0] - f1[:, 1])

@@ -17,13 +17,7 @@ LOWEST, HIGHEST = 0.1, 10.0
 
 @dataclass(frozen=True)
 class Bin:
-    """Reviews for which a model is about equally confident.
-
-    Attributes:
-        confidence: Mean probability of the most probable label.
-        accuracy: Share of reviews whose most probable label is the true one.
-        rows: Number of reviews, at least 1.
-    """
+    """Reviews, at least one, whose most probable label has about the same probability; `confidence` is its mean."""
 
     confidence: float
     accuracy: float
@@ -62,14 +56,13 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     wide = np.asarray(logits, dtype=np.float64)
     if (wide.argmax(axis=1) == labels).all() or not np.ptp(wide, axis=1).any():
         return 1.0
-
-    def loss(log_temperature: float) -> float:
-        """Return the log loss at a temperature."""
-        return _log_loss(wide / math.exp(log_temperature), labels)
-
     # Over its logarithm, where a temperature twice too high is as far off as one twice too low.
-    bounds = (math.log(LOWEST), math.log(HIGHEST))
-    fitted = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    fitted = minimize_scalar(
+        lambda log_temperature: _log_loss(wide / math.exp(log_temperature), labels),
+        bounds=(math.log(LOWEST), math.log(HIGHEST)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
     return math.exp(fitted.x)
 
 
@@ -101,11 +94,9 @@ def calibration_of(logits: np.ndarray, labels: np.ndarray, temperature: float) -
     Args:
         logits: float32 (reviews, classes), of rows that the temperature was not fitted on.
         labels: int64 (reviews,).
-        temperature: As `fit_temperature` returned it.
     """
 
     def reliability(temperature: float) -> Reliability:
-        """Return the reliability at a temperature."""
         bins = reliability_bins(softmax(logits, temperature), labels)
         loss = _log_loss(np.asarray(logits, dtype=np.float64) / temperature, labels)
         return Reliability(loss, calibration_error(bins), bins)

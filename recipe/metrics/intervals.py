@@ -47,25 +47,23 @@ class Intervals:
 def intervals_of(
     labels: np.ndarray, predicted: Mapping[str, np.ndarray], classes: int, pairs: Sequence[tuple[str, str]]
 ) -> Intervals:
-    """Return the 95 % intervals of models' F1 and accuracy, and of their differences.
+    """Return the 95 % intervals of models' F1 and accuracy, and of the differences between the pairs named.
 
     Args:
         labels: True labels, int64 (rows,).
-        predicted: Each model's labels, int64 (rows,).
+        predicted: Each model's labels, int64 (rows,), by its name.
         classes: Number of classes.
-        pairs: Names of the models to compare, `(first, second)`.
     """
     resampled = resample(labels, np.stack(list(predicted.values())), classes=classes)
     f1, accuracy = (dict(zip(predicted, values.T, strict=True)) for values in resampled)
 
     def difference(first: str, second: str) -> Difference:
-        """Return how much better the first model is."""
         of_first, of_second = (score_labels(labels, predicted[name], classes) for name in (first, second))
         gains = {name: of_first[name] - of_second[name] for name in ("f1", "accuracy")}
-        ends = [list(interval(values[first] - values[second])) for values in (f1, accuracy)]
+        ends = [interval(values[first] - values[second]) for values in (f1, accuracy)]
         return Difference(first, second, **gains, f1_interval=ends[0], accuracy_interval=ends[1])
 
-    variants = {name: VariantIntervals(list(interval(f1[name])), list(interval(accuracy[name]))) for name in predicted}
+    variants = {name: VariantIntervals(interval(f1[name]), interval(accuracy[name])) for name in predicted}
     return Intervals(LEVEL, RESAMPLES, variants, [difference(*pair) for pair in pairs])
 
 
@@ -85,8 +83,6 @@ def resample(
     Args:
         labels: True labels from 0, int64 (rows,).
         predicted: int64 (models, rows).
-        resamples: Number of resamples.
-        seed: The same seed gives the same resamples.
         classes: Number of classes; `None` takes two where only labels 0 and 1 occur.
 
     Returns:
@@ -106,41 +102,28 @@ def resample(
     return np.concatenate(f1), np.concatenate(accuracy)
 
 
-def resampled_f1(labels: np.ndarray, predicted: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Return the F1 of `resample`, float64 (resamples, models)."""
-    return resample(labels, predicted, resamples, seed)[0]
+def interval(values: np.ndarray) -> list[float]:
+    """Return the 95 % percentile interval of resampled values, float64 (resamples,)."""
+    ends: list[float] = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return ends
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval that holds the middle `level` of resampled values (resamples,)."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def share_interval(hits: int, rows: int) -> tuple[float, float]:
+def share_interval(hits: int, rows: int) -> list[float]:
     """Return the 95 % interval of a share (Wilson 1927), which stays valid for few rows or no misses."""
     found = binomtest(hits, rows).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+    return [float(found.low), float(found.high)]
 
 
-def f1_interval(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float] | None:
+def f1_interval(labels: np.ndarray, predicted: np.ndarray) -> list[float] | None:
     """Return the 95 % interval of label 1's F1; unlike a bootstrap's it stays valid for few rows or no errors.
 
     F1 = 2 tp / (2 tp + fp + fn) equals 2 s / (1 + s) for the share s = tp / (tp + fp + fn). Given the number of rows
     that are positive or predicted positive, tp is binomial. So s has Wilson's interval, and F1 rises with s.
 
-    Args:
-        labels: True labels, 0 or 1, int64 (rows,).
-        predicted: Predicted labels, 0 or 1, int64 (rows,).
-
-    Returns:
-        `None` where no row is positive or predicted positive.
+    Labels, int64 (rows,), are 0 or 1. `None` where no row is positive or predicted positive.
     """
     hits, rows = int((labels & predicted).sum()), int((labels | predicted).sum())
-    if not rows:
-        return None
-    low, high = share_interval(hits, rows)
-    return 2 * low / (1 + low), 2 * high / (1 + high)
+    return [2 * share / (1 + share) for share in share_interval(hits, rows)] if rows else None
 
 
 def _sample_kinds(generator: np.random.Generator, true: np.ndarray, counts: np.ndarray, resamples: int) -> np.ndarray:
@@ -153,10 +136,7 @@ def _sample_kinds(generator: np.random.Generator, true: np.ndarray, counts: np.n
 
 
 def _f1_of(label: int, sizes: np.ndarray, true: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Return F1 of one label, 2 tp / (2 tp + fp + fn), float64 (resamples, models).
-
-    scikit-learn's `f1_score` with `sample_weight` computes the same for one resample.
-    """
+    """Return F1 of one label, 2 tp / (2 tp + fp + fn), float64 (resamples, models)."""
     hits = sizes @ ((answers == label) & (true == label)).T
     positives = sizes @ (answers == label).T + (sizes @ (true == label))[:, None]
     return np.divide(2 * hits, positives, out=np.zeros_like(hits), where=positives > 0)

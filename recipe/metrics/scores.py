@@ -34,7 +34,6 @@ class Figures(LabelFigures):
     """Figures of predicted labels and probabilities.
 
     Attributes:
-        matthews: Correlation of predicted and true labels.
         roc_auc, average_precision: For label 1; with more than two classes the mean over each class against the rest.
             `None` if a class has no rows, because both are then undefined.
         log_loss: Mean negative log-probability of the true labels.
@@ -42,7 +41,6 @@ class Figures(LabelFigures):
         brier: With two classes the mean squared error of label 1's probability (0 to 1), with more the sum over classes
             (0 to 2).
         confusion: Counts, rows true and columns predicted: `[[tn, fp], [fn, tp]]`.
-        reviews: Number of rows.
     """
 
     matthews: float
@@ -55,28 +53,24 @@ class Figures(LabelFigures):
     reviews: int
 
 
-def figures_of(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> Figures:
-    """Return every figure of one model.
+def figures_of(labels: np.ndarray, probabilities: np.ndarray) -> Figures:
+    """Return every figure of a model from true labels, int64 (reviews,), and probabilities, float64 (reviews, classes).
 
-    Args:
-        labels: True labels, int64 (reviews,).
-        probabilities: float64 (reviews, classes).
-        predicted: int64 (reviews,); `None` takes the most probable labels.
+    Its answers are the most probable labels.
     """
-    classes = probabilities.shape[1]
-    answers = probabilities.argmax(axis=1) if predicted is None else predicted
+    predicted, classes = probabilities.argmax(axis=1), probabilities.shape[1]
     # scikit-learn wants label 1's probabilities alone where there are two classes.
     ranking = probabilities[:, 1] if classes == 2 else probabilities
     complete = len(np.unique(labels)) == classes
     return Figures(
-        **score_labels(labels, answers, classes),
-        matthews=float(matthews_corrcoef(labels, answers)),
+        **score_labels(labels, predicted, classes),
+        matthews=float(matthews_corrcoef(labels, predicted)),
         roc_auc=float(roc_auc_score(labels, ranking, multi_class="ovr")) if complete else None,
         average_precision=float(average_precision_score(labels, ranking)) if complete else None,
         log_loss=float(log_loss(labels, probabilities, labels=range(classes))),
         calibration_error=calibration_error(reliability_bins(probabilities, labels)),
         brier=float(brier_score_loss(labels, ranking, labels=range(classes))),
-        confusion=confusion_matrix(labels, answers, labels=range(classes)).tolist(),
+        confusion=confusion_matrix(labels, predicted, labels=range(classes)).tolist(),
         reviews=len(labels),
     )
 
@@ -100,11 +94,7 @@ def score_labels(labels: np.ndarray, predicted: np.ndarray, classes: int) -> dic
 
 
 def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
-    """Refuse test rows for which most figures would mean nothing.
-
-    Raises:
-        UsageError: All labels, int64 (reviews,), are the same.
-    """
+    """Raise a `UsageError` where all test labels, int64 (reviews,), are the same: most figures would mean nothing."""
     present = np.unique(labels)
     if len(present) < 2:
         raise UsageError(
@@ -114,11 +104,7 @@ def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
 
 
 def require_numbers(probabilities: np.ndarray, variant: str) -> None:
-    """Refuse a model that gives NaN.
-
-    Raises:
-        UsageError: A probability, float (reviews, classes), of the named variant is NaN.
-    """
+    """Raise a `UsageError` where one of a variant's probabilities, float64 (reviews, classes), is NaN."""
     broken = np.flatnonzero(np.isnan(probabilities).any(axis=1))
     if broken.size:
         raise UsageError(

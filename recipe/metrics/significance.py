@@ -22,12 +22,8 @@ def mcnemar(labels: np.ndarray, predicted: Mapping[str, np.ndarray], first: str,
     """Return an exact McNemar test of two models.
 
     Only reviews that exactly one of them labelled correctly tell the models apart. If the models were equally good,
-    each of these reviews would fall to either side like a fair coin (McNemar 1947; exact binomial form).
-
-    Args:
-        labels: True labels, int64 (reviews,).
-        predicted: Each model's labels, int64 (reviews,).
-        first, second: Names of the two models.
+    each of these reviews would fall to either side like a fair coin (McNemar 1947; exact binomial form). True labels,
+    and each model's `predicted` ones by its name, are int64 (reviews,).
     """
     first_right, second_right = predicted[first] == labels, predicted[second] == labels
     only_first = int((first_right & ~second_right).sum())

@@ -1,7 +1,9 @@
 """The report's figures against counts by hand, what an evaluation writes, and rows that have changed since the run."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,38 +14,38 @@ from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import load_reviews
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
-from recipe.evaluation.baseline import fit_baseline, flat
-from recipe.evaluation.measurement import MeasuredModel
-from recipe.evaluation.report import EvaluationOptions, count_tokens, make_report, summary
+from recipe.evaluation.measurement import fit_baseline
+from recipe.evaluation.report import count_tokens, make_report, summary
+from recipe.evaluation.slices import flat
 from recipe.evaluation.types import Costs, Latency
 from recipe.inference import Decision, OnnxClassifier
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
 
 LABELS, PREDICTED = CONFUSION.labels, CONFUSION.predicted
+DECISION = Decision(1.5, 0.4, 0.7)
 REPORT_FILES = {
     *("learning_curve.png", "confusion.png", "precision_recall.png", "reliability.png", "slices.png", "trade_off.png"),
     "mistakes.csv",
 }
 
 
-def answers(predicted: np.ndarray) -> MeasuredModel:
-    """A model's answers, each with a probability of 0.9."""
-    logits = np.log(np.where(np.arange(2) == predicted[:, None], 0.9, 0.1)).astype(np.float32)
-    return MeasuredModel(softmax(logits), Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)), logits)
-
-
-def report_of(tfidf: np.ndarray, **models: np.ndarray) -> Report:
-    """The report of models' answers."""
-    measured = {name: answers(predicted) for name, predicted in models.items()}
-    slices = {"source": ["a"] * 5 + ["b"] * 5}
-    return make_report(run_record(), measured, answers(tfidf), LABELS, "fp32", Decision(1.5, 0.4, 0.7), slices)
+def report_of(decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb", **predicted: np.ndarray) -> Report:
+    """The report of models' answers, TF-IDF's last, each with a probability of 0.9."""
+    logits = {
+        name: np.log(np.where(np.arange(2) == labels[:, None], 0.9, 0.1)).astype(np.float32)
+        for name, labels in predicted.items()
+    }
+    probabilities = {name: softmax(values) for name, values in logits.items()}
+    costs = dict.fromkeys(predicted, Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)))
+    slices = {"source": list(source)}
+    return make_report(run_record(), probabilities, costs, LABELS, "fp32", logits["fp32"], decision, slices)
 
 
 @pytest.fixture(scope="module")
 def evaluated(exported_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = copy_of(exported_run, tmp_path_factory.mktemp("with_options"))
-    evaluate_run(run, EvaluationOptions(abstain=0.1, slice_by="title"))
+    evaluate_run(run, abstain=0.1, slice_by="title")
     return run
 
 
@@ -85,11 +87,10 @@ def test_calibration_thresholds_and_slices_are_those_of_the_served_variant() -> 
     assert report.calibration.before.calibration_error == pytest.approx(0.2), "0.9 sure, 0.7 right"
 
 
-@pytest.mark.parametrize("decision", [Decision(1.5, 0.4, 0.7), Decision()])
+@pytest.mark.parametrize("decision", [DECISION, Decision()])
 def test_a_report_is_read_as_it_was_written(decision: Decision) -> None:
-    models = {"pytorch": answers(LABELS), "fp32": answers(PREDICTED)}
-    slices = {"source": ["one label"] * 3 + ["both"] * 7}
-    report = make_report(run_record(), models, answers(LABELS), LABELS, "fp32", decision, slices)
+    source = ["one label"] * 3 + ["both"] * 7
+    report = report_of(decision, source, pytorch=LABELS, fp32=PREDICTED, tfidf=LABELS)
     content = json.loads(json.dumps(report.to_json()))
     assert Report.from_json(content, "report.json") == report
     assert ("chosen" in content["thresholds"]) == ("abstain" in content["thresholds"]) == (decision != Decision())
@@ -164,7 +165,7 @@ def test_a_new_evaluation_does_not_read_the_decision_of_the_last(
 ) -> None:
     run = copy_of(evaluated, tmp_path)
     run.decision.write_text(decision)
-    again, before = evaluate_run(run, EvaluationOptions(abstain=0.1)), read(evaluated)
+    again, before = evaluate_run(run, abstain=0.1), read(evaluated)
     assert again.decision.temperature == pytest.approx(before.decision.temperature)
     assert again.variants["fp32"].log_loss == pytest.approx(before.variants["fp32"].log_loss)
 
@@ -177,18 +178,18 @@ def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (EvaluationOptions(slice_by="colour"), "--slice_by colour: .* no such column; they have .*content"),
-        (EvaluationOptions(slice_by="content"), "--slice_by content: a text, or what the rows are sliced by already"),
-        (EvaluationOptions(target_precision=1.5), "--target_precision 1.5: a precision is above 0 and at most 1"),
-        (EvaluationOptions(abstain=1.0), "--abstain 1: the share of reviews for a person"),
+        ({"slice_by": "colour"}, "--slice_by colour: .* no such column; they have .*content"),
+        ({"slice_by": "content"}, "--slice_by content: a text, or what the rows are sliced by already"),
+        ({"target_precision": 1.5}, "--target_precision 1.5: a precision is above 0 and at most 1"),
+        ({"abstain": 1.0}, "--abstain 1: the share of reviews for a person"),
     ],
 )
 def test_an_option_that_cannot_be_met_is_refused_before_anything_is_written(
-    options: EvaluationOptions, message: str, exported_run: RunFolder
+    options: dict[str, Any], message: str, exported_run: RunFolder
 ) -> None:
     before = files_under(exported_run.path)
     with pytest.raises(UsageError, match=message):
-        evaluate_run(exported_run, options)
+        evaluate_run(exported_run, **options)
     assert files_under(exported_run.path) == before and not exported_run.report.exists()
 
 

@@ -18,7 +18,6 @@ from oracles import run_record
 from sklearn.metrics import precision_score, recall_score
 
 from recipe.evaluation import pictures
-from recipe.evaluation.measurement import MeasuredModel
 from recipe.evaluation.report import make_report
 from recipe.evaluation.slices import SliceFigures
 from recipe.evaluation.thresholds import choose_decision
@@ -57,15 +56,14 @@ def calibration() -> Calibration:
 def report_of(classes: int = 2) -> Report:
     """A report of three variants, fp32 in the middle of the speeds."""
     labels, logits = scored(classes=classes)
-    models = {
-        name: MeasuredModel(
-            softmax(factor * logits), Costs(reviews_per_second=speed, latency_ms=Latency(1.0, 2.0)), factor * logits
-        )
-        for name, factor, speed in (("pytorch", 1.0, 69.0), ("fp32", 1.0, 98.0), ("worse", -1.0, 23892.0))
+    probabilities = {"pytorch": softmax(logits), "fp32": softmax(logits), "tfidf": softmax(-logits)}
+    costs = {
+        name: Costs(reviews_per_second=speed, latency_ms=Latency(1.0, 2.0))
+        for name, speed in (("pytorch", 69.0), ("fp32", 98.0), ("tfidf", 23892.0))
     }
-    worse = models.pop("worse")
     record = run_record(labels=[f"label{number}" for number in range(classes)])
-    return make_report(record, models, worse, labels, "fp32", choose_decision(logits, labels), {"length": ["a"] * 400})
+    decision, slices = choose_decision(logits, labels), {"length": ["a"] * 400}
+    return make_report(record, probabilities, costs, labels, "fp32", logits, decision, slices)
 
 
 def figures_of_every_kind() -> dict[str, Figure]:

@@ -2,44 +2,43 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from recipe.evaluation.slices import (
-    figures_by_slice,
-    length_buckets,
-    most_confident_mistakes,
-    most_frequent,
-    negation_presence,
-    title_presence,
-    truncation,
-)
+from recipe.evaluation.slices import figures_by_slice, most_confident_mistakes, most_frequent, slice_values
+from recipe.files.text_rows import Text
+
+
+def values_of(name: str, *texts: Text, tokens: Sequence[int] = (1,), max_length: int = 128) -> list[str]:
+    """The values of one slice, for reviews of so many tokens."""
+    return slice_values(texts or ["a film"] * len(tokens), np.array(tokens), max_length)[name]
 
 
 def test_a_bucket_includes_its_longest_review() -> None:
-    found = length_buckets(np.array([3, 32, 33, 64, 128, 129, 512, 513]))
+    found = values_of("length", tokens=[3, 32, 33, 64, 128, 129, 512, 513])
     assert found == ["up to 32"] * 2 + ["33 to 64"] * 2 + ["65 to 128", "129 to 256", "257 to 512", "over 512"]
 
 
 def test_a_review_as_long_as_the_model_reads_is_whole() -> None:
-    assert truncation(np.array([127, 128, 129]), 128) == ["whole", "whole", "truncated"]
+    assert values_of("truncated", tokens=[127, 128, 129]) == ["whole", "whole", "truncated"]
 
 
 def test_a_title_of_white_space_is_missing() -> None:
-    assert title_presence(["Great", "", " \t"]) == ["present", "missing", "missing"]
+    assert values_of("title", ("Great", "a"), ("", "b"), (" \t", "c")) == ["present", "missing", "missing"]
 
 
 @pytest.mark.parametrize("text", ["not bad", "I can't", "I CANNOT", "it isn’t", "No plot", "dont buy", "hardly used"])
 def test_a_negation_is_found(text: str) -> None:
-    assert negation_presence([text]) == ["present"]
+    assert values_of("negation", text) == values_of("negation", (text, "a film")) == ["present"]
 
 
 @pytest.mark.parametrize("text", ["a knot", "nowadays", "notable", "I want it", "an innocent plant", "nonetheless"])
 def test_a_word_that_only_looks_like_a_negation_is_none(text: str) -> None:
-    assert negation_presence([text]) == ["none"]
+    assert values_of("negation", text) == ["none"]
 
 
 def test_a_column_keeps_its_ten_most_frequent_values() -> None:
@@ -82,7 +81,7 @@ def test_with_more_classes_a_slice_has_the_macro_average() -> None:
 
 def test_lengths_stand_in_order_and_other_values_by_rows() -> None:
     labels = np.tile([0, 1], 5)
-    by_length = length_buckets(np.array([200, 5, 200, 5, 200, 40, 200, 600, 600, 600]))
+    by_length = values_of("length", tokens=[200, 5, 200, 5, 200, 40, 200, 600, 600, 600])
     columns = {"length": by_length, "source": ["other"] * 4 + ["imdb"] * 2 + ["yelp"] * 3 + ["a"]}
     found = [(row.slice, row.value) for row in figures_by_slice(columns, labels, labels, 2)]
     assert [value for name, value in found if name == "length"] == ["up to 32", "33 to 64", "129 to 256", "over 512"]

@@ -34,12 +34,6 @@ def test_the_figures_of_a_hand_counted_case() -> None:
     assert figures.reviews == 10
 
 
-def test_labels_chosen_otherwise_change_the_counts_and_not_the_ranking() -> None:
-    chosen = figures_of(LABELS, BINARY, (POSITIVE >= 0.25).astype(np.int64))
-    assert chosen.confusion == [[4, 1], [0, 5]] and chosen.recall == 1.0
-    assert chosen.roc_auc == figures_of(LABELS, BINARY).roc_auc
-
-
 def test_with_more_classes_each_is_ranked_against_the_rest() -> None:
     labels, probabilities = three_classes()
     figures = figures_of(labels, probabilities)
