@@ -10,7 +10,7 @@ import platform
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
@@ -111,10 +111,10 @@ def load_ours(variant: str, run: Path, plain: Path) -> Backend:
     return OnnxClassifier.from_run(run, variant).logits
 
 
-ORIGINAL, PYTORCH = "original recipe", "PyTorch, batches of 16"
+PYTORCH = f"PyTorch, batches of {PYTORCH_BATCH}"
 # Each loader takes the run's folder, and a folder with the unmodified class as ONNX.
 BACKENDS: dict[str, Callable[[Path, Path], Backend]] = {
-    ORIGINAL: load_original,
+    "original recipe": load_original,
     PYTORCH: load_pytorch,
     "Optimum's pipeline": load_pipeline,
     "ours, fp32": partial(load_ours, "fp32"),
@@ -123,11 +123,7 @@ BACKENDS: dict[str, Callable[[Path, Path], Backend]] = {
 
 
 def pass_over(name: str, run: Path, plain: Path, texts: Sequence[Text], alone: Sequence[Text]) -> Pass:
-    """Let a backend, which this process keeps, answer `texts` together, then `alone` one by one.
-
-    Raises:
-        UsageError: The run is gone or damaged.
-    """
+    """Let a backend, which this process keeps, answer `texts` together, then `alone` one by one."""
     backend = _load(name, run, plain)
     start = time.perf_counter()
     logits = backend(texts)
@@ -172,15 +168,18 @@ def _be_quiet() -> None:
 def peak_resident() -> int:
     """Return the most bytes that this process has held resident."""
     if not (status := Path("/proc/self/status")).is_file():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        # macOS counts bytes.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Not `ru_maxrss`, where Linux has it: that begins with the memory of the process that started this one.
     lines = status.read_text(encoding="ascii", errors="replace").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def median_ratio(original: Sequence[float], seconds: Sequence[float]) -> float:
-    """Return how many times as fast as the original a way is: the median over rounds."""
-    return round(median(first / own for first, own in zip(original, seconds, strict=True)), 2)
+def compare_speed(turns: Sequence[Mapping[str, Any]], way: str, reviews: int) -> dict[str, float]:
+    """Return a way's median speed, and the median over rounds of its ratio to the first way, from all ways' passes."""
+    seconds = [turn[way].seconds for turn in turns]
+    ratios = [next(iter(turn.values())).seconds / turn[way].seconds for turn in turns]
+    return {"reviews_per_second": round(reviews / median(seconds), 1), "ratio": round(median(ratios), 2)}
 
 
 def describe_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

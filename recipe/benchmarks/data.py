@@ -21,6 +21,7 @@ from recipe.machine import usable_cores
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 
 TEXT_COLUMN = "content"
+STEPS = ("read, clean and split", "tokenize", "inspect")
 # Distinct rows, enough to have every length among them.
 MAX_ROWS = 20_000
 
@@ -67,11 +68,11 @@ def measure(dataset: str, rows: int) -> dict[str, Any]:
         clock.append(time.perf_counter())
         inspect(reviews, tokens["train"], arguments)
         clock.append(time.perf_counter())
-    reading, tokenizing, inspecting = (round(end - start, 1) for start, end in pairwise(clock))
+    seconds = [end - start for start, end in pairwise(clock)]
     return {
         "rows": {name: len(split) for name, split in reviews.splits.items()},
         "cores": usable_cores(),
-        "seconds": {"read, clean and split": reading, "tokenize": tokenizing, "inspect": inspecting},
-        "tokenized_rows_per_second": round(sum(map(len, tokens.values())) / tokenizing),
+        "seconds": dict(zip(STEPS, (round(step, 1) for step in seconds), strict=True)),
+        "tokenized_rows_per_second": round(sum(map(len, tokens.values())) / seconds[1]),
         "peak_gib": round(peak_resident() / 2**30, 2),
     }

@@ -3,8 +3,8 @@
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,9 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
 
     Args:
         run: A finished run that was exported in fp32 and int8.
-        dataset: A folder in the Hub's layout, whose test rows are a second sample; `None` takes the run's alone.
+        dataset: A folder in the Hub's layout, whose test rows are a second sample.
         reviews: How many of each sample, the first ones.
-        rounds: Passes of each backend over each sample; one more warms up and is not counted.
+        rounds: Passes over each sample; one more warms up and is not counted.
 
     Returns:
         The file's content: `machine`, `load_before` (by `os.getloadavg`), `versions`, `rounds`, and by name of the
@@ -48,12 +48,10 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
     if dataset:
         samples[f"{Path(dataset).name}'s test rows"] = _read_texts(dataset, test.text_columns, reviews)
     with tempfile.TemporaryDirectory() as work:
-        write_onnx(run.path, Path(work) / "plain", backends.load_unmodified(run.path))
-        requests = [
-            (run.path, Path(work) / "plain", texts, texts[:ALONE][number::rounds])
-            for number in (0, *range(rounds))
-            for texts in samples.values()
-        ]
+        plain = Path(work) / "plain"
+        write_onnx(run.path, plain, backends.load_unmodified(run.path))
+        passes = product((0, *range(rounds)), samples.values())
+        requests = [(run.path, plain, texts, texts[:ALONE][number::rounds]) for number, texts in passes]
         turns = backends.take_turns(backends.BACKENDS, backends.pass_over, requests)
     found |= {"versions": versions(), "rounds": rounds, "reviews": {}}
     # The first turn of each sample warmed up.
@@ -72,19 +70,12 @@ def _read_texts(dataset: str, text_columns: list[str], count: int) -> list[Any]:
 
 
 def compare(turns: Sequence[Mapping[str, backends.Pass]]) -> dict[str, dict[str, float]]:
-    """Return median figures by backend, compared with the original's speed and with PyTorch's logits and labels.
-
-    Args:
-        turns: Of each round, every backend's pass by the backend's name.
-    """
+    """Return each backend's figures, beside the original's speed and PyTorch's logits, from all passes by round."""
     expected, ways = turns[-1][backends.PYTORCH].logits, {}
     for name, last in turns[-1].items():
-        seconds = [turn[name].seconds for turn in turns]
         p50, p95 = np.percentile([one for turn in turns for one in turn[name].alone], [50, 95]) * 1000
         difference = np.abs(last.logits - expected)
-        ways[name] = {
-            "reviews_per_second": round(len(expected) / median(seconds), 1),
-            "ratio": backends.median_ratio([turn[backends.ORIGINAL].seconds for turn in turns], seconds),
+        ways[name] = backends.compare_speed(turns, name, len(expected)) | {
             "p50_ms": round(float(p50), 2),
             "p95_ms": round(float(p95), 2),
             "peak_mib": round(last.peak / 2**20),
@@ -100,6 +91,6 @@ def as_table(found: Mapping[str, Any]) -> str:
     lines = []
     for name, part in found["reviews"].items():
         rows = [[way, *map(str, figures.values())] for way, figures in part["ways"].items()]
-        lines += [*columns([[f"{part['rows']:,} of {name}", *part["ways"][backends.ORIGINAL]], *rows]), ""]
+        lines += [*columns([[f"{part['rows']:,} of {name}", *part["ways"][backends.PYTORCH]], *rows]), ""]
     where = f"{found['machine']}; load average before: {found['load_before']}"
     return "\n".join([*lines, f"Medians of {found['rounds']} rounds on {where}"])

@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import cache, partial
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import transformers
 from torch.utils.data import DataLoader
 
 from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.arguments.training import TrainingArguments
 from recipe.benchmarks import backends
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
@@ -44,13 +44,11 @@ class Pass(NamedTuple):
     peak: int
 
 
-# Encodes a row, padded to the maximum.
-Encode = Callable[[int], dict[str, Any]]
 # One pass, prepared; returns all of a `Pass` but its peak.
 Run = Callable[[], tuple[float, int, float]]
 
 
-def original_loop(model: Any, encode: Encode, count: int, args: transformers.TrainingArguments) -> float:
+def original_loop(model: Any, encode: Callable[[int], Any], count: int, args: TrainingArguments) -> float:
     """Run the original's loop: each review tokenized when its turn comes. Return the seconds."""
 
     def collate(rows: list[int]) -> dict[str, torch.Tensor]:
@@ -70,12 +68,12 @@ def original_loop(model: Any, encode: Encode, count: int, args: transformers.Tra
     return time.perf_counter() - start
 
 
-def run_classification(model: Any, encode: Encode, count: int, args: transformers.TrainingArguments) -> float:
+def run_classification(model: Any, encode: Callable[[int], Any], count: int, args: TrainingArguments) -> float:
     """Run Trainer as `run_classification.py` sets it up: all reviews tokenized before. Return the seconds."""
     more: dict[str, Any] = {"per_device_train_batch_size": BATCH, "save_strategy": "no", "report_to": "none"}
-    plain = transformers.TrainingArguments(args.output_dir, **more, **OPTIMISATION)
+    own = transformers.TrainingArguments(args.output_dir, **more, **OPTIMISATION)
     rows: Any = [encode(row) for row in range(count)]
-    trainer = transformers.Trainer(model, plain, transformers.default_data_collator, train_dataset=rows)
+    trainer = transformers.Trainer(model, own, transformers.default_data_collator, train_dataset=rows)
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer.train().metrics["train_runtime"]
 
@@ -91,9 +89,8 @@ def plain(train: Callable[..., float], arguments: Arguments) -> Run:
         return {**tokenizer(texts[row], truncation=True, padding="max_length"), "label": int(reviews.labels[row])}
 
     def run() -> tuple[float, int, float]:
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            pretrained.location, num_labels=2, use_safetensors=True
-        )
+        unmodified = transformers.AutoModelForSequenceClassification
+        model = unmodified.from_pretrained(pretrained.location, num_labels=2, use_safetensors=True)
         return train(model, encode, count, arguments.training), count, padding
 
     padding = 1 - float(np.mean([encode(row)["attention_mask"] for row in range(count)]))
@@ -131,13 +128,7 @@ LOOPS: dict[str, Callable[[Arguments], Run]] = {
 
 
 def measure(dataset: str, model: str, rows: int, rounds: int) -> dict[str, Any]:
-    """Let each loop pass over the same rows, in turn and in a process of its own.
-
-    Args:
-        dataset: A folder, or a name on the Hub, with columns content and label.
-        model: Weights to start from.
-        rows: Reviews of one pass.
-        rounds: Passes of each loop.
+    """Let each loop pass over the same rows of a dataset, in turn and in a process of its own.
 
     Returns:
         `machine`, `rows`, `rounds`, and under `ways` by loop `reviews_per_second`, `ratio` to the original, `padding`
@@ -153,26 +144,18 @@ def measure(dataset: str, model: str, rows: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         argv = (*flags, "--dataset_name", dataset, "--model_name_or_path", model, "--output_dir", work)
         turns: list[dict[str, Pass]] = backends.take_turns(LOOPS, pass_over, [(argv,)] * rounds)
-    ways = {}
-    for name, last in turns[-1].items():
-        seconds = [turn[name].seconds for turn in turns]
-        ways[name] = {
-            "reviews_per_second": round(last.reviews / median(seconds), 1),
-            "ratio": backends.median_ratio([turn["original loop"].seconds for turn in turns], seconds),
-            "padding": round(last.padding, 3),
-            "peak_gib": round(last.peak / 2**30, 2),
-        }
+    ways = {
+        name: backends.compare_speed(turns, name, last.reviews)
+        | {"padding": round(last.padding, 3), "peak_gib": round(last.peak / 2**30, 2)}
+        for name, last in turns[-1].items()
+    }
     gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     machine = " and ".join([backends.describe_machine(), *gpus])
     return {"machine": machine, "rows": turns[-1]["ours"].reviews, "rounds": rounds, "ways": ways}
 
 
 def pass_over(name: str, argv: tuple[str, ...]) -> Pass:
-    """Let a loop, which this process keeps, train once over the rows.
-
-    Raises:
-        UsageError: The dataset or the model cannot be read.
-    """
+    """Let a loop, which this process keeps, train once over the rows."""
     done = _prepare(name, argv)()
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else backends.peak_resident()
     return Pass(*done, peak)
