@@ -174,10 +174,10 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
 @pytest.mark.slow
 def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) -> None:
     separable_reviews(1000, seed=1).to_parquet(tmp_path / "reviews" / "train.parquet")
-    result = run_script("benchmark", "data", "--dataset_name", "reviews", "--rows", "20500", cwd=tmp_path)
+    result = run_script("benchmark", "data", "--dataset_name", "reviews", "--rows", "60500", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     measured = json.loads(result.stdout)
-    assert measured["rows"]["validation"] == 4_100 and 16_200 < measured["rows"]["train"] <= 16_400, "but for repeats"
+    assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
     assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib"] < 2
 
 
