@@ -1,4 +1,4 @@
-"""The inference backends that are compared, and the worker processes that benchmarks give them.
+"""The inference backends that are compared, and the processes that benchmarks give to each of their ways.
 
 Each backend imports its libraries when it is loaded, so that its memory is that of its own libraries. In one process
 PyTorch and ONNX Runtime slow each other, because the threads of one spin while the other works (onnxruntime#13808).
@@ -10,16 +10,16 @@ import platform
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from recipe.files.text_rows import Text
 from recipe.machine import silence_libraries, usable_cores
@@ -32,20 +32,10 @@ CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_i
 
 # Returns the logits of reviews, float32 (reviews, classes), in the order given.
 Backend = Callable[[Sequence[Text]], np.ndarray]
-# Runs in a worker process, and returns what answers its requests.
-Prepare = Callable[..., Callable[[Any], Any]]
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One pass of a backend over the reviews.
-
-    Attributes:
-        seconds: From texts to logits, all reviews.
-        alone: Seconds of each review that was given by itself.
-        logits: float32 (reviews, classes), in the reviews' order.
-        peak: The most bytes that the process has held resident so far.
-    """
+class Pass(NamedTuple):
+    """Seconds of all reviews and of each given alone, logits as a `Backend` returns them, and peak memory in bytes."""
 
     seconds: float
     alone: list[float]
@@ -56,17 +46,15 @@ class Pass:
 def load_original(run: Path, plain: Path) -> Backend:
     """Return the original's `onnx_infer`: a default session, one review at a time, padded to the trained length."""
     from onnxruntime import InferenceSession
+    from transformers import AutoTokenizer
 
-    tokenizer = _load_tokenizer(plain)
+    tokenizer = AutoTokenizer.from_pretrained(plain, local_files_only=True)
     session = InferenceSession(plain / VARIANT_FILES["fp32"], providers=["CPUExecutionProvider"])
     inputs = [given.name for given in session.get_inputs()]
 
     def logits(texts: Sequence[Text]) -> np.ndarray:
-        rows = []
-        for text in texts:
-            encoded = tokenizer([text], padding="max_length", truncation=True, return_tensors="np")
-            rows += session.run(["logits"], {name: encoded[name] for name in inputs})
-        return np.concatenate(rows)
+        encoded = (tokenizer([text], padding="max_length", truncation=True, return_tensors="np") for text in texts)
+        return np.concatenate([session.run(["logits"], {name: row[name] for name in inputs})[0] for row in encoded])
 
     return logits
 
@@ -74,8 +62,9 @@ def load_original(run: Path, plain: Path) -> Backend:
 def load_pytorch(run: Path, plain: Path) -> Backend:
     """Return the unmodified class in PyTorch, in batches as the reviews come, padded to their longest."""
     import torch
+    from transformers import AutoTokenizer
 
-    tokenizer, model = _load_tokenizer(run), load_unmodified(run)
+    tokenizer, model = AutoTokenizer.from_pretrained(run, local_files_only=True), load_unmodified(run)
 
     @torch.inference_mode()
     def logits(texts: Sequence[Text]) -> np.ndarray:
@@ -86,13 +75,21 @@ def load_pytorch(run: Path, plain: Path) -> Backend:
     return logits
 
 
+def load_unmodified(folder: Path) -> Any:
+    """Return a run's model as `transformers` has it, with the last layer computed for every position."""
+    from transformers import AutoModelForSequenceClassification as Unmodified
+
+    return Unmodified.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
+
+
 def load_pipeline(run: Path, plain: Path) -> Backend:
     """Return `transformers`' `pipeline` over Optimum's ONNX model, one review at a time, as Optimum documents it."""
     from optimum.onnxruntime import ORTModelForSequenceClassification
-    from transformers import pipeline
+    from transformers import AutoTokenizer, pipeline
 
     model = ORTModelForSequenceClassification.from_pretrained(plain, local_files_only=True)
-    classify = pipeline("text-classification", model=model, tokenizer=_load_tokenizer(plain))
+    tokenizer = AutoTokenizer.from_pretrained(plain, local_files_only=True)
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     names = [model.config.id2label[label] for label in range(len(model.config.id2label))]
 
     def logits(texts: Sequence[Text]) -> np.ndarray:
@@ -114,10 +111,10 @@ def load_ours(variant: str, run: Path, plain: Path) -> Backend:
     return OnnxClassifier.from_run(run, variant).logits
 
 
-ORIGINAL, PYTORCH = "original recipe", "PyTorch, batches of 16"
+PYTORCH = f"PyTorch, batches of {PYTORCH_BATCH}"
 # Each loader takes the run's folder, and a folder with the unmodified class as ONNX.
 BACKENDS: dict[str, Callable[[Path, Path], Backend]] = {
-    ORIGINAL: load_original,
+    "original recipe": load_original,
     PYTORCH: load_pytorch,
     "Optimum's pipeline": load_pipeline,
     "ours, fp32": partial(load_ours, "fp32"),
@@ -125,99 +122,64 @@ BACKENDS: dict[str, Callable[[Path, Path], Backend]] = {
 }
 
 
-def prepare_backend(
-    name: str, run: Path, plain: Path, samples: Mapping[str, Sequence[Text]]
-) -> Callable[[tuple[str, Sequence[int]]], Pass]:
-    """Load a backend, and return a function that passes over a named sample, then over some of its rows one by one."""
+def pass_over(name: str, run: Path, plain: Path, texts: Sequence[Text], alone: Sequence[Text]) -> Pass:
+    """Let a backend, which this process keeps, answer `texts` together, then `alone` one by one."""
+    backend = _load(name, run, plain)
+    start = time.perf_counter()
+    logits = backend(texts)
+    ends = [time.perf_counter()]
+    for text in alone:
+        backend([text])
+        ends.append(time.perf_counter())
+    return Pass(ends[0] - start, np.diff(ends).tolist(), logits, peak_resident())
+
+
+@cache
+def _load(name: str, run: Path, plain: Path) -> Backend:
     # So that no library asks the Hub for a newer file.
     os.environ["HF_HUB_OFFLINE"] = "1"
-    backend = BACKENDS[name](run, plain)
-
-    def timed(texts: Sequence[Text]) -> tuple[float, np.ndarray]:
-        start = time.perf_counter()
-        logits = backend(texts)
-        return time.perf_counter() - start, logits
-
-    def answer(request: tuple[str, Sequence[int]]) -> Pass:
-        texts, rows = samples[request[0]], request[1]
-        seconds, logits = timed(texts)
-        return Pass(seconds, [timed([texts[row]])[0] for row in rows], logits, peak_resident())
-
-    return answer
+    return BACKENDS[name](run, plain)
 
 
-def load_unmodified(folder: Path) -> Any:
-    """Return a run's model as `transformers` has it, with the last layer computed for every position."""
-    from transformers import AutoModelForSequenceClassification
+def take_turns(ways: Iterable[str], pass_over: Callable[..., Any], requests: Iterable[Sequence[Any]]) -> list[Any]:
+    """Let each way answer each request, in turn, in a process of its own that stays.
 
-    return AutoModelForSequenceClassification.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True
-    ).eval()
-
-
-def _load_tokenizer(folder: Path) -> Any:
-    """Return `transformers`' own tokenizer."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-
-@contextmanager
-def start_workers(
-    prepare: Prepare, arguments: Mapping[str, Sequence[Any]]
-) -> Iterator[dict[str, Callable[[Any], Any]]]:
-    """Start a process for each name, and yield, by name, a function that sends a request and returns the answer.
-
-    Args:
-        prepare: Called in each process; the function that it returns answers the requests.
-        arguments: Of `prepare`, by name.
+    Returns:
+        For each request, by way, what `pass_over(way, *request)` returned.
 
     Raises:
-        UsageError: A process found a mistake in what was asked.
+        UsageError: `pass_over` did, because of a mistake in what was asked.
     """
     with ExitStack() as stack:
         context = multiprocessing.get_context("spawn")
-        pools = {name: stack.enter_context(ProcessPoolExecutor(1, context)) for name in arguments}
-        for prepared in [pools[name].submit(_prepare_worker, prepare, args) for name, args in arguments.items()]:
-            prepared.result()
-        yield {name: partial(_ask, pool) for name, pool in pools.items()}
+        processes = {way: stack.enter_context(ProcessPoolExecutor(1, context, _be_quiet)) for way in ways}
+        return [
+            {way: process.submit(pass_over, way, *request).result() for way, process in processes.items()}
+            for request in tqdm(requests, unit=" rounds", disable=None)
+        ]
 
 
-def _ask(pool: ProcessPoolExecutor, request: Any) -> Any:
-    """Return a worker's answer."""
-    return pool.submit(_answer, request).result()
-
-
-# In a worker: the function that `prepare` returned.
-_prepared: dict[str, Callable[[Any], Any]] = {}
-
-
-def _prepare_worker(prepare: Prepare, args: Sequence[Any]) -> None:
-    """Prepare this process, quietly, for requests."""
+def _be_quiet() -> None:
     silence_libraries()
     # Ctrl-C ends the process without a traceback; the main process says what happened.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    _prepared["answer"] = prepare(*args)
-
-
-def _answer(request: Any) -> Any:
-    """Answer a request in the worker."""
-    return _prepared["answer"](request)
 
 
 def peak_resident() -> int:
     """Return the most bytes that this process has held resident."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if not (status := Path("/proc/self/status")).is_file():
+        # macOS counts bytes.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Not `ru_maxrss`, where Linux has it: that begins with the memory of the process that started this one.
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def median_ratio(original: Sequence[float], seconds: Sequence[float]) -> float:
-    """Return how many times as fast as the original a backend is: the median over rounds."""
-    return round(median(first / own for first, own in zip(original, seconds, strict=True)), 2)
+def compare_speed(turns: Sequence[Mapping[str, Any]], way: str, reviews: int) -> dict[str, float]:
+    """Return a way's median speed, and the median over rounds of its ratio to the first way, from all ways' passes."""
+    seconds = [turn[way].seconds for turn in turns]
+    ratios = [next(iter(turn.values())).seconds / turn[way].seconds for turn in turns]
+    return {"reviews_per_second": round(reviews / median(seconds), 1), "ratio": round(median(ratios), 2)}
 
 
 def describe_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -1,16 +1,17 @@
 """Measure memory and time of the data step on a dataset's train rows, repeated as often as needed."""
 
-import threading
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow.compute as compute
 import pyarrow.parquet
 
 from recipe.arguments.parser import parse_arguments
+from recipe.benchmarks.backends import peak_resident
 from recipe.data.hub_rows import Repository, read_rows
 from recipe.data.inspection import inspect
 from recipe.data.reviews import load_reviews
@@ -21,35 +22,12 @@ from recipe.machine import usable_cores
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 
 TEXT_COLUMN = "content"
+STEPS = ("read, clean and split", "tokenize", "inspect")
 # Distinct rows, enough to have every length among them.
 MAX_ROWS = 20_000
 
 
-@contextmanager
-def sampled_memory() -> Iterator[dict[str, float]]:
-    """Sample this process's memory ten times a second, and keep the peaks in GiB.
-
-    `Anonymous` is its own memory; `Pss` adds pages of mapped files, which the kernel may drop.
-    """
-    peaks, done = {"Anonymous": 0.0, "Pss": 0.0}, threading.Event()
-
-    def watch() -> None:
-        """Keep the largest values."""
-        while not done.wait(0.1):
-            lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
-            now = {name[:-1]: round(int(kib) / 2**20, 2) for name, kib, *_ in lines}
-            peaks.update({name: max(peak, now[name]) for name, peak in peaks.items()})
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        done.set()
-        thread.join()
-
-
-def repeat_rows(dataset: str, rows: int, folder: Path) -> None:
+def _repeat_rows(dataset: str, rows: int, folder: Path) -> None:
     """Write a dataset's train rows as parquet, repeated until there are `rows`.
 
     The n-th time each text ends in n, because equal texts stay on one side of a split.
@@ -65,16 +43,25 @@ def repeat_rows(dataset: str, rows: int, folder: Path) -> None:
             writer.write_table(table.set_column(0, TEXT_COLUMN, texts).slice(0, rows - start))
 
 
-def measure(folder: Path, output: Path) -> dict[str, Any]:
-    """Read, clean, split, tokenize and inspect every row of a folder.
+def measure(dataset: str, rows: int) -> dict[str, Any]:
+    """Read, clean, split, tokenize and inspect `rows` rows, made of a dataset's train rows.
 
     Returns:
-        `rows`, `cores`, `seconds` by step, `tokenized_rows_per_second` and `peak_gib` by kind of memory.
+        `rows` by split, `cores`, `seconds` by step, `tokenized_rows_per_second`, and `peak_gib`, which this process
+        has held resident, pages of mapped files among it.
+
+    Raises:
+        UsageError: There is no such folder, or it has no train rows with the columns content and label.
     """
-    argv = ["--dataset_name", str(folder), "--max_train_samples", "-1", "--text_columns", TEXT_COLUMN]
-    arguments = parse_arguments([*argv, "--output_dir", str(output), "--use_cpu"])
-    max_length, clock = arguments.data.max_length, [time.perf_counter()]
-    with sampled_memory() as peaks:
+    clock = []
+    with tempfile.TemporaryDirectory() as work:
+        # Rows cached by an earlier run would be fast.
+        datasets.config.HF_DATASETS_CACHE = Path(work) / "cache"
+        _repeat_rows(dataset, rows, Path(work) / "reviews")
+        argv = ["--dataset_name", f"{work}/reviews", "--max_train_samples", "-1", "--text_columns", TEXT_COLUMN]
+        arguments = parse_arguments([*argv, "--output_dir", f"{work}/run", "--use_cpu"])
+        max_length = arguments.data.max_length
+        clock.append(time.perf_counter())
         tokenizer = load_tokenizer(find_pretrained(arguments.model, max_length), max_length)
         reviews = load_reviews(arguments.data, arguments.training.seed)
         clock.append(time.perf_counter())
@@ -82,11 +69,11 @@ def measure(folder: Path, output: Path) -> dict[str, Any]:
         clock.append(time.perf_counter())
         inspect(reviews, tokens["train"], arguments)
         clock.append(time.perf_counter())
-    seconds = [round(end - start, 1) for start, end in zip(clock, clock[1:], strict=False)]
+    seconds = [end - start for start, end in pairwise(clock)]
     return {
         "rows": {name: len(split) for name, split in reviews.splits.items()},
         "cores": usable_cores(),
-        "seconds": dict(zip(("read, clean and split", "tokenize", "inspect"), seconds, strict=True)),
+        "seconds": dict(zip(STEPS, (round(step, 1) for step in seconds), strict=True)),
         "tokenized_rows_per_second": round(sum(map(len, tokens.values())) / seconds[1]),
-        "peak_gib": peaks,
+        "peak_gib": round(peak_resident() / 2**30, 2),
     }

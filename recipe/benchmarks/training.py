@@ -2,37 +2,22 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from statistics import median
-from typing import Any
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import transformers
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-    default_data_collator,
-    set_seed,
-)
 
-from recipe import quickstart
 from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.arguments.training import TrainingArguments
 from recipe.benchmarks import backends
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
 from recipe.hub import local_folder
-from recipe.model.pretrained import Pretrained, find_pretrained, load_tokenizer
+from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.training.job import prepare, use_all_cores
 from recipe.training.progress import EpochTable
 
@@ -46,233 +31,139 @@ OPTIMISATION: dict[str, Any] = {
     # A logged loss is waited for, so that a pass ends with its last step on a GPU too.
     "logging_strategy": "steps",
     "logging_steps": 1,
+    "disable_tqdm": True,
 }
-# Points of a loss curve, each the mean of as many steps.
-CURVE = 5
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One pass over the rows: its seconds, the loss of each step, and the sizes of each batch as `_size` gives them."""
+class Pass(NamedTuple):
+    """Seconds and reviews of one pass, padding's share of all positions, and the peak of memory so far in bytes."""
 
     seconds: float
-    losses: list[float]
-    batches: list[tuple[int, int, int]]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Median figures of a training loop, compared with the original's speed.
-
-    Attributes:
-        tokens_per_second: Padding not counted.
-        padding: Its share of all positions.
-        peak_gib: Memory that the process held: on the GPU, or resident.
-        losses: Means of each fifth of the first pass's steps.
-    """
-
-    reviews_per_second: float
-    ratio: float
-    tokens_per_second: int
+    reviews: int
     padding: float
-    peak_gib: float
-    losses: list[float]
+    peak: int
 
 
-def original(arguments: Arguments) -> Callable[[], Pass]:
-    """Return a pass of the original's loop: each review tokenized when its turn comes, and padded to the maximum."""
-    pretrained, texts, labels, tokenizer = _load_plain(arguments)
-    device = arguments.training.device
+# One pass, prepared; returns all of a `Pass` but its peak.
+Run = Callable[[], tuple[float, int, float]]
+
+
+def original_loop(model: Any, encode: Callable[[int], Any], count: int, args: TrainingArguments) -> float:
+    """Run the original's loop: each review tokenized when its turn comes. Return the seconds."""
 
     def collate(rows: list[int]) -> dict[str, torch.Tensor]:
         # The original's Dataset encodes a row when it is read.
-        encoded = [tokenizer(texts[row], truncation=True, padding="max_length", return_tensors="pt") for row in rows]
-        batch = {name: torch.cat([review[name] for review in encoded]) for name in encoded[0]}
-        return batch | {"labels": torch.tensor([int(labels[row]) for row in rows])}
+        return transformers.default_data_collator([encode(row) for row in rows])
 
-    def run() -> Pass:
-        losses, batches, model = [], [], _load_model(pretrained).to(device).train()  # type: ignore[arg-type]
-        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-        order = torch.randperm(len(texts))[: len(texts) // BATCH * BATCH].tolist()
-        start = time.perf_counter()
-        for batch in DataLoader(order, batch_size=BATCH, collate_fn=collate):  # type: ignore[arg-type]
-            batches.append(_size(batch))
-            optimizer.zero_grad()
-            loss = model(**{name: value.to(device) for name, value in batch.items()}).loss
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            losses.append(loss.item())
-        return Pass(time.perf_counter() - start, losses, batches)
+    model.to(args.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    start = time.perf_counter()
+    for batch in DataLoader(range(count), BATCH, shuffle=True, collate_fn=collate):  # type: ignore[arg-type]
+        optimizer.zero_grad()
+        loss = model(**{name: value.to(args.device) for name, value in batch.items()}).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+    return time.perf_counter() - start
 
+
+def run_classification(model: Any, encode: Callable[[int], Any], count: int, args: TrainingArguments) -> float:
+    """Run Trainer as `run_classification.py` sets it up: all reviews tokenized before. Return the seconds."""
+    more: dict[str, Any] = {"per_device_train_batch_size": BATCH, "save_strategy": "no", "report_to": "none"}
+    own = transformers.TrainingArguments(args.output_dir, **more, **OPTIMISATION)
+    rows: Any = [encode(row) for row in range(count)]
+    trainer = transformers.Trainer(model, own, transformers.default_data_collator, train_dataset=rows)
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer.train().metrics["train_runtime"]
+
+
+def plain(train: Callable[..., float], arguments: Arguments) -> Run:
+    """Return a pass of a loop over whole batches with the unmodified class, padded to the maximum."""
+    reviews = load_reviews(arguments.data, arguments.training.seed).train
+    texts, count = texts_of(reviews), len(reviews) // BATCH * BATCH
+    pretrained = find_pretrained(arguments.model, LENGTH)
+    tokenizer = load_tokenizer(pretrained, LENGTH)
+
+    def encode(row: int) -> dict[str, Any]:
+        return {**tokenizer(texts[row], truncation=True, padding="max_length"), "label": int(reviews.labels[row])}
+
+    def run() -> tuple[float, int, float]:
+        unmodified = transformers.AutoModelForSequenceClassification
+        model = unmodified.from_pretrained(pretrained.location, num_labels=2, use_safetensors=True)
+        return train(model, encode, count, arguments.training), count, padding
+
+    padding = 1 - float(np.mean([encode(row)["attention_mask"] for row in range(count)]))
     return run
 
 
-def run_classification(arguments: Arguments) -> Callable[[], Pass]:
-    """Return a pass of Trainer as `run_classification.py` sets it up: tokenized before, padded to the maximum."""
-    pretrained, texts, labels, tokenizer = _load_plain(arguments)
-    encoded = tokenizer(texts, truncation=True, padding="max_length")
-    rows: Any = [
-        {name: values[row] for name, values in encoded.items()} | {"label": int(labels[row])}
-        for row in range(len(texts) // BATCH * BATCH)
-    ]
-    args = TrainingArguments(
-        f"{arguments.training.output_dir}-run_classification",
-        per_device_train_batch_size=BATCH,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=arguments.training.use_cpu,
-        **OPTIMISATION,
-    )
-
-    def run() -> Pass:
-        trainer = Trainer(_load_model(pretrained), args, default_data_collator, train_dataset=rows)
-        trainer.remove_callback(PrinterCallback)
-        return _train(trainer)
-
-    return run
-
-
-def ours(arguments: Arguments) -> Callable[[], Pass]:
-    """Return a pass of this recipe's trainer, as `scripts/train.py` prepares it."""
+def ours(arguments: Arguments) -> Run:
+    """Return a pass of this recipe's trainer, as `scripts/train.py` prepares it; it leaves an incomplete batch out."""
     job = prepare(arguments)
-    trainer = job.trainer
+    trainer: Any = job.trainer
     initial = {name: value.clone() for name, value in job.model.state_dict().items()}
     trainer.args.eval_strategy = trainer.args.save_strategy = "no"
     trainer.args.load_best_model_at_end = False
-    # Its workers would note the batches in processes of their own.
-    trainer.args.dataloader_num_workers = 0
+    # Trainer counts padding among them.
+    trainer.args.include_num_input_tokens_seen = "all"
     trainer.remove_callback(EpochTable)
+    lengths = trainer.train_dataset["length"][:]
+    count = len(lengths) // BATCH * BATCH
 
-    def run() -> Pass:
+    def run() -> tuple[float, int, float]:
         job.model.load_state_dict(initial)
         trainer.optimizer = trainer.lr_scheduler = None
-        return _train(trainer)
+        trainer.train()
+        padding = 1 - float(np.mean(lengths)) * count / trainer.state.num_input_tokens_seen
+        return trainer.state.log_history[-1]["train_runtime"], count, padding
 
     return run
 
 
-LOOPS = {"original loop": original, "run_classification.py": run_classification, "ours": ours}
+LOOPS: dict[str, Callable[[Arguments], Run]] = {
+    "original loop": partial(plain, original_loop),
+    "run_classification.py": partial(plain, run_classification),
+    "ours": ours,
+}
 
 
-def _load_plain(arguments: Arguments) -> tuple[Pretrained, list[Any], np.ndarray, PreTrainedTokenizerBase]:
-    """Return where the weights are, the train rows' texts and labels, and the tokenizer."""
-    pretrained = find_pretrained(arguments.model, LENGTH)
-    train = load_reviews(arguments.data, arguments.training.seed).splits["train"]
-    return pretrained, list(texts_of(train)), train.labels, load_tokenizer(pretrained, LENGTH)
-
-
-def _load_model(pretrained: Pretrained) -> PreTrainedModel:
-    """Return the unmodified class, with a new head."""
-    return AutoModelForSequenceClassification.from_pretrained(pretrained.location, num_labels=2, use_safetensors=True)
-
-
-def _size(batch: Mapping[str, torch.Tensor]) -> tuple[int, int, int]:
-    """Return a batch's reviews, padded length and tokens without padding."""
-    reviews, length = batch["input_ids"].shape
-    return reviews, length, int(batch["attention_mask"].sum())
-
-
-def _train(trainer: Trainer) -> Pass:
-    """Train once and return the pass."""
-    batches, collate = [], trainer.data_collator
-
-    def noted(rows: Any) -> Any:
-        batch = collate(rows)
-        batches.append(_size(batch))
-        return batch
-
-    trainer.data_collator = noted
-    trainer.train()
-    trainer.data_collator = collate
-    history = trainer.state.log_history
-    return Pass(history[-1]["train_runtime"], [entry["loss"] for entry in history if "loss" in entry], batches)
-
-
-def measure(dataset: str, model: str | None, rows: int, rounds: int, more: list[str]) -> dict[str, Any]:
-    """Let each loop pass over the same rows, in turn and in a process of its own, and return its figures.
-
-    Args:
-        dataset: A folder, or a name on the Hub, with columns content and label.
-        model: Weights to start from; `None` is a BERT-base of random weights, for speed alone.
-        rows: Reviews of one pass.
-        rounds: Passes of each loop.
-        more: Flags for our loop alone (`--torch_compile`).
+def measure(dataset: str, model: str, rows: int, rounds: int) -> dict[str, Any]:
+    """Let each loop pass over the same rows of a dataset, in turn and in a process of its own.
 
     Returns:
-        `machine`, `rows`, `rounds`, and under `ways` the `Figures` by loop.
+        `machine`, `rows`, `rounds`, and under `ways` by loop `reviews_per_second`, `ratio` to the original, `padding`
+        (its share of all positions) and `peak_gib` (memory that the process held: on the GPU, or resident).
 
     Raises:
         UsageError: The dataset or the model cannot be read.
     """
     local_folder(dataset)
-    passes: dict[str, list[Pass]] = {name: [] for name in LOOPS}
-    peaks = {}
+    flags = f"""--max_train_samples {rows * 5 // 4} --validation_fraction 0.2 --max_test_samples 16
+        --max_length {LENGTH} --global_batch_size {BATCH} --warmup_ratio 0""".split()
+    flags += [word for name, value in OPTIMISATION.items() for word in (f"--{name}", str(value))]
     with tempfile.TemporaryDirectory() as work:
-        flags = _flags(dataset, model or _random_bert_base(Path(work) / "weights"), rows, Path(work))
-        arguments = {name: (name, flags + (more if name == "ours" else [])) for name in LOOPS}
-        with backends.start_workers(prepare_loop, arguments) as workers:
-            for _ in tqdm(range(rounds), unit=" rounds", desc="training", disable=None):
-                for name, ask in workers.items():
-                    done, peaks[name] = ask(None)
-                    passes[name].append(done)
-    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
-    return {
-        "machine": " and ".join([backends.describe_machine(), *gpus]),
-        "rows": sum(reviews for reviews, _, _ in passes["ours"][0].batches),
-        "rounds": rounds,
-        "ways": {name: asdict(_figures(done, passes["original loop"], peaks[name])) for name, done in passes.items()},
+        argv = (*flags, "--dataset_name", dataset, "--model_name_or_path", model, "--output_dir", work)
+        turns: list[dict[str, Pass]] = backends.take_turns(LOOPS, pass_over, [(argv,)] * rounds)
+    ways = {
+        name: backends.compare_speed(turns, name, last.reviews)
+        | {"padding": round(last.padding, 3), "peak_gib": round(last.peak / 2**30, 2)}
+        for name, last in turns[-1].items()
     }
+    gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    machine = " and ".join([backends.describe_machine(), *gpus])
+    return {"machine": machine, "rows": turns[-1]["ours"].reviews, "rounds": rounds, "ways": ways}
 
 
-def _flags(dataset: str, weights: str, rows: int, folder: Path) -> list[str]:
-    """Return the flags of our trainer for a pass over `rows` rows."""
-    held_out = max(rows // 10, BATCH)
-    flags = f"""--max_train_samples {rows + held_out} --validation_fraction {held_out / (rows + held_out)}
-        --max_test_samples 16 --max_length {LENGTH} --global_batch_size {BATCH} --warmup_ratio 0 --disable_tqdm True"""
-    chosen = [word for name, value in OPTIMISATION.items() for word in (f"--{name}", str(value))]
-    places = ["--dataset_name", dataset, "--model_name_or_path", weights, "--output_dir", str(folder / "run")]
-    return [*places, *flags.split(), *chosen]
+def pass_over(name: str, argv: tuple[str, ...]) -> Pass:
+    """Let a loop, which this process keeps, train once over the rows."""
+    done = _prepare(name, argv)()
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else backends.peak_resident()
+    return Pass(*done, peak)
 
 
-def _random_bert_base(folder: Path) -> str:
-    """Write a BERT-base of random weights, with the quickstart's tokenizer, and return its folder."""
-    package = quickstart.find_package(f"{quickstart.PREFIX}{quickstart.WEIGHTS.name}", quickstart.WEIGHTS)
-    AutoTokenizer.from_pretrained(package).save_pretrained(folder)
-    BertModel(BertConfig()).save_pretrained(folder)
-    return str(folder)
-
-
-def prepare_loop(name: str, flags: list[str]) -> Callable[[Any], tuple[Pass, int]]:
-    """Prepare a loop, and return a function that makes a pass and gives the peak of memory in bytes beside it.
-
-    Raises:
-        UsageError: The dataset or the model cannot be read.
-    """
-    arguments = parse_arguments(flags)
-    device = arguments.training.device
+@cache
+def _prepare(name: str, argv: tuple[str, ...]) -> Run:
+    arguments = parse_arguments(list(argv))
     use_all_cores(arguments.training)
-    set_seed(0)
-    run = LOOPS[name](arguments)
-
-    def answer(_: Any) -> tuple[Pass, int]:
-        done = run()
-        return done, torch.cuda.max_memory_allocated(device) if device.type == "cuda" else backends.peak_resident()
-
-    return answer
-
-
-def _figures(passes: list[Pass], first: list[Pass], peak: int) -> Figures:
-    """Return a loop's figures; `first` are the original's passes."""
-    seconds = [done.seconds for done in passes]
-    sizes = np.array(passes[0].batches)
-    reviews, padded, tokens = sizes[:, 0].sum(), (sizes[:, 0] * sizes[:, 1]).sum(), sizes[:, 2].sum()
-    return Figures(
-        reviews_per_second=round(float(reviews / median(seconds)), 1),
-        ratio=backends.median_ratio([done.seconds for done in first], seconds),
-        tokens_per_second=round(tokens / median(seconds)),
-        padding=round(float(1 - tokens / padded), 3),
-        peak_gib=round(peak / 2**30, 2),
-        losses=[round(float(np.mean(part)), 3) for part in np.array_split(passes[0].losses, CURVE)],
-    )
+    transformers.set_seed(0)
+    return LOOPS[name](arguments)

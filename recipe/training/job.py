@@ -95,7 +95,9 @@ def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> A
     divided by the number of reviews in the optimiser's step and not by their weights, which differ from batch to batch
     (transformers#34191). It takes a batch's logits as float (reviews, classes).
     """
-    weights = compute_class_weight("balanced", classes=np.arange(len(reviews.label_names)), y=reviews.train.labels)
+    weights = compute_class_weight(
+        "balanced", classes=np.arange(len(reviews.label_names)), y=reviews.splits["train"].labels
+    )
     tensor = torch.tensor(weights, dtype=torch.float32, device=device)
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:

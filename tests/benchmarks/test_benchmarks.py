@@ -3,10 +3,11 @@
 import json
 import os
 import platform
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import onnxruntime
 import pytest
@@ -38,24 +39,23 @@ def inference(
 @pytest.mark.slow
 def test_every_backend_answers_the_same_reviews(inference: dict[str, Any]) -> None:
     assert list(inference["reviews"]) == [OWN, OTHER] and inference["rounds"] == 1
-    for name, part in inference["reviews"].items():
+    for part in inference["reviews"].values():
         assert part["rows"] == 20 and list(part["ways"]) == BACKENDS
         assert part["ways"]["original recipe"]["ratio"] == 1
         for figures in part["ways"].values():
             assert figures["reviews_per_second"] > 0 and 0 < figures["p50_ms"] <= figures["p95_ms"]
-            assert (figures["f1"] is not None) == (name == OWN), "labels are known for the run's rows alone"
 
 
 @pytest.mark.slow
 def test_fp32_flips_no_label_and_int8_computes_something_else(inference: dict[str, Any]) -> None:
     for part in inference["reviews"].values():
         for name, figures in part["ways"].items():
-            largest, mean = figures["logit_difference"]["largest"], figures["logit_difference"]["mean"]
+            largest, mean = figures["largest_difference"], figures["mean_difference"]
             if name == "ours, int8":
                 assert 1e-4 < largest and mean < 0.5
             else:
                 assert figures["labels_flipped"] == 0 and largest < 1e-4, name
-        assert part["ways"]["PyTorch, batches of 16"]["logit_difference"]["largest"] == 0
+        assert part["ways"]["PyTorch, batches of 16"]["largest_difference"] == 0
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_the_figures_are_printed_and_written(inference: dict[str, Any]) -> None:
     lines = inference["printed"].splitlines()
     for part in inference["reviews"].values():
         for name, figures in part["ways"].items():
-            assert any(name in line and f"{figures['reviews_per_second']:.1f}" in line for line in lines)
+            assert any(name in line and f"{figures['reviews_per_second']}" in line for line in lines)
     assert inference["machine"] in inference["printed"]
     assert lines[-1].startswith("In full: ") and "inference.json" in lines[-1]
 
@@ -82,17 +82,27 @@ def test_the_figures_are_printed_and_written(inference: dict[str, Any]) -> None:
         ("inference --run nowhere", "no run at nowhere"),
         ("inference --run {trained}", "run python scripts/export_onnx.py --run"),
         ("inference --run {exported} --reviews 15", "--reviews 15 must be 16 at least"),
-        ("inference --run {exported} --rounds 0", "--rounds 0"),
+        ("inference --run {exported} --rounds 0", "--rounds 0 must be 1 at least"),
         ("inference --run {exported} --dataset_name ./nowhere", "no folder './nowhere' here"),
         ("inference --run {exported} --dataset_name {other}", "has no column 'content'; it has label, body"),
         ("inference --run {exported} --dataset_name {train_only}", "test"),
+        ("data --dataset_name ./nowhere", "no folder './nowhere' here"),
+        ("data --dataset_name {other}", "has no column 'content'; it has label, body"),
+        ("data --dataset_name {other} --rows 99", "--rows 99 must be 100 at least"),
         ("training --dataset_name ./nowhere", "no folder './nowhere' here"),
-        ("training --dataset_name {other} --rows 79", "--rows must be 80 at least"),
+        ("training --dataset_name {other} --rows 79", "--rows 79 must be 80 at least"),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_measured(
-    flags: str, message: str, exported_run: RunFolder, tiny_run: RunFolder, tmp_path: Path
+    flags: str,
+    message: str,
+    exported_run: RunFolder,
+    tiny_run: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Which `data` sets.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", datasets.config.HF_DATASETS_CACHE)
     other = Dataset.from_dict({"label": [0, 1], "body": ["bad", "good"]})
     places = {
         "trained": tiny_run,
@@ -130,18 +140,16 @@ def test_the_fp32_file_is_what_the_original_and_the_pipeline_are_given(exported_
         np.testing.assert_allclose(load(exported_run.path, exported_run.onnx)(texts), expected, atol=1e-5)
 
 
-def test_each_worker_is_a_process_of_its_own_that_stays() -> None:
-    # `partial(eval)` answers each request with its value; a function of this module would import all of conftest.
-    with backends.start_workers(partial, {"one": (eval,), "two": (eval,)}) as ask:
-        pids = [ask[name]("__import__('os').getpid()") for name in ("one", "two", "one", "two")]
-    assert pids[:2] == pids[2:] and len({*pids, os.getpid()}) == 3
+def test_each_way_has_a_process_of_its_own_that_stays() -> None:
+    # `eval` answers with a way's value; a function of this module would import all of conftest.
+    ways = ["__import__('os').getpid()", "0 or __import__('os').getpid()"]
+    first, second = backends.take_turns(ways, eval, [(), ()])
+    assert first == second and list(first) == ways and len({*first.values(), os.getpid()}) == 3
 
 
-def test_a_mistake_that_a_worker_finds_is_raised_where_it_was_asked(tmp_path: Path) -> None:
-    arguments = {"ours, int8": ("ours, int8", tmp_path / "nowhere", tmp_path, {})}
+def test_a_mistake_that_a_process_finds_is_raised_where_it_was_asked(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="^no run at"):
-        with backends.start_workers(backends.prepare_backend, arguments):
-            pytest.fail("prepared all the same")
+        backends.take_turns(["ours, int8"], backends.pass_over, [(tmp_path / "nowhere", tmp_path, [], [])])
 
 
 def test_the_machine_is_named_with_the_instructions_that_decide(tmp_path: Path) -> None:
@@ -156,8 +164,11 @@ def test_the_machine_is_named_with_the_instructions_that_decide(tmp_path: Path) 
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    rounds = [(2.0, 1.0), (9.0, 3.0), (2.0, 0.5)]
+    turns = [{way: SimpleNamespace(seconds=one) for way, one in zip("ab", both, strict=True)} for both in rounds]
     # Of the medians it would be 2 / 1; a round in which the machine was slow counts once.
-    assert backends.median_ratio([2.0, 9.0, 2.0], [1.0, 3.0, 0.5]) == 3.0
+    assert backends.compare_speed(turns, "b", 10) == {"reviews_per_second": 10.0, "ratio": 3.0}
+    assert backends.compare_speed(turns, "a", 10) == {"reviews_per_second": 5.0, "ratio": 1.0}
 
 
 @pytest.mark.slow
@@ -167,7 +178,7 @@ def test_the_data_step_of_many_rows_is_measured_and_stays_small(tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     measured = json.loads(result.stdout)
     assert measured["rows"]["validation"] == 12_100 and 48_000 < measured["rows"]["train"] <= 48_400, "but for repeats"
-    assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib"]["Anonymous"] < 2
+    assert measured["tokenized_rows_per_second"] > 0 and 0 < measured["peak_gib"] < 2
 
 
 @pytest.mark.slow
@@ -184,8 +195,7 @@ def test_training_is_measured_beside_the_original_on_the_same_rows(tiny_bert: Pa
     loops = measured["ways"]
     assert list(loops) == ["original loop", "run_classification.py", "ours"] and loops["original loop"]["ratio"] == 1
     for loop in loops.values():
-        assert loop["reviews_per_second"] > 0 and loop["tokens_per_second"] > 0 and loop["peak_gib"] > 0
-        assert len(loop["losses"]) == 5 and np.isfinite(loop["losses"]).all()
+        assert loop["reviews_per_second"] > 0 and loop["peak_gib"] > 0
     # Some 14 tokens of 128 at most: the two pad to the maximum, ours to the longest of a batch.
     assert loops["ours"]["padding"] < 0.5 < 0.8 < loops["original loop"]["padding"]
     assert loops["run_classification.py"]["padding"] == pytest.approx(loops["original loop"]["padding"], abs=0.02)
