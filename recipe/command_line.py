@@ -26,11 +26,7 @@ class OneLineErrors:
     """Makes an `ArgumentParser` raise `UsageError` for a mistake instead of printing the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the parser's complaint as a `UsageError`.
-
-        Raises:
-            UsageError: Always.
-        """
+        """Raise the parser's complaint as a `UsageError`."""
         raise UsageError(message)
 
     def parse_known_flags(self: Any, argv: list[str]) -> argparse.Namespace:
@@ -90,11 +86,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
 
 
 def _report(error: BaseException) -> int:
-    """Print `error` as one line on standard error, in the main process only, and return the exit code.
-
-    Raises:
-        BaseException: `error` itself, a defect or an exit with a code of its own.
-    """
+    """Print `error` in one line, in the main process only, and return the exit code; raise a defect again."""
     if isinstance(error, UsageError | CheckFailed | Interrupted):
         message, code = str(error), error.code
     elif isinstance(error, KeyboardInterrupt):
@@ -114,12 +106,7 @@ def _report(error: BaseException) -> int:
 
 
 def _unwind(main_process: int, number: int, *_: object) -> None:
-    """End this process by an exception, so that it stops what it started and removes what is half-written.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C came.
-        SystemExit: SIGTERM came.
-    """
+    """End this process by an exception, so that it stops what it started and removes what is half-written."""
     if os.getpid() != main_process:
         # A data-loader worker inherits this handler; it must not run the main process's cleanup.
         os._exit(128 + number)

@@ -60,11 +60,7 @@ class DataArguments:
         return self.max_rows if self.sampling == "first" else dict.fromkeys(self.max_rows, -1)
 
     def __post_init__(self) -> None:
-        """Check the values that need no look at the data.
-
-        Raises:
-            UsageError: A value is out of its range.
-        """
+        """Raise a `UsageError` if a value is out of its range."""
         for name in ("max_train_samples", "max_test_samples"):
             if (rows := getattr(self, name)) < 1 and rows != -1:
                 raise UsageError(f"--{name} {rows} takes no row: give a number from 1, or -1 for all rows")
@@ -82,11 +78,7 @@ class DataArguments:
 
 
 def data_arguments_of(settings: dict[str, Any]) -> DataArguments:
-    """Return the data arguments of a run's resolved settings, as `Arguments.resolved` holds them.
-
-    Raises:
-        UsageError: A setting is missing or unknown.
-    """
+    """Return the data arguments of a run's resolved settings; if one is unknown, raise a `UsageError`."""
     names = {f.name for f in dataclasses.fields(DataArguments)}
     try:
         return DataArguments(**{name: value for name, value in settings.items() if name in names})

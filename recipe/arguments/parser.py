@@ -65,11 +65,7 @@ class RunParser(OneLineErrors, HfArgumentParser):
         self.set_defaults(**dict.fromkeys(self.defaults))
 
     def parse_chosen(self, argv: list[str]) -> dict[str, Any]:
-        """Return the values of the flags in `argv` alone, without any default.
-
-        Raises:
-            UsageError: A flag is unknown, or its value is missing or of the wrong type.
-        """
+        """Return the values of the flags in `argv` alone, without any default; a mistake raises a `UsageError`."""
         return {name: value for name, value in vars(self.parse_known_flags(argv)).items() if value is not None}
 
 
@@ -79,11 +75,7 @@ def config_names() -> list[str]:
 
 
 def find_config(name_or_path: str) -> Path:
-    """Return the YAML file that `--config` means.
-
-    Raises:
-        UsageError: There is none; the message lists those in `recipe/configs/`.
-    """
+    """Return the YAML file that `--config` means; if there is none, a `UsageError` lists those of the recipe."""
     for path in (CONFIGS / f"{name_or_path}.yaml", Path(name_or_path)):
         if path.is_file():
             return path

@@ -80,7 +80,7 @@ def run_classification(model: Any, encode: Callable[[int], Any], count: int, arg
 
 def plain(train: Callable[..., float], arguments: Arguments) -> Run:
     """Return a pass of a loop over whole batches with the unmodified class, padded to the maximum."""
-    reviews = load_reviews(arguments.data, arguments.training.seed).train
+    reviews = load_reviews(arguments.data, arguments.training.seed).splits["train"]
     texts, count = texts_of(reviews), len(reviews) // BATCH * BATCH
     pretrained = find_pretrained(arguments.model, LENGTH)
     tokenizer = load_tokenizer(pretrained, LENGTH)
