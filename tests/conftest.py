@@ -16,6 +16,9 @@ from types import ModuleType
 
 # Before any Hugging Face library is imported: these tests must not depend on a network being there, or not there.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nor on the cores being free: threads that wait for each other spin otherwise, which beside other work makes the tiny
+# run below take ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
