@@ -3,6 +3,7 @@
 Fixtures import the rooms that they run: a test that needs none of them starts quickly, and beside any transformers.
 """
 
+import gc
 import importlib.util
 import json
 import os
@@ -16,6 +17,9 @@ from types import ModuleType
 
 # Before any Hugging Face library is imported: these tests must not depend on a network being there, or not there.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nor on the cores being free: threads that wait for each other spin otherwise, which beside other work makes the tiny
+# run below take ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
@@ -39,6 +43,11 @@ FEATURES = Features(
 )
 
 silence_libraries()
+
+
+def pytest_collection_finish() -> None:
+    """Leave the imported libraries out of each garbage collection: Trainer asks for one per training, of 0.3 s."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -20,9 +20,11 @@ def holders() -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {}
     for distribution in distributions():
+        # Once for all files of it: each look at `metadata` reads and parses its file.
+        name = canonicalize_name(distribution.metadata["Name"])
         for line in (distribution.read_text("RECORD") or "").splitlines():
             # `package/module.py,sha256,size`; the object for each file that `files` makes takes many times as long.
-            found.setdefault(re.split("[/.,]", line)[0], set()).add(canonicalize_name(distribution.metadata["Name"]))
+            found.setdefault(re.split("[/.,]", line)[0], set()).add(name)
     return found
 
 

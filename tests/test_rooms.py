@@ -122,7 +122,10 @@ def test_the_reader_of_imports_sees_what_it_guards(tmp_path: Path) -> None:
         TopologicalSorter({module: set(imports(file, known)) for module, file in known.items()}).prepare()
 
 
-@pytest.mark.parametrize("module", LIGHT)
+# scikit-learn, which the scores may import, takes a second.
+@pytest.mark.parametrize(
+    "module", [pytest.param(name, marks=pytest.mark.slow if "sklearn" not in LIGHT[name] else ()) for name in LIGHT]
+)
 def test_a_light_room_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(set(sys.modules) & set({sorted(LIGHT[module])})))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -159,7 +159,10 @@ def test_the_exported_model_applies_the_decision_unless_told_not_to(evaluated: R
         OnnxClassifier.from_run(run.path, "fp32")
 
 
-@pytest.mark.parametrize("decision", ['{"temperature": 4.0, "threshold": 0.999, "abstain_below": null}', "{}"])
+@pytest.mark.parametrize(
+    "decision",
+    ["{}", pytest.param('{"temperature": 4.0, "threshold": 0.999, "abstain_below": null}', marks=pytest.mark.slow)],
+)
 def test_a_new_evaluation_does_not_read_the_decision_of_the_last(
     decision: str, evaluated: RunFolder, tmp_path: Path
 ) -> None:

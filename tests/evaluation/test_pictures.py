@@ -126,6 +126,7 @@ def texts(figure: Figure) -> list[Text]:
     return [text for text in shown if text not in beyond]
 
 
+@pytest.mark.slow
 def test_every_picture_is_a_png_and_nothing_else_is_left(tmp_path: Path) -> None:
     for name, figure in figures_of_every_kind().items():
         pictures.save_picture(figure, tmp_path / f"{name}.png")

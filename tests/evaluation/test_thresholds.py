@@ -27,7 +27,7 @@ def of_probabilities(positive: np.ndarray) -> np.ndarray:
     return np.stack([np.zeros(len(positive)), logit(positive)], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
 def test_no_threshold_has_a_better_f1(seed: int) -> None:
     labels, positive = reviews(80, seed)
     tried = [f1_score(labels, positive >= threshold) for threshold in BETWEEN]
@@ -35,7 +35,7 @@ def test_no_threshold_has_a_better_f1(seed: int) -> None:
 
 
 @pytest.mark.parametrize("wished", [0.7, 0.8, 0.9])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_a_wished_precision_is_reached_with_the_highest_recall(seed: int, wished: float) -> None:
     labels, positive = reviews(80, seed)
     found = positive >= choose_threshold(labels, positive, wished)

@@ -98,6 +98,7 @@ def test_fp16_is_the_same_model_at_half_the_size(run: RunFolder) -> None:
     assert sizes[1] < 0.8 * sizes[0]
 
 
+@pytest.mark.slow
 def test_a_model_over_its_limit_leaves_nothing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "MAX_LOGIT_DIFFERENCE", 0.0)
     with pytest.raises(CheckFailed, match="fp32 is over its budget: largest logit difference .* Nothing was kept"):

@@ -78,6 +78,7 @@ def test_the_number_of_classes_decides_whose_f1_it_is() -> None:
     assert not np.allclose(of_label_1, macro, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_intervals_of_95_in_100_test_sets_hold_what_the_model_is_worth() -> None:
     """Over 2,000 drawn test sets of 1,000 rows, with as many of each label in each: 95 % and 1 to either side."""
     recalls, labels = np.array([0.85, 0.9]), np.repeat([0, 1], 500)

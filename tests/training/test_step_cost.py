@@ -62,8 +62,15 @@ class Costs(TrainerCallback):
         self.reads.append(0)
 
 
-@pytest.mark.parametrize("more", [[], ["--class_weights", "balanced"]], ids=["plain", "weighted"])
-@pytest.mark.parametrize("per_device", [8, 2])
+@pytest.mark.parametrize(
+    ("per_device", "more"),
+    [
+        pytest.param(8, [], id="8-plain"),
+        pytest.param(8, ["--class_weights", "balanced"], id="8-weighted", marks=pytest.mark.slow),
+        pytest.param(2, [], id="2-plain", marks=pytest.mark.slow),
+        pytest.param(2, ["--class_weights", "balanced"], id="2-weighted"),
+    ],
+)
 def test_a_step_costs_one_collective_and_one_wait(
     per_device: int, more: list[str], tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
 ) -> None:

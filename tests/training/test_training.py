@@ -168,7 +168,7 @@ def test_weights_that_are_not_safetensors_are_refused(
 def test_a_finished_run_is_not_written_over_unless_asked(
     tiny_arguments: Callable[..., Arguments],
 ) -> None:
-    quick = ["--num_train_epochs", "1", "--max_train_samples", "100"]
+    quick = ["--num_train_epochs", "1", "--max_train_samples", "40"]
     run = train(tiny_arguments(*quick))
     (run.path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="already holds a finished run.*--overwrite_output_dir"):
