@@ -10,6 +10,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -78,6 +79,24 @@ def _remembered_commit(kind: str, name: str, revision: str) -> str:
     small_file = {"model": "config.json", "dataset": "README.md"}[kind]
     path = huggingface_hub.hf_hub_download(name, small_file, repo_type=kind, revision=revision, etag_timeout=TIMEOUT_S)
     return Path(path).parent.name
+
+
+def find_file(location: str, name: str, revision: str | None) -> Path | None:
+    """Return the path of a file of a folder, or of a model on the Hub at a commit; `None` if it has no such file.
+
+    Raises:
+        OSError: The Hub cannot be reached.
+    """
+    if revision is None:
+        path = Path(location) / name
+        return path if path.is_file() else None
+    try:
+        return Path(huggingface_hub.hf_hub_download(location, name, revision=revision, etag_timeout=TIMEOUT_S))
+    except EntryNotFoundError as error:
+        # Offline, no library can fetch it either; otherwise the Hub might have it, but does not answer.
+        if isinstance(error, LocalEntryNotFoundError) and not huggingface_hub.constants.HF_HUB_OFFLINE:
+            raise
+        return None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import transformers
 
 from recipe.arguments.setting import setting
 from recipe.errors import UsageError
-from recipe.machine import usable_cores
+from recipe.machine import connecting, usable_cores
 
 # The metrics of a validation, any of which can pick the best epoch.
 METRICS = ("f1", "accuracy", "precision", "recall")
@@ -28,6 +28,11 @@ REFUSED = {
     "save_only_model": (True, "leaves nothing to resume from: leave it out"),
     "eval_on_start": (True, "would validate once more on every --resume: leave it out"),
     "auto_find_batch_size": (True, "would change the batch: give --per_device_train_batch_size"),
+    "remove_unused_columns": (False, "False would give the model columns that it does not take: leave it on"),
+    "prediction_loss_only": (True, "would leave no metric to pick the best epoch by: leave it out"),
+    "batch_eval_metrics": (True, "would average F1 over batches, which is another figure: leave it out"),
+    "do_predict": (True, "does nothing here: python scripts/evaluate.py measures the test rows"),
+    "push_to_hub": (True, "is not done while training: publish the finished folder with `hf upload`"),
 }
 
 
@@ -35,6 +40,8 @@ REFUSED = {
 class TrainingArguments(transformers.TrainingArguments):
     """Everything that transformers' `TrainingArguments` has, with the original recipe's defaults."""
 
+    output_dir: str | None = setting(None, "The run's folder (default: runs/ and the name of the config or file).")
+    overwrite_output_dir: bool = setting(False, "Replace the run that the folder holds.")
     num_train_epochs: float = setting(5.0, "Epochs to train for.")
     learning_rate: float = setting(2e-5, "Peak learning rate of AdamW.")
     global_batch_size: int = setting(16, "Reviews per step of the optimiser, whatever the number of devices.")
@@ -112,6 +119,8 @@ class TrainingArguments(transformers.TrainingArguments):
         self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
         if self.tf32 is None and gpus and torch.cuda.get_device_capability() >= (8, 0):
             self.tf32 = True
+        if self.logging_steps != 500 and self.logging_strategy == "epoch":
+            self.logging_strategy = "steps"
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = min(4, usable_cores() // local_processes) if gpus else 0
         # With epochs, `save_steps` is the distance of checkpoints between them; Trainer reads it with steps alone.
@@ -122,13 +131,21 @@ class TrainingArguments(transformers.TrainingArguments):
         self.save_steps = 500 if self.save_steps is None else self.save_steps
         # The recipe removes old checkpoints itself, once the new one is known to be whole.
         self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
-        super().__post_init__()
+        if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
+            # PyTorch's older way, Trainer's default, fails on models whose layers take keyword arguments (DeBERTa).
+            self.gradient_checkpointing_kwargs = {"use_reentrant": False}
         self._refuse()
+        with connecting(processes):
+            super().__post_init__()
 
     def _refuse(self) -> None:
         for name, (refused, reason) in REFUSED.items():
             if getattr(self, name) == refused:
                 raise UsageError(f"--{name} {reason}")
+        if self.label_names != ["labels"]:
+            raise UsageError("--label_names is always labels here: --label_column names the column of your reviews")
+        if self.deepspeed is not None:
+            raise UsageError("--deepspeed is not supported, as its checkpoints have a form of their own: use --fsdp")
         if self.resume_from_checkpoint is not None:
             raise UsageError(
                 "--resume_from_checkpoint does not look at what it resumes: give --output_dir and --resume"

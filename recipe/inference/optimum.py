@@ -8,6 +8,7 @@ from optimum.onnxruntime import ORTModelForSequenceClassification
 
 from recipe.inference.classifier import Classifier
 from recipe.inference.onnx import PROVIDERS, session_options
+from recipe.model.safety import require_safe
 from recipe.run_folder import VARIANT_FILES
 
 
@@ -15,7 +16,12 @@ class OptimumClassifier(Classifier):
     """Runs an exported file as Optimum's users do, in `ORTModelForSequenceClassification`."""
 
     def __init__(self, folder: Path, variant: str, provider: str, batch_size: int) -> None:
-        """Load a variant from the folder it was written to."""
+        """Load a variant from the folder it was written to.
+
+        Raises:
+            UsageError: A file of the folder is not safe, as in `require_safe`.
+        """
+        require_safe(folder)
         super().__init__(folder, threads=1)
         self.batch_size = batch_size
         # `export=False`: from a folder without an ONNX file Optimum would silently export one.

@@ -1,5 +1,6 @@
 """A run that is ready to start: prepared from its arguments, and described on the screen and in run.json."""
 
+import math
 import os
 import platform
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from recipe.data.tokens import tokenize
 from recipe.errors import UsageError
 from recipe.machine import usable_cores
 from recipe.model.dropout import draw_masks_faster
-from recipe.model.pretrained import Pretrained, find_pretrained, load_model, load_tokenizer
+from recipe.model.pretrained import Pretrained, find_pretrained, labels_of_classifier, load_model, load_tokenizer
 from recipe.quickstart import is_package
 from recipe.run_folder import BestEpoch, Epoch, RunRecord, versions
 from recipe.training.compute_metrics import metrics_hook
@@ -55,9 +56,15 @@ def prepare(arguments: Arguments) -> TrainingJob:
     set_environment(args)
     use_all_cores(args)
     set_seed(args.seed)
-    model = load_model(pretrained, reviews.label_names)
+    model = load_model(pretrained, reviews.label_names, tokenizer)
+    if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UsageError(f"--gradient_checkpointing: a {pretrained.config.model_type!r} cannot do that: leave it out")
     if args.device.type == "cpu":
         draw_masks_faster(model)
+    steps = math.ceil(args.num_train_epochs * max(1, len(tokens["train"]) // args.global_batch_size))
+    steps = args.max_steps if args.max_steps > 0 else steps
+    if args.eval_strategy == "steps" and args.eval_steps and args.eval_steps > steps:
+        raise UsageError(f"--eval_steps {args.eval_steps:g} is after the training's end at step {steps}: lower it")
     balanced = args.class_weights == "balanced"
     try:
         trainer = ReviewTrainer(
@@ -68,14 +75,22 @@ def prepare(arguments: Arguments) -> TrainingJob:
             data_collator=DataCollatorWithPadding(tokenizer),
             processing_class=tokenizer,
             compute_metrics=metrics_hook(len(reviews.label_names)),
+            preprocess_logits_for_metrics=logits_alone,
             compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
             identity=identity(arguments, pretrained, reviews, type(model).__name__),
         )
+        # It would only be looked for once training starts.
+        trainer.get_optimizer_cls_and_kwargs(args, model)
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
     except OSError as error:
         raise UsageError(f"--output_dir {args.output_dir} cannot be made: {error.strerror}") from error
     return TrainingJob(arguments, pretrained, reviews, model, trainer)
+
+
+def logits_alone(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Return the logits of what a model gives beside the loss: some (BART) give hidden states after them."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def use_all_cores(args: TrainingArguments) -> None:
@@ -114,6 +129,7 @@ def header(job: TrainingJob) -> str:
     rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
     rows += "" if "test" in job.reviews.splits else "; no test split, so evaluation will ask for one"
     where = f"{place['device']}, {place['processes']} process(es), {place['threads']} thread(s) each"
+    own = labels_of_classifier(job.pretrained.config)
     parameters = f"{job.model.num_parameters() / 1e6:.1f} M parameters"
     lines = [
         f"config     {config.stem} ({os.path.relpath(config)})",
@@ -122,6 +138,8 @@ def header(job: TrainingJob) -> str:
         f"device     {where}; precision {place['precision']}",
         f"output     {job.arguments.training.output_dir}",
     ]
+    if own is not None and own != job.reviews.label_names:
+        lines.insert(2, f"head       new, as the weights' own is for other labels: {', '.join(own)}")
     if is_package(job.reviews.origin["name"]):
         lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
     return "\n".join(lines)
