@@ -9,6 +9,7 @@ import difflib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -16,8 +17,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
-from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
-from recipe.machine import is_main_process, silence_libraries
+from recipe.errors import CheckFailed, Interrupted, RecipeWarning, UsageError, disk_refusal
+from recipe.machine import forget_leftover_launch, is_main_process, silence_libraries
 
 DEFAULT_RUN = "runs/quickstart"
 
@@ -65,7 +66,10 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
 
     Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked, 130 Ctrl-C, 143 SIGTERM.
     """
+    forget_leftover_launch()
     silence_libraries()
+    warnings.simplefilter("default", RecipeWarning)
+    warnings.showwarning = _show_warning
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, partial(_unwind, os.getpid()))
     if isinstance(sys.stdout, TextIOWrapper):
@@ -83,6 +87,12 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(code)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Print a warning as one line on standard error, in the main process only."""
+    if is_main_process():
+        print(f"{Path(sys.argv[0]).name}: warning: {message}", file=sys.stderr)
 
 
 def _report(error: BaseException) -> int:

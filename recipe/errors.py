@@ -13,6 +13,10 @@ class UsageError(Exception):
     code = 2
 
 
+class RecipeWarning(UserWarning):
+    """Warns of something that was done otherwise than asked. On the command line it is one line."""
+
+
 class CheckFailed(Exception):
     """Reports a result that failed its own check and was not kept. On the command line it is exit code 1."""
 
@@ -37,6 +41,9 @@ class Interrupted(Exception):
         return str(self.args[0])
 
 
+CACHE_HELP = " (the libraries' cache: set HF_HOME to a folder that you may write to)"
+
+
 def disk_refusal(error: BaseException | None) -> str | None:
     """Return one line for a full or read-only disk or a forbidden file, wherever in the error's causes; else `None`."""
     while error is not None:
@@ -45,6 +52,8 @@ def disk_refusal(error: BaseException | None) -> str | None:
             what_to_do = "free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere"
             return f"{os.strerror(errno.ENOSPC)}: {what_to_do}"
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
-            return f"{error.strerror}: {error.filename}"
+            cache = os.environ.get("HF_HOME", os.path.expanduser("~/.cache"))
+            is_cache = str(error.filename).startswith(cache)
+            return f"{error.strerror}: {error.filename}{CACHE_HELP if is_cache else ''}"
         error = error.__cause__ or error.__context__
     return None

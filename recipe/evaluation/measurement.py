@@ -1,7 +1,7 @@
 """Answers of a run's models and of the baseline to the test rows, and what the answers cost."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,12 +14,11 @@ from recipe.data.tokens import texts_of
 from recipe.evaluation.slices import flat
 from recipe.evaluation.types import Costs, Latency
 from recipe.files.text_rows import Text
-from recipe.inference.classifier import Classifier
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.scores import require_numbers
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder, VariantCertificate
+from recipe.run_folder import RunFolder
 
 Predict = Callable[[Sequence[Text]], np.ndarray]
 # Reviews that are timed one by one, for the median and the 95th percentile.
@@ -29,23 +28,18 @@ BASELINE_ROWS = 20_000
 
 
 def measure_models(
-    run: RunFolder, variants: Mapping[str, VariantCertificate], texts: Sequence[Text]
+    run: RunFolder, trained: TorchClassifier, texts: Sequence[Text]
 ) -> tuple[dict[str, np.ndarray], dict[str, Costs]]:
-    """Return the logits, float32 (reviews, classes), of `pytorch` and the exported variants, and what they cost.
+    """Return the logits, float32 (reviews, classes), of `pytorch` and the runnable variants, and what they cost.
 
     Raises:
         UsageError: A model cannot be loaded, or gives NaN.
     """
     sizes = {"pytorch": (run.path / "model.safetensors").stat().st_size}
-    # A variant for a GPU cannot be measured without one.
-    sizes |= {name: found.bytes for name, found in variants.items() if found.provider in installed_providers()}
+    sizes |= {name: found.bytes for name, found in run.runnable_variants(installed_providers()).items()}
     logits, costs = {}, {}
     for name, size in sizes.items():
-        classifier: Classifier
-        if name == "pytorch":
-            classifier = TorchClassifier.from_run(run.path)
-        else:
-            classifier = OnnxClassifier.from_run(run.path, name, raw=True)
+        classifier = trained if name == "pytorch" else OnnxClassifier.from_run(run.path, name, raw=True)
         logits[name], costs[name] = _timed(partial(classifier.logits, progress=name), classifier.logits, texts, size)
         require_numbers(softmax(logits[name]), name)
     return logits, costs

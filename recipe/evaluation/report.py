@@ -19,6 +19,7 @@ from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
+from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.calibration import calibration_of
 from recipe.metrics.intervals import intervals_of
 from recipe.metrics.scores import figures_of, require_numbers, require_two_labels
@@ -44,12 +45,15 @@ def evaluate_run(
     Raises:
         UsageError: The run is not finished and exported, its rows have changed, all test rows have one label, a model
             gives NaN, or an option cannot be met.
+        CheckFailed: The trained model has not the F1 on validation rows that it had in training.
     """
-    certified, record = run.read_certificate().variants, run.read_record()
+    record = run.read_record()
     served = run.choose_variant(None, installed_providers())[0]
     reviews = reviews_of(run)
     test, validation = reviews.test, reviews.splits["validation"]
     require_two_labels(test.labels, record.labels)
+    trained = TorchClassifier.from_run(run.path)
+    trained.require_recorded_f1(validation, record)
     classifier, texts = OnnxClassifier.from_run(run.path, served, raw=True), texts_of(test)
     slices = slice_values(texts, count_tokens(classifier, texts), classifier.max_length)
     if slice_by in (*slices, *test.text_columns):
@@ -61,7 +65,7 @@ def evaluate_run(
     validated = classifier.logits(texts_of(validation), "validation rows")
     require_numbers(softmax(validated), served)
     decision = choose_decision(validated, validation.labels, target_precision, abstain)
-    logits, costs = measure_models(run, certified, texts)
+    logits, costs = measure_models(run, trained, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts)
     report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, slices)

@@ -14,7 +14,6 @@ and those of two activations in the attention.
 """
 
 import copy
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import GraphOptimizationLevel, InferenceSession
 
-from recipe.errors import UsageError
 from recipe.inference.onnx import session_options
 
 # The largest 8-bit weight by kind of CPU. Without VNNI, AVX2 adds products of an activation and a weight in pairs in 16
@@ -36,17 +34,25 @@ SMOOTHING = 0.8
 # A channel this many times as wide as the median one is multiplied in float. In a fine-tuned MiniLM those were one to
 # three of 384 or 1,536, and nearly half of the error.
 WIDE = 5
+# With less than this share of the multiplications on integers, int8 is not worth a file.
+MIN_SHARE = 0.1
 # Smallest embedding table, in numbers, that is quantised; a smaller one is not worth another operator.
 LARGE_TABLE = 1 << 20
 
 
 @dataclass
 class Range:
-    """An activation's extremes by channel, float32 (channels,) with 0 included, and whether each token has a vector."""
+    """An activation's extremes by channel, float32 (channels,) with 0 included.
+
+    Attributes:
+        for_each_token: Whether each token has a vector, as the `MatMul` on integers needs.
+        multiplications: By weights, in all batches.
+    """
 
     low: np.ndarray
     high: np.ndarray
     for_each_token: bool = True
+    multiplications: int = 0
 
     @property
     def width(self) -> np.ndarray:
@@ -55,60 +61,68 @@ class Range:
 
     def add(self, values: np.ndarray, real: np.ndarray) -> None:
         """Add a batch, float32 (reviews, tokens or 1, channels), without padding: `real` is bool (reviews, tokens)."""
-        everywhere = values.shape[:2] == real.shape
+        everywhere = values.ndim == 3 and values.shape[:2] == real.shape
         seen = values[real] if everywhere else values.reshape(-1, values.shape[-1])
         self.low, self.high = np.minimum(self.low, seen.min(axis=0)), np.maximum(self.high, seen.max(axis=0))
         # `[CLS]` alone has the shape of every token in a batch whose longest review is one token.
         self.for_each_token &= everywhere
 
 
-def this_cpu() -> str:
-    """Return the kind of this machine's CPU, a key of `LARGEST_WEIGHT`."""
-    flags = Path("/proc/cpuinfo")
-    return kind_of_cpu(platform.machine(), flags.read_text(encoding="utf-8") if flags.is_file() else "")
-
-
-def kind_of_cpu(machine: str, described: str) -> str:
-    """Return a CPU's kind, from `platform.machine()` and a text that holds its flags; if it is not known, `avx2`."""
-    # A file for AVX2 runs right on every CPU.
-    if machine.lower() in ("arm64", "aarch64"):
-        return "arm"
-    return "vnni" if {"avx512_vnni", "avx_vnni"} & set(described.split()) else "avx2"
-
-
-def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str, np.ndarray]]) -> None:
-    """Write the int8 variant of an exported model.
+def write_int8(source: Path, target: Path, cpu: str, batches: Iterable[dict[str, np.ndarray]]) -> float:
+    """Write the int8 variant of an exported model, unless less than `MIN_SHARE` of it can be computed on integers.
 
     Args:
         cpu: The kind of CPU that will run it, a key of `LARGEST_WEIGHT`.
         batches: The model's inputs for train reviews, int64 (reviews, tokens) by name.
 
-    Raises:
-        UsageError: The model has no `MatMul` by weights.
+    Returns:
+        The share of the multiplications by weights, in these batches, that are 8-bit; 0 if no file was written.
     """
     model = onnx.load(source)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    # Each `MatMul` by weights, under the activation that it multiplies.
-    linears: dict[str, list[NodeProto]] = {}
+    _read_shared_weights(model.graph, weights)
+    # The products by weights, under the activation that they multiply.
+    products: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights and weights[node.input[1]].ndim == 2:
-            linears.setdefault(node.input[0], []).append(node)
-    if not linears:
-        raise UsageError("int8: this architecture has no matrix multiplication by weights: leave it out of --variants")
+        if node.op_type in ("MatMul", "Gemm", "Conv") and node.input[1] in weights and weights[node.input[1]].ndim > 1:
+            products.setdefault(node.input[0], []).append(node)
+    ranges = _calibrate(model, products, weights, batches)
+    groups = _shared_ranges(products, ranges)
     replaced: dict[str, list[NodeProto]] = {}
-    for name, found in _calibrate(model, list(linears), batches).items():
-        if found.for_each_token:
-            replaced |= _quantize_group(model.graph, linears[name], found, weights, LARGEST_WEIGHT[cpu])
+    for name, found in groups.items():
+        replaced |= _quantize_group(model.graph, products[name], found, weights, LARGEST_WEIGHT[cpu])
+    total = sum(found.multiplications for found in ranges.values())
+    share = sum(found.multiplications for found in groups.values()) / max(total, 1)
+    if share < MIN_SHARE:
+        return 0.0
     _replace_nodes(model.graph, replaced | _quantize_tables(model.graph, weights))
     # MatMulIntegerToFloat is ONNX Runtime's own, in every build of it.
     model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, target)
+    return share
 
 
-def _calibrate(model: ModelProto, names: list[str], batches: Iterable[dict[str, np.ndarray]]) -> dict[str, Range]:
-    """Return the range of each named activation over all tokens but padding."""
+def _read_shared_weights(graph: GraphProto, weights: dict[str, np.ndarray]) -> None:
+    """Let each node read shared weights themselves, in place: ALBERT's layers have them behind an `Identity` each."""
+    shared: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type == "Identity" and (name := shared.get(node.input[0], node.input[0])) in weights:
+            shared[node.output[0]] = name
+    for node in graph.node:
+        node.input[:] = [shared.get(name, name) for name in node.input]
+    if shared:
+        _replace_nodes(graph, {name: [] for name in shared})
+
+
+def _calibrate(
+    model: ModelProto,
+    products: dict[str, list[NodeProto]],
+    weights: dict[str, np.ndarray],
+    batches: Iterable[dict[str, np.ndarray]],
+) -> dict[str, Range]:
+    """Return the range of each multiplied activation over all tokens but padding."""
     watched = copy.deepcopy(model)
-    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    watched.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in products)
     options = session_options()
     # Fusions would remove some of the activations.
     options.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -116,10 +130,37 @@ def _calibrate(model: ModelProto, names: list[str], batches: Iterable[dict[str, 
     inputs = [given.name for given in session.get_inputs()]
     ranges: dict[str, Range] = {}
     for batch in batches:
-        for name, values in zip(names, session.run(names, {key: batch[key] for key in inputs}), strict=True):
-            zeros = np.zeros(values.shape[-1], dtype=np.float32)
-            ranges.setdefault(name, Range(zeros, zeros)).add(values, batch["attention_mask"] == 1)
+        values = session.run(list(products), {key: batch[key] for key in inputs})
+        for (name, nodes), found in zip(products.items(), values, strict=True):
+            zeros = np.zeros(found.shape[-1], dtype=np.float32)
+            total = ranges.setdefault(name, Range(zeros, zeros))
+            # Convolutions have their channels before the tokens.
+            channels = found.shape[1 if nodes[0].op_type == "Conv" else -1]
+            total.multiplications += found.size // channels * sum(weights[node.input[1]].size for node in nodes)
+            if all(node.op_type == "MatMul" for node in nodes):
+                total.add(found, batch["attention_mask"] == 1)
+            else:
+                total.for_each_token = False
     return ranges
+
+
+def _shared_ranges(products: dict[str, list[NodeProto]], ranges: dict[str, Range]) -> dict[str, Range]:
+    """Return the range of each activation to quantise; activations that meet the same weights have one in common.
+
+    Weights that other products share only in part stay in float, as each set has smoothing factors of its own.
+    """
+    sets = {name: tuple(node.input[1] for node in products[name]) for name in ranges}
+    chosen = {name: found for name, found in ranges.items() if found.for_each_token}
+    for name in list(chosen):
+        alike = [ranges[other] for other in sets if sets[other] == sets[name]]
+        overlap = any(set(sets[name]) & set(other) for other in sets.values() if other != sets[name])
+        if overlap or not all(found.for_each_token for found in alike):
+            del chosen[name]
+        else:
+            low = np.min([found.low for found in alike], axis=0)
+            high = np.max([found.high for found in alike], axis=0)
+            chosen[name] = Range(low, high, multiplications=ranges[name].multiplications)
+    return chosen
 
 
 def _quantize_group(
@@ -159,8 +200,10 @@ def _quantize_group(
 
 
 def _add_constants(graph: GraphProto, name: str, values: dict[str, np.ndarray]) -> None:
-    """Add constants to the graph, each named `<name>_<key>`."""
-    graph.initializer.extend(numpy_helper.from_array(value, f"{name}_{key}") for key, value in values.items())
+    """Add constants to the graph, each named `<name>_<key>`, unless another product by the same weights has."""
+    known = {tensor.name for tensor in graph.initializer}
+    tensors = [numpy_helper.from_array(value, f"{name}_{key}") for key, value in values.items()]
+    graph.initializer.extend(tensor for tensor in tensors if tensor.name not in known)
 
 
 def _bias(graph: GraphProto, product: str, weights: dict[str, np.ndarray]) -> NodeProto | None:

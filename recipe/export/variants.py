@@ -13,18 +13,17 @@ from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import CheckFailed, UsageError
 from recipe.export.certificate import CheckedReviews, certificate, describe_rejected
-from recipe.export.quantization import this_cpu, write_int8
+from recipe.export.quantization import write_int8
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
+from recipe.machine import this_cpu
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder
 
 MAX_F1_DROP = 0.01
-# Validation reviews in the comparison: enough for an interval of the F1 drop that is narrower than the budget, few
-# enough for a BERT-base on a CPU.
-CHECKED_REVIEWS = 1000
+NO_INT8 = "hardly a layer of this architecture can be computed on 8-bit integers here"
 # Train reviews that calibrate int8.
 CALIBRATION_REVIEWS = 256
 
@@ -45,7 +44,8 @@ def export(
 
     Raises:
         UsageError: There is no finished run, its weights or reviews cannot be read or changed, or fp16 has no GPU.
-        CheckFailed: No variant is within its budget, or fp32, which the others are made from, is not.
+        CheckFailed: No variant is within its budget, or fp32, which the others are made from, is not; or the trained
+            model has not the F1 that it had in training.
     """
     run.require_finished()
     chosen, target = variants or default_variants(), target or this_cpu()
@@ -55,8 +55,12 @@ def export(
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=run.path) as temporary:
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
-        write_variants(folder, chosen, target, calibration)
-        content = certificate(checked, folder, chosen, target, max_f1_drop)
+        shares = write_variants(folder, chosen, target, calibration)
+        if not shares.keys():
+            raise UsageError(f"int8: {NO_INT8}, so only --variants fp32 can be written")
+        content = certificate(checked, folder, shares, target, max_f1_drop)
+        if "int8" in set(chosen) - shares.keys():
+            content.notes.append(f"int8: {NO_INT8}, so it was not written.")
         for name in VARIANT_FILES.keys() - content.variants.keys():
             (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
         write_json(folder / run.certificate.name, content.to_json())
@@ -86,16 +90,24 @@ def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None
     # itself, with a whole last layer. `do_validation` would only warn; the export is compared on real reviews.
     model = model or load_trained(trained)
     onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
-    AutoTokenizer.from_pretrained(trained, local_files_only=True).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(trained, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
 
 
-def write_variants(folder: Path, chosen: list[str], target: str, calibration: list[Text]) -> None:
-    """Write the other variants beside `model.onnx`."""
-    source = folder / VARIANT_FILES["fp32"]
+def write_variants(folder: Path, chosen: list[str], target: str, calibration: list[Text]) -> dict[str, float]:
+    """Write the other variants beside `model.onnx`.
+
+    Returns:
+        By variant, those that do not fit left out, the share of the multiplications by weights that are 8-bit.
+    """
+    source, shares = folder / VARIANT_FILES["fp32"], dict.fromkeys(chosen, 0.0)
     if "int8" in chosen:
-        write_int8(source, folder / VARIANT_FILES["int8"], target, OnnxClassifier(folder).batches(calibration))
+        batches = OnnxClassifier(folder).batches(calibration)
+        shares["int8"] = write_int8(source, folder / VARIANT_FILES["int8"], target, batches)
+        if not shares["int8"]:
+            del shares["int8"]
     if "fp16" in chosen:
         onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), folder / VARIANT_FILES["fp16"])
+    return shares
 
 
 def reviews_for_checks(run: RunFolder) -> tuple[CheckedReviews, list[Text]]:
@@ -103,9 +115,11 @@ def reviews_for_checks(run: RunFolder) -> tuple[CheckedReviews, list[Text]]:
 
     Raises:
         UsageError: The weights or the dataset cannot be read any more, or its rows have changed.
+        CheckFailed: The model has not the F1 that it had in training.
     """
     trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run)
-    validation = reviews.splits["validation"].spread(CHECKED_REVIEWS)
-    texts = texts_of(validation)
-    checked = CheckedReviews(texts, validation.labels, reviews.label_names, trained.logits(texts, "PyTorch"))
+    # The same batches: some architectures (ConvBERT, MobileBERT) read padding, which depends on them.
+    trained.batch_size = OnnxClassifier.batch_size
+    rows, logits = trained.require_recorded_f1(reviews.splits["validation"], run.read_record())
+    checked = CheckedReviews(texts_of(rows), rows.labels, reviews.label_names, logits)
     return checked, list(texts_of(reviews.splits["train"].spread(CALIBRATION_REVIEWS)))

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,15 +63,29 @@ class Classifier(ABC):
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.enable_truncation(self.max_length, direction=tokens.get("truncation_side", "right"))
         self.tokenizer.no_padding()
+        # A run of an earlier version does not name them.
+        self.trained_inputs = tokens.get("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
         self.padding = {"input_ids": config.get("pad_token_id") or 0, "attention_mask": 0, "token_type_ids": 0}
-        self.threads = ThreadPoolExecutor(threads)
+        self.thread_count = threads
         self.decision = Decision()
+
+    @property
+    def threads(self) -> ThreadPoolExecutor:
+        """Return this process's thread pool: threads do not survive a fork, nor can they be pickled."""
+        if getattr(self, "_pool_of", None) != os.getpid():
+            self._pool, self._pool_of = ThreadPoolExecutor(self.thread_count), os.getpid()
+        return self._pool
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be pickled: everything but the thread pool."""
+        return {name: value for name, value in vars(self).items() if name not in ("_pool", "_pool_of")}
 
     def __call__(self, texts: Sequence[Text]) -> list[Prediction]:
         """Return each review's most probable label, in the order given.
 
         Raises:
-            TypeError: `texts` is a string, each letter of which would be scored as a review.
+            TypeError: `texts` is a string, each letter of which would be scored as a review, or a review is neither
+                a string, nor a pair, nor missing (None or NaN, an empty text); names its place.
         """
         return list(self.stream(texts))
 
@@ -116,7 +131,7 @@ class Classifier(ABC):
 
     def _tokenize(self, texts: Sequence[Text]) -> tuple[list[Encoding], list[np.ndarray]]:
         """Return each review's tokens, and the rows of each batch of like lengths."""
-        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        encodings = self.tokenizer.encode_batch_fast([_readable(text, place) for place, text in enumerate(texts)])
         return encodings, length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size)
 
     def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> Callable[[], Scores]:
@@ -139,19 +154,35 @@ class Classifier(ABC):
         return wait
 
     def _padded(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
-        """Return the model's inputs for a batch, int64 (reviews, tokens) by name."""
-        shape = len(encodings), max(len(encoding.ids) for encoding in encodings)
+        """Return the model's inputs for a batch, int64 (reviews, tokens) by name.
+
+        Those that the model was not trained with are zeros, which is what PyTorch takes for an input that is missing.
+        """
+        # An empty text is no token at all where a tokenizer adds none of its own, and no model takes that.
+        shape = len(encodings), max(1, *(len(encoding.ids) for encoding in encodings))
         batch = {name: np.full(shape, padding, dtype=np.int64) for name, padding in self.padding.items()}
         for row, encoding in enumerate(encodings):
             length = len(encoding.ids)
             batch["input_ids"][row, :length] = encoding.ids
             batch["attention_mask"][row, :length] = encoding.attention_mask
-            batch["token_type_ids"][row, :length] = encoding.type_ids
+            if "token_type_ids" in self.trained_inputs:
+                batch["token_type_ids"][row, :length] = encoding.type_ids
         return batch
 
     @abstractmethod
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
         """Return the logits, float32 (reviews, classes), of a batch from `_padded`; several threads call this."""
+
+
+def _readable(text: Any, place: int) -> Text:
+    """Return a review as the tokenizer takes it: None and NaN, which pandas has for a missing text, are empty."""
+    if isinstance(text, str):
+        return text
+    if isinstance(text, tuple | list) and len(text) == 2 and not any(isinstance(part, tuple | list) for part in text):
+        return _readable(text[0], place), _readable(text[1], place)  # type: ignore[return-value]
+    if text is None or (isinstance(text, float) and text != text):
+        return ""
+    raise TypeError(f"review {place} is a {type(text).__name__}: give a string, or a pair of them")
 
 
 def windows(texts: Iterable[Text]) -> Iterator[list[Text]]:

@@ -6,9 +6,10 @@ start.
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions, get_available_providers
+from onnxruntime import InferenceSession, SessionOptions, disable_telemetry_events, get_available_providers
 
 from recipe.errors import UsageError
 from recipe.inference.classifier import Classifier, loading_errors_as_usage_error, read_json
@@ -16,6 +17,8 @@ from recipe.inference.decision import Decision
 from recipe.machine import usable_cores
 from recipe.run_folder import VARIANT_FILES, RunFolder, VariantCertificate
 
+# Where its build reports usage, it would do so from every service.
+disable_telemetry_events()
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -46,11 +49,21 @@ class OnnxClassifier(Classifier):
         """
         super().__init__(folder, threads or usable_cores())
         self.variant, self.provider = variant, provider
-        self.session = open_session(folder / VARIANT_FILES[variant], provider)
+        self.file = (folder / VARIANT_FILES[variant]).resolve()
+        self.session = open_session(self.file, provider)
         self.inputs = [given.name for given in self.session.get_inputs()]
         if provider == "cuda":
             # Not measured: a GPU is idle on a few reviews.
             self.batch_size = 64
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what can be pickled; the session is opened again from the same file."""
+        return {name: value for name, value in super().__getstate__().items() if name != "session"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the session in the process that unpickles."""
+        vars(self).update(state)
+        self.session = open_session(self.file, self.provider)
 
     @classmethod
     def from_run(

@@ -1,6 +1,6 @@
 """The content of `onnx/certificate.json`: measurements of the exported variants."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from recipe.run_folder.document import Document
@@ -40,6 +40,7 @@ class VariantCertificate:
         f1_drop, f1_drop_interval: PyTorch's F1 minus this one, and the two ends of its 95 % interval.
         reviews_per_second: Median of passes that take turns with the other variants; it ranks them only.
         objection: Why the variant is over its budget; `None` if it is not.
+        quantized_share: Share of the multiplications by weights that are 8-bit.
     """
 
     file: str
@@ -61,6 +62,7 @@ class VariantCertificate:
     onnx_classifier: EngineCheck
     reviews_per_second: float
     objection: str | None = None
+    quantized_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Certificate(Document):
         target: The kind of CPU that int8 was made for: `vnni`, `avx2` or `arm`.
         reviews: Number of validation reviews.
         variants, refused: Those within their budget, and the others, by name.
+        notes: What else a reader should know of this architecture, a sentence each.
     """
 
     command: str
@@ -89,3 +92,4 @@ class Certificate(Document):
     budget: Budget
     variants: dict[str, VariantCertificate]
     refused: dict[str, VariantCertificate]
+    notes: list[str] = field(default_factory=list)

@@ -1,8 +1,10 @@
 """The content of `run.json`: how a finished run was trained."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from recipe.errors import CheckFailed
 from recipe.run_folder.document import Document
 
 
@@ -65,3 +67,20 @@ class RunRecord(Document):
     epochs: list[Epoch]
     best: BestEpoch
     seconds: float
+
+    def require_f1(self, f1: float, rows: int) -> None:
+        """Check that F1 of the weights, on `rows` of the validation rows, is what training found in the best epoch.
+
+        Two labels may differ by rounding. Where some rows are left out, F1 may also differ by four standard errors,
+        each at most half the root of (1 - share of the rows) / rows, and wider with more classes.
+
+        Raises:
+            CheckFailed: It is not: what is served is not what was trained.
+        """
+        left_out = 1 - rows / self.rows["validation"]
+        allowed = 0.01 + 2 / rows + 2 * math.sqrt(max(left_out, 0) * len(self.labels) / 2 / rows)
+        if not abs(f1 - self.best.f1) <= allowed:
+            raise CheckFailed(
+                f"the trained model has an F1 of {f1:.4f} on {rows:,} validation rows, but had {self.best.f1:.4f} in "
+                "training: it is not given what it was trained with, so none of its figures can be trusted"
+            )

@@ -18,9 +18,9 @@ from recipe.errors import CheckFailed, UsageError
 from recipe.export import certificate
 from recipe.export import variants as exporting
 from recipe.export.certificate import MAX_LOGIT_DIFFERENCE, describe_rejected
-from recipe.export.quantization import this_cpu
 from recipe.export.variants import export, reviews_for_checks
 from recipe.inference.onnx import OnnxClassifier
+from recipe.machine import this_cpu
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
 # The tiny run has 60 validation reviews, too few to tell a small loss of F1 from none.
@@ -140,12 +140,13 @@ def test_a_variant_that_gives_no_numbers_is_refused_and_the_others_stay(
 ) -> None:
     write_int8 = exporting.write_int8
 
-    def broken(source: Path, target: Path, *args: Any) -> None:
-        write_int8(source, target, *args)
+    def broken(source: Path, target: Path, *args: Any) -> float:
+        share = write_int8(source, target, *args)
         model = onnx.load(target)
         bias = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float32("nan"), "classifier.bias"))
         onnx.save(model, target)
+        return share
 
     monkeypatch.setattr(exporting, "write_int8", broken)
     assert export(run, max_f1_drop=LENIENT).refused["int8"].objection == "NaN or infinite logits"

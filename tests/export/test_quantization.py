@@ -17,11 +17,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from onnxruntime import InferenceSession
 
-from recipe.errors import UsageError
 from recipe.export import quantization
-from recipe.export.quantization import kind_of_cpu, write_int8
+from recipe.export.quantization import write_int8
 from recipe.export.variants import write_onnx
 from recipe.inference.onnx import OnnxClassifier
+from recipe.machine import kind_of_cpu, this_cpu
 from recipe.run_folder import RunFolder
 
 CHANNELS, OUTPUTS = 64, 32
@@ -108,7 +108,7 @@ def test_only_a_file_for_avx2_survives_sums_of_two_products_in_16_bits(tmp_path:
     assert quantized_error(tmp_path, cpu="vnni", product=saturating) > 0.03
 
 
-@pytest.mark.parametrize("cpu", sorted({"avx2", quantization.this_cpu()}))
+@pytest.mark.parametrize("cpu", sorted({"avx2", this_cpu()}))
 def test_the_kernels_of_this_cpu_give_what_onnx_defines(cpu: str, tmp_path: Path) -> None:
     # A file for AVX2 runs right on every CPU.
     file, _ = write_layer(tmp_path, x := activations(wide=50), cpu)
@@ -177,11 +177,49 @@ def test_a_large_table_is_kept_as_bytes_and_gives_the_same_rows(
     assert 0 < np.abs(found - table[ids][..., :OUTPUTS]).max() < 0.06
 
 
-def test_an_architecture_without_weights_to_multiply_by_is_refused(tmp_path: Path) -> None:
+def test_an_architecture_without_products_by_weights_gets_no_file(tmp_path: Path) -> None:
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*SHAPE, OUTPUTS])
     save_model(tmp_path, [helper.make_node("Tanh", ["x"], ["logits"])], given)
-    with pytest.raises(UsageError, match="no matrix multiplication by weights"):
-        write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", "vnni", [])
+    assert write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", "vnni", []) == 0
+    assert not (tmp_path / "int8.onnx").exists()
+
+
+def write_shared_layers(folder: Path, cpu: str) -> tuple[Path, float, np.ndarray, np.ndarray]:
+    """Two layers that share their weights behind an `Identity` each, as ALBERT's, and a third product as `Gemm`."""
+    draw = np.random.default_rng(0)
+    w = draw.normal(size=(CHANNELS, CHANNELS)).astype(np.float32) / 8
+    last = draw.normal(size=(CHANNELS, OUTPUTS)).astype(np.float32)
+    nodes = [
+        helper.make_node("Identity", ["w"], ["w1"]),
+        helper.make_node("Identity", ["w1"], ["w2"]),
+        helper.make_node("MatMul", ["x", "w1"], ["first"]),
+        helper.make_node("Tanh", ["first"], ["between"]),
+        helper.make_node("MatMul", ["between", "w2"], ["second"]),
+        helper.make_node("Reshape", ["second", "flat"], ["rows"]),
+        helper.make_node("Gemm", ["rows", "last"], ["product"]),
+        helper.make_node("Reshape", ["product", "shape"], ["logits"]),
+    ]
+    shapes = {"flat": np.array([-1, CHANNELS]), "shape": np.array([4, 8, OUTPUTS])}
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [*SHAPE, CHANNELS])
+    source = save_model(folder, nodes, given, {"w": w, "last": last} | shapes)
+    x = activations(wide=1)
+    batch = {"x": x, "attention_mask": np.ones((4, 8), dtype=np.int64)}
+    share = write_int8(source, folder / "int8.onnx", cpu, [batch])
+    return folder / "int8.onnx", share, x, np.tanh(x @ w) @ w @ last
+
+
+def test_layers_that_share_weights_share_their_8_bit_form(tmp_path: Path) -> None:
+    file, share, x, expected = write_shared_layers(tmp_path, "vnni")
+    graph = onnx.load(file).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("MatMulIntegerToFloat") == 2 and "Identity" not in kinds and "Gemm" in kinds
+    matrices = [tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.INT8]
+    assert len([name for name in matrices if name.endswith("_quantized")]) == 1, "one form for both layers"
+    assert file.stat().st_size < (tmp_path / "model.onnx").stat().st_size
+    errors = computed(file, {"x": x}) - expected
+    assert 0 < np.sqrt(np.mean(errors**2)) < 0.03 * np.sqrt(np.mean(expected**2))
+    # Of each token: twice 64 x 64 on integers, once 64 x 32 in float.
+    assert share == 2 * CHANNELS * CHANNELS / (2 * CHANNELS * CHANNELS + CHANNELS * OUTPUTS)
 
 
 def test_what_is_computed_for_cls_alone_stays_in_float(tmp_path: Path, tiny_run: RunFolder) -> None:

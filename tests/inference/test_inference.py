@@ -1,6 +1,8 @@
 """A review's label does not depend on where it stands, or on what stands beside it."""
 
 import json
+import multiprocessing
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +12,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, copy_of, separable_reviews
 
-from recipe.errors import UsageError
+from recipe.errors import RecipeWarning, UsageError
 from recipe.inference import classifier as inference
 from recipe.inference.classifier import Prediction, length_sorted_batches
 from recipe.inference.onnx import OnnxClassifier, open_session
 from recipe.inference.pytorch import TorchClassifier
-from recipe.run_folder import RunFolder
+from recipe.run_folder import RunFolder, folder
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +176,53 @@ def test_a_run_without_an_export_is_refused_with_the_command(tiny_run: RunFolder
         OnnxClassifier.from_run(tiny_run.path)
     with pytest.raises(UsageError, match="no run at"):
         OnnxClassifier.from_run(tmp_path / "nowhere")
+
+
+def test_a_pickled_classifier_answers_the_same(evaluated_run: RunFolder) -> None:
+    classifier = OnnxClassifier.from_run(evaluated_run.path)
+    texts = separable_reviews(20, seed=13)["content"][:]
+    expected = classifier(texts)
+    copied = pickle.loads(pickle.dumps(classifier))
+    assert copied(texts) == expected and copied.decision == classifier.decision
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_warm_classifier_answers_in_the_processes_of_a_pool(method: str, classifier: OnnxClassifier) -> None:
+    # As `gunicorn --preload` does: the model was used before the workers were forked, and its threads are not there.
+    texts = separable_reviews(20, seed=13)["content"][:]
+    expected = classifier(texts)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map_async(classifier, [texts, texts]).get(timeout=60) == [expected, expected]
+
+
+def test_a_missing_text_is_empty_and_anything_else_is_named(classifier: OnnxClassifier) -> None:
+    assert classifier([None, float("nan"), np.nan]) == classifier(["", "", ""])  # type: ignore[list-item]
+    assert classifier([("good", None)]) == classifier([("good", "")])  # type: ignore[list-item]
+    for wrong in (7, b"good", ["a", "b", "c"], {"text": "good"}):
+        with pytest.raises(TypeError, match=rf"review 1 is a {type(wrong).__name__}: give a string"):
+            classifier(["good", wrong])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("target", "cpu", "runs"), [("vnni", "avx2", False), ("arm", "avx2", False), ("avx2", "arm", True)]
+)
+def test_int8_for_another_kind_of_cpu_is_not_run(
+    target: str, cpu: str, runs: bool, exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(exported_run, tmp_path)
+    content = json.loads(run.certificate.read_text())
+    content["target"] = target
+    content["variants"]["int8"]["reviews_per_second"] = 1e6
+    run.certificate.write_text(json.dumps(content))
+    monkeypatch.setattr(folder, "this_cpu", lambda: cpu)
+    if runs:
+        assert OnnxClassifier.from_run(run.path).variant == "int8"
+        return
+    with pytest.raises(UsageError, match=rf"int8 of .* was made for a CPU of the kind {target}.*--target avx2"):
+        OnnxClassifier.from_run(run.path, "int8")
+    with pytest.warns(RecipeWarning, match="now another variant is used"):
+        assert OnnxClassifier.from_run(run.path).variant == "fp32"
+    del content["variants"]["fp32"]
+    run.certificate.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=f"was made for a CPU of the kind {target}"):
+        OnnxClassifier.from_run(run.path)
