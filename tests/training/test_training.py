@@ -248,7 +248,8 @@ def test_a_compiled_model_trains_on_changing_lengths_and_is_saved_plain(
 
 
 def test_training_that_ends_before_a_validation_is_said(tiny_arguments: Callable[..., Arguments]) -> None:
-    steps = "--eval_strategy steps --save_strategy steps --eval_steps 50 --save_steps 50 --max_steps 5".split()
+    steps = """--eval_strategy steps --save_strategy steps --eval_steps 5 --save_steps 5 --max_steps 5
+        --eval_delay 9""".split()
     with pytest.raises(CheckFailed, match="ended before the first validation"):
         train(tiny_arguments(*steps))
 
