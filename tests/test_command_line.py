@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_a_defect_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 def test_of_several_processes_only_the_main_one_speaks(tmp_path: Path) -> None:
-    assert end_of("from recipe.errors import UsageError; raise UsageError('no')", tmp_path, RANK="1") == (2, [])
+    body = "from recipe.errors import UsageError; raise UsageError('no')"
+    assert end_of(body, tmp_path, RANK="1", WORLD_SIZE="2") == (2, [])
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -103,3 +105,65 @@ for row in load_dataset("reviews", split="train", streaming=True):
 """
     found, lines = end_of(body, tmp_path, HF_DATASETS_CACHE=str(tmp_path / "cache"))
     assert found == code and len(lines) == (code > 0), lines
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": ""},
+        {"RANK": "3"},
+        {"WORLD_SIZE": "4"},
+        {"LOCAL_RANK": "1"},
+        {"RANK": "2", "WORLD_SIZE": "2"},
+        {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": ""},
+        {"RANK": "a", "WORLD_SIZE": "b"},
+    ],
+)
+def test_leftovers_of_a_launcher_neither_crash_nor_silence(environment: dict[str, str], tmp_path: Path) -> None:
+    body = """
+from recipe.errors import UsageError
+assert os.environ.get("WORLD_SIZE", "1") == "1"
+raise UsageError("no run")
+"""
+    assert end_of(body, tmp_path, **environment) == (2, ["program.py: error: no run"])
+
+
+def test_a_warning_is_one_line(tmp_path: Path) -> None:
+    body = """
+import warnings
+from recipe.errors import RecipeWarning
+warnings.warn("another variant is used", RecipeWarning)
+warnings.warn("a library's advice")
+"""
+    assert end_of(body, tmp_path) == (0, ["program.py: warning: another variant is used"])
+
+
+def test_a_cache_that_cannot_be_written_names_hf_home(tmp_path: Path) -> None:
+    environment = {"HF_HOME": str(tmp_path / "cache")}
+    body = f"raise PermissionError(13, 'Permission denied', {str(tmp_path / 'cache' / 'hub')!r})"
+    code, lines = end_of(body, tmp_path, **environment)
+    assert code == 2 and len(lines) == 1 and "set HF_HOME to a folder that you may write to" in lines[0]
+    code, lines = end_of("raise PermissionError(13, 'Permission denied', '/elsewhere')", tmp_path, **environment)
+    assert code == 2 and "HF_HOME" not in lines[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_others_says_so_and_can_be_stopped(number: int, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts" / "train.py"), "--use_cpu", "--output_dir", "run"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "waiting for the other 1 process(es): RANK=0 and WORLD_SIZE=2 are set" in line
+        process.send_signal(number)
+        assert process.wait(timeout=10) == -number
+    assert not (tmp_path / "run").exists()

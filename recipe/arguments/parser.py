@@ -20,6 +20,12 @@ from recipe.errors import UsageError
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = "quickstart"
 FILES = ("train_file", "validation_file", "test_file")
+# What `--help` shows; `--help_all` shows the rest too.
+FIRST_FLAGS = (
+    *("config", *FILES, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
+    *("overwrite_output_dir", "resume", "inspect_data", "max_length", "max_train_samples", "num_train_epochs"),
+    *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed"),
+)
 
 
 @dataclass
@@ -46,8 +52,8 @@ class RunParser(OneLineErrors, HfArgumentParser):
         defaults: The default of every flag but `--config`.
     """
 
-    def __init__(self, description: str | None = None) -> None:
-        """Show `description`, a script's docstring, above the flags."""
+    def __init__(self, description: str | None = None, show_all: bool = False) -> None:
+        """Show `description`, a script's docstring, above the flags: `FIRST_FLAGS`, or all of them."""
         classes = (ModelArguments, DataArguments, TrainingArguments)
         super().__init__(
             classes,  # type: ignore[arg-type]
@@ -60,6 +66,11 @@ class RunParser(OneLineErrors, HfArgumentParser):
             help=f"A run's YAML file, or the name of one in recipe/configs/: {', '.join(config_names())} "
             f"(default: {DEFAULT_CONFIG}). Its every key is also a flag, and a flag wins.",
         )
+        self.add_argument("--help_all", action="help", help="Show every flag, those of transformers among them.")
+        shown = {f"--{name}" for name in (*FIRST_FLAGS, "help", "help_all")}
+        for action in self._actions:
+            if not (show_all or shown & set(action.option_strings)):
+                action.help = argparse.SUPPRESS
         self.defaults = _defaults(*classes)
         # No flag can give None, so it marks the flags that were not chosen.
         self.set_defaults(**dict.fromkeys(self.defaults))
@@ -125,7 +136,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     Raises:
         UsageError: An unknown config, key or flag, or a value that is not allowed.
     """
-    parser = RunParser(description)
+    parser = RunParser(description, show_all="--help_all" in argv)
     flags = parser.parse_chosen(argv)
     config = find_config(flags.pop("config", DEFAULT_CONFIG))
     from_file = read_config(config, parser)

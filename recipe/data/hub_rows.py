@@ -51,9 +51,17 @@ class Repository:
         """Return a cache key of this repository and `more`."""
         return hashlib.sha256(json.dumps(asdict(self) | more, sort_keys=True).encode()).hexdigest()[:32]
 
+    @property
+    def is_known(self) -> bool:
+        """Return whether its splits were read before, so that neither they nor rows read then need the Hub."""
+        return self._file("splits").is_file()
+
+    def _file(self, what: str) -> Path:
+        return Path(datasets.config.HF_DATASETS_CACHE) / "repositories" / f"{self.key(what=what)}.json"
+
     def remember(self, what: str, find: Callable[[], Any], valid: Callable[[Any], bool] = lambda _: True) -> Any:
         """Return what `find` returns, a JSON value; found once, then read from disk while it is `valid`."""
-        file = Path(datasets.config.HF_DATASETS_CACHE) / "repositories" / f"{self.key(what=what)}.json"
+        file = self._file(what)
         if file.is_file() and valid(known := json.loads(file.read_text(encoding="utf-8"))["value"]):
             return known
         write_json(file, {"value": (found := find())})

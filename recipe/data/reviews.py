@@ -143,7 +143,10 @@ def reviews_of(run: RunFolder) -> Reviews:
         UsageError: The run's files are damaged, or its reviews cannot be read or have changed; names the split.
     """
     record = run.read_record()
-    reviews = load_reviews(data_arguments_of(run.read_config()), record.seed)
+    args = data_arguments_of(run.read_config())
+    # The commit that the run has read, whatever its branch is at now.
+    args.dataset_revision = record.dataset.get("revision")
+    reviews = load_reviews(args, record.seed)
     for name, split in reviews.splits.items():
         if split.sha256 != record.rows_sha256.get(name):
             raise UsageError(f"the {name} rows of {reviews.origin['name']} have changed since the run: train it again")

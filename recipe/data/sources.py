@@ -1,6 +1,7 @@
 """Find a run's reviews: in your own files, the quickstart's package, a local folder, or on the Hub."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,12 @@ def _read_dataset(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, An
     if folder := hub.local_folder(name):
         repository = Repository.in_folder(folder, config)
     else:
-        commit = hub.resolve_commit("dataset", name, args.dataset_revision or PINNED_REVISIONS.get(name, "main"))
-        repository = Repository(name, config, commit)
-        origin["revision"] = commit
+        revision = args.dataset_revision or PINNED_REVISIONS.get(name, "main")
+        # At a commit nothing changes, so that a finished run's rows need no Hub.
+        if not (re.fullmatch("[0-9a-f]{40}", revision) and Repository(name, config, revision).is_known):
+            revision = hub.resolve_commit("dataset", name, revision)
+        repository = Repository(name, config, revision)
+        origin["revision"] = revision
     found = split_names(repository)
     if "train" not in found:
         raise UsageError(f"the dataset {name!r} has no train split; it has {', '.join(found)}")

@@ -23,7 +23,7 @@ from recipe.files.readers import STANDARD_STREAM, review_file
 from recipe.files.writers import ADDED, ScoredRows, TextEncoder, added_names, encoder
 from recipe.inference import classifier as inference
 from recipe.inference.onnx import OnnxClassifier
-from recipe.machine import usable_cores
+from recipe.machine import connecting, usable_cores
 from recipe.run_folder import RunFolder
 from recipe.scoring.journal import Journal, WindowRecord
 from recipe.scoring.request import Request
@@ -93,7 +93,8 @@ class _Processes:
             from accelerate import PartialState
             from torch import distributed
 
-            PartialState(cpu=True, timeout=BARRIER_TIMEOUT)
+            with connecting(self.count):
+                PartialState(cpu=True, timeout=BARRIER_TIMEOUT)
             arrived = distributed.barrier(async_op=True)
             # torch's own wait would hold back signals.
             while not arrived.is_completed():

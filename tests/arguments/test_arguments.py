@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import yaml
 
 from recipe.arguments.data import DataArguments
 from recipe.arguments.model import ModelArguments
-from recipe.arguments.parser import config_names, parse_arguments
+from recipe.arguments.parser import Arguments, config_names, parse_arguments
 from recipe.arguments.training import (
     TrainingArguments,
     effective_precision,
@@ -21,6 +23,7 @@ from recipe.arguments.training import (
     share_batch,
 )
 from recipe.errors import UsageError
+from recipe.training.job import prepare
 
 
 def test_the_defaults_are_the_original_recipe() -> None:
@@ -306,3 +309,50 @@ def test_a_mistake_in_the_file_is_named_with_the_file(content: str, message: str
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(UsageError, match=message):
         parse_arguments(["--config", str(tmp_path / "mine.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--remove_unused_columns False", "--remove_unused_columns False would give the model columns"),
+        ("--prediction_loss_only True", "--prediction_loss_only would leave no metric"),
+        ("--batch_eval_metrics True", "--batch_eval_metrics would average F1 over batches"),
+        ("--do_predict True", "--do_predict does nothing here: python scripts/evaluate.py"),
+        ("--push_to_hub True", "--push_to_hub is not done while training"),
+        ("--label_names label", "--label_names is always labels here: --label_column names the column"),
+        ("--deepspeed ds.json", "--deepspeed is not supported"),
+    ],
+)
+def test_a_flag_of_transformers_that_cannot_work_here_is_refused_with_the_reason(flags: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_arguments(flags.split())
+
+
+def test_logging_steps_alone_log_every_so_many_steps() -> None:
+    assert parse_arguments(["--logging_steps", "5"]).training.logging_strategy == "steps"
+    assert parse_arguments([]).training.logging_strategy == "epoch"
+
+
+def test_help_shows_what_people_need_first_and_help_all_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for flag in ("--help", "--help_all"):
+        with pytest.raises(SystemExit):
+            parse_arguments([flag])
+        shown[flag] = set(re.findall(r"^  (--\w+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"--train_file", "--output_dir", "--resume", "--help_all"} < shown["--help"] < shown["--help_all"]
+    assert len(shown["--help"]) <= 23 and len(shown["--help_all"]) > 100
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--optim adamw_8bit", "these settings do not go together: .*bitsandbytes"),
+        ("--eval_strategy steps --save_strategy steps --eval_steps 900 --save_steps 900", "--eval_steps 900 is after"),
+    ],
+)
+def test_what_training_would_only_find_out_later_is_refused_before_it(
+    flags: str, message: str, tiny_arguments: Callable[..., Arguments]
+) -> None:
+    arguments = tiny_arguments(*flags.split())
+    with pytest.raises(UsageError, match=message):
+        prepare(arguments)

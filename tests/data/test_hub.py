@@ -141,3 +141,16 @@ def test_a_second_run_asks_the_network_for_nothing(hub: LoopbackHub, tmp_path: P
     for name in ("dataset", "weights", "rows_sha256", "rows"):
         assert records[0][name] == records[1][name]
     assert records[0]["weights"]["revision"] == records[0]["dataset"]["revision"] == COMMIT
+
+
+def test_a_run_from_the_hub_needs_no_hub_afterwards(tiny_bert: Path, tmp_path: Path) -> None:
+    flags = """--max_train_samples 100 --max_test_samples 50 --num_train_epochs 1 --use_cpu --disable_tqdm True
+        --global_batch_size 8 --output_dir run --dataset_name own/reviews""".split()
+    repositories = {("datasets", "own/reviews"): write_repository(tmp_path / "own", separable_reviews(300, 5), 100)}
+    with LoopbackHub(repositories | {("models", MODEL): tiny_bert}) as hub:
+        environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+        assert run_script("train", *CONFIG, *flags, cwd=tmp_path, **environment).returncode == 0
+    # The server is gone, and nobody has said that there is none.
+    for name, more in (("export_onnx", ["--max_f1_drop", "1"]), ("evaluate", [])):
+        result = run_script(name, "--run", "run", *more, cwd=tmp_path, **environment)
+        assert result.returncode == 0, result.stderr
