@@ -147,23 +147,28 @@ def test_a_cache_that_cannot_be_written_names_hf_home(tmp_path: Path) -> None:
     assert code == 2 and "HF_HOME" not in lines[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_process_that_waits_for_others_says_so_and_can_be_stopped(number: int, tmp_path: Path) -> None:
+def start_waiting(folder: Path) -> "subprocess.Popen[str]":
+    """Start the first of two processes, and never the second."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "train.py"), "--use_cpu", "--output_dir", "run"],
-        cwd=tmp_path,
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        assert "waiting for the other 1 process(es): RANK=0 and WORLD_SIZE=2 are set" in line
-        process.send_signal(number)
-        assert process.wait(timeout=10) == -number
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--use_cpu", "--output_dir", "run"]
+    return subprocess.Popen(command, cwd=folder, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_for_others_says_so_and_can_be_stopped(tmp_path: Path) -> None:
+    waiting = {number: start_waiting(tmp_path) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, process in waiting.items():
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert "waiting for the other 1 process(es): RANK=0 and WORLD_SIZE=2 are set" in line
+            process.send_signal(number)
+            assert process.wait(timeout=10) == -number
+    finally:
+        for process in waiting.values():
+            process.kill()
+            process.communicate()
     assert not (tmp_path / "run").exists()
