@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 from encoders import READS, write_encoder
+from optimum.exporters.tasks import TasksManager
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, set_seed
 
 from recipe.arguments.model import ModelArguments
@@ -49,6 +50,14 @@ def test_the_limit_of_max_length_is_what_the_model_really_reads(family: str, tmp
     find_pretrained(ModelArguments(str(folder)), READS)
     with pytest.raises(UsageError, match=f"--max_length {READS + 1} is over the {READS} tokens"):
         find_pretrained(ModelArguments(str(folder)), READS + 1)
+
+
+def test_bert_is_exported_with_the_inputs_that_are_taken_for_granted() -> None:
+    import optimum.exporters.onnx.model_configs  # noqa: F401
+
+    kind = {"model_type": "bert", "task": "text-classification", "library_name": "transformers"}
+    exported = TasksManager.get_exporter_config_constructor("onnx", **kind)(transformers.BertConfig())
+    assert set(exported.inputs) == module.exported_inputs(transformers.BertConfig(), "bert")
 
 
 def test_without_positions_there_is_no_limit() -> None:
