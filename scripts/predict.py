@@ -93,7 +93,8 @@ def label_texts(args: argparse.Namespace) -> None:
 
     classifier = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads, args.raw)
     for window in windows(texts):
-        answers: Any = zip(window, *classifier.decision(classifier.logits(window)), strict=True)
+        (scores,) = classifier.score([window])
+        answers: Any = zip(window, *classifier.answer(scores), strict=True)
         for text, label, probability, certain in answers:
             name = classifier.label_names[label]
             if args.json:

@@ -135,6 +135,22 @@ def test_a_model_that_is_given_other_inputs_is_refused(untyped_run: RunFolder, t
 
 
 @pytest.mark.slow
+def test_a_model_that_reads_the_end_of_reviews_is_served_the_end(
+    tiny_bert: Path, datasets: dict[int, Path], tmp_path: Path
+) -> None:
+    run = train_encoder(tiny_bert, datasets[2], ["content"], tmp_path / "run", "--truncation_side", "left")
+    export(run, max_f1_drop=1.0)
+    long = "good " * 40 + "awful " * 30
+    for classifier in (TorchClassifier.from_run(run.path), OnnxClassifier.from_run(run.path, "fp32")):
+        logits = classifier.logits([long, "awful " * 30, "good " * 30])
+        np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
+        assert abs(logits[0] - logits[2]).max() > 1e-3
+    evaluate_run(run)
+    assert "truncated at 32, the end is kept." in run.card.read_text()
+    assert run.read_config()["truncation_side"] == "left"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["DeBERTa v3", "BERT"])
 def test_gradient_checkpointing_trains(family: str, datasets: dict[int, Path], tmp_path: Path) -> None:
     weights = write_encoder(family, tmp_path / "weights")

@@ -42,6 +42,9 @@ class DataArguments:
         False, "Only look at the data: print the report, write <run>/data.json, train nothing."
     )
     max_length: int = setting(128, "Tokens after which a review is truncated, [CLS] and [SEP] included.")
+    truncation_side: Literal["left", "right"] = setting(
+        "right", "Which end of a longer review is cut: right keeps its beginning, left its end."
+    )
 
     @property
     def files(self) -> dict[str, str]:
@@ -75,6 +78,11 @@ class DataArguments:
             raise UsageError(
                 f"--text_columns and --label_column name a column twice, or read 'label' as text: {columns}"
             )
+
+
+def describe_truncation(max_length: int, truncation_side: str) -> str:
+    """Return where a review is cut, in words."""
+    return f"truncated at {max_length}, the {'beginning' if truncation_side == 'right' else 'end'} is kept"
 
 
 def data_arguments_of(settings: dict[str, Any]) -> DataArguments:

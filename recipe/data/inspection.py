@@ -7,12 +7,15 @@ import torch
 from datasets import Dataset
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from recipe.arguments.data import describe_truncation
 from recipe.arguments.parser import Arguments
 from recipe.data.duplicates import contradictory, repeated
 from recipe.data.reviews import Reviews, Split
 
 LENGTHS = (64, 128, 256, 512)
 PERCENTILES = (50, 90, 95, 99, 100)
+# Share of unknown tokens above which the weights may have been trained on other texts than these.
+MANY_UNKNOWN = 0.05
 
 
 def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str, Any]:
@@ -23,12 +26,13 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
         `duplicates_normalised` (rows that repeat an earlier one; normalised ignores case and white space) and
         `contradictory_texts` (texts with two labels). `dropped`: rows left out, by reason.
         `validation_rows_also_in_test`: not dropped, because the user's own validation split stays as it is. For train:
-        `tokens` (percentiles of the length before truncation), `truncated` (share of reviews at `max_length`), and
-        `lengths`: for other values of `max_length`, the share truncated and `relative_cost`, padded tokens per epoch
-        divided by those of the run.
+        `tokens` (percentiles of the length before truncation), `unknown_tokens` (share of the texts' tokens that the
+        tokenizer's vocabulary lacks), `truncated` (share of reviews at `max_length`), and `lengths`: for other values
+        of `max_length`, the share truncated and `relative_cost`, padded tokens per epoch divided by those of the run.
     """
     args, batch_size = arguments.data, arguments.training.global_batch_size
-    lengths = tokens.with_format("numpy")["tokens"][:]
+    columns = tokens.select_columns(["tokens", "text_tokens", "unknown"]).with_format("numpy")[:]
+    lengths = columns["tokens"]
     own_cost = padded_tokens(lengths, args.max_length, batch_size)
     test_texts = reviews.test.keys.normalised if "test" in reviews.splits else np.empty(0, np.uint64)
     shared = np.isin(reviews.splits["validation"].keys.normalised, test_texts)
@@ -37,7 +41,9 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
         "dropped": reviews.dropped,
         "validation_rows_also_in_test": int(shared.sum()),
         "tokens": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
+        "unknown_tokens": round(float(columns["unknown"].sum() / max(columns["text_tokens"].sum(), 1)), 4),
         "max_length": args.max_length,
+        "truncation_side": args.truncation_side,
         "truncated": _truncated(lengths, args.max_length),
         "lengths": {
             str(length): {
@@ -77,7 +83,11 @@ def as_block(report: dict[str, Any]) -> str:
     if shared := report["validation_rows_also_in_test"]:
         lines.append(f"warning    {shared:,} validation rows stand in test too, where they flatter the model")
     percentiles = ", ".join(f"{p} % {tokens}" for p, tokens in report["tokens"].items())
-    lines.append(f"length     tokens: {percentiles}; {report['truncated']:.1%} truncated at {report['max_length']}")
+    truncation = describe_truncation(report["max_length"], report["truncation_side"])
+    lines.append(f"length     tokens: {percentiles}; {report['truncated']:.1%} {truncation}")
+    lines.append(f"unknown    {report['unknown_tokens']:.1%} of the tokens")
+    if report["unknown_tokens"] > MANY_UNKNOWN:
+        lines.append("warning    the weights lack many of these words: are they for this language, and for this case?")
     costs = ", ".join(
         f"{length}: {at['truncated']:.1%} truncated, cost {at['relative_cost']:.2f}"
         for length, at in report["lengths"].items()

@@ -1,6 +1,8 @@
 """Map a dataset's label values to 0, 1, … and their names."""
 
+import math
 import re
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from recipe.errors import UsageError
 BINARY_NAMES = ["negative", "positive"]
 # Numbers that mean negative and positive: the Hub's, and those of fastText and other mirrors of Amazon Polarity.
 BINARY_NUMBERS = ({"0", "1"}, {"1", "2"})
+BOOLEANS = ("true", "false")
 # A column with more different values is probably not the label.
 MAX_LABELS = 1000
 # Marks a row without a label, as in a `ClassLabel` column; in other columns -1 is a label like any other.
@@ -25,8 +28,9 @@ def encode_labels(
     """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` if a row has none.
 
     A `ClassLabel` keeps its order of names. 0/1 and 1/2 become negative and positive. Other labels are sorted as
-    numbers if all are numbers, else by name. Only train's labels decide; a `ClassLabel` of another split is matched by
-    name. `where` is what a message calls each split.
+    numbers if all are numbers, else by name. Labels that differ as text are different, as "01" and "1" do, but 1, 1.0
+    and "1" are one, and so are true and "True". Only train's labels decide; a `ClassLabel` of another split is matched
+    by name. `where` is what a message calls each split.
 
     Raises:
         UsageError: Train has a single label or far too many, or another split has a label that train lacks.
@@ -60,7 +64,7 @@ def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[lis
     """Return the label names in their order, and the label of each key."""
     if isinstance(feature, ClassLabel):
         keys = {str(label): label for label in range(len(feature.names))}
-        return list(feature.names), keys | {name: label for label, name in enumerate(feature.names)}
+        return list(feature.names), keys | {_key(name) or name: label for label, name in enumerate(feature.names)}
     found = {key for value in distinct if (key := _key(value)) is not None}
     if len(found) < 2:
         raise UsageError(
@@ -70,15 +74,23 @@ def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[lis
     if len(found) > MAX_LABELS:
         raise UsageError(f"{len(found):,} different labels in {column!r}: is it the label? --label_column chooses")
     numbers = all(re.fullmatch(r"[+-]?\d+(\.\d*)?", key) for key in found)
-    ordered = sorted(found, key=float if numbers else None)
-    names = BINARY_NAMES if found in BINARY_NUMBERS else ordered
+    texts = sorted(value.strip() for value in distinct if isinstance(value, str))
+    name_of = {key: key for key in found} | {text.lower(): text for text in texts if text.lower() in BOOLEANS}
+    # 01 and 1 are the same number.
+    ordered = sorted(found, key=lambda key: (float(key) if numbers else 0, name_of[key]))
+    names = BINARY_NAMES if found in BINARY_NUMBERS else [name_of[key] for key in ordered]
     return names, {name: label for order in (ordered, names) for label, name in enumerate(order)}
 
 
 def _key(value: Any) -> str | None:
-    """Return a label as text: the same for 1, 1.0 and "1", and for True and "true"; `None` if there is none."""
-    text = str(value).lower() if isinstance(value, bool) else str(value).strip()
+    """Return what is the same for each spelling of a label, `None` if there is none."""
+    # A column of whole numbers in which some are missing becomes one of floats, and is written as 1.0 into text files.
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    text = str(value).strip()
     # pandas writes NaN for missing values.
     if value is None or text.lower() in ("", "nan"):
         return None
-    return str(int(float(text))) if re.fullmatch(r"[+-]?\d{1,15}(\.0*)?", text) else text
+    if text.lower() in BOOLEANS:
+        return text.lower()
+    return text.removesuffix(".0") if re.fullmatch(r"(0|-?[1-9]\d*)\.0", text) else text

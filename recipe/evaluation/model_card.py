@@ -24,8 +24,13 @@ BASELINE = "tfidf"
 SIGNIFICANCE = 0.05
 
 
-def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[str, str]) -> ModelCard:
-    """Return the model card of a run; `pictures` are each picture's path from the run's folder, by its title."""
+def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[str, str], truncation: str) -> ModelCard:
+    """Return the model card of a run.
+
+    Args:
+        pictures: Each picture's path from the run's folder, by its title.
+        truncation: Where a review is cut, in words.
+    """
     # `ModelCard.from_template` prints nothing for a misspelt name, and an empty line for each line of control.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -48,6 +53,7 @@ def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[st
         differences=describe_differences(report),
         level=SIGNIFICANCE / len(report.mcnemar),
         pictures=pictures,
+        truncation=truncation,
     )
     return ModelCard(content)
 

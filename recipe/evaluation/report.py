@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from recipe.arguments.data import data_arguments_of, describe_truncation
 from recipe.data.reviews import Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
@@ -150,7 +151,10 @@ def _write(
     texts = {column: test.texts[column][:] for column in test.text_columns}
     mistakes = most_confident_mistakes(test.labels, probabilities[report.served], report.labels, texts)
     write_whole(run.report_folder / "mistakes.csv", mistakes)
-    card = make_card(run.path, report, record, {title: f"report/{file}" for title, file in pictures.items()})
+    data = data_arguments_of(run.read_config())
+    truncation = describe_truncation(data.max_length, data.truncation_side)
+    paths = {title: f"report/{file}" for title, file in pictures.items()}
+    card = make_card(run.path, report, record, paths, truncation)
     write_whole(run.card, str(card))
     write_json(run.decision, report.decision.to_json())
     write_json(run.report, report.to_json())

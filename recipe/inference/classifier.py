@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from recipe.errors import UsageError
 from recipe.files.text_rows import Text
-from recipe.inference.decision import Decision
+from recipe.inference.decision import Answers, Decision
+from recipe.model.vocabulary import BLANK, unknown_id
 
 # Reviews sorted by length together: enough that a batch pads little, few enough to hold in memory.
 WINDOW = 2048
@@ -35,10 +36,17 @@ class Scores(NamedTuple):
     Attributes:
         logits: float32 (reviews, classes).
         truncated: bool (reviews,), whether a review is longer than the model reads.
+        tokens: int64 (reviews,), tokens of the text that the model reads, without those that the tokenizer adds.
+        unknown: int64 (reviews,), those of them that the vocabulary lacks.
+        wordless: bool (reviews,), whether the model reads no word that it knows: of nothing but unknown tokens, or, as
+            an empty text is, of none at all.
     """
 
     logits: np.ndarray
     truncated: np.ndarray
+    tokens: np.ndarray
+    unknown: np.ndarray
+    wordless: np.ndarray
 
 
 class Classifier(ABC):
@@ -66,6 +74,9 @@ class Classifier(ABC):
         # A run of an earlier version does not name them.
         self.trained_inputs = tokens.get("model_input_names", ["input_ids", "token_type_ids", "attention_mask"])
         self.padding = {"input_ids": config.get("pad_token_id") or 0, "attention_mask": 0, "token_type_ids": 0}
+        self.unknown, self.blank = unknown_id(self.tokenizer), self.tokenizer.token_to_id(BLANK)
+        # Tokens that the tokenizer adds to one text, and to a pair.
+        self.added = [self.tokenizer.num_special_tokens_to_add(is_pair) for is_pair in (False, True)]
         self.thread_count = threads
         self.decision = Decision()
 
@@ -92,9 +103,16 @@ class Classifier(ABC):
     def stream(self, texts: Iterable[Text]) -> Iterator[Prediction]:
         """Yield each review's most probable label, in the order given; only two windows are in memory."""
         for scores in self.score(windows(texts)):
-            answers = self.decision(scores.logits)
+            answers = self.answer(scores)
             for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
                 yield Prediction(self.label_names[label], probability)
+
+    def answer(self, scores: Scores) -> Answers:
+        """Return the decision's answers; where it has an abstain bound, it is not certain of a wordless review."""
+        answers = self.decision(scores.logits)
+        if self.decision.abstain_below is None:
+            return answers
+        return answers._replace(certain=answers.certain & ~scores.wordless)
 
     def logits(self, texts: Sequence[Text], progress: str | None = None) -> np.ndarray:
         """Return the model's output for each review, float32 (reviews, classes), in the order given.
@@ -147,11 +165,22 @@ class Classifier(ABC):
             logits = np.empty((len(truncated), len(self.label_names)), dtype=np.float32)
             for rows, found in zip(batches, computed, strict=True):
                 logits[rows] = found
-            return Scores(logits, truncated)
+            return Scores(logits, truncated, *self._count(encodings))
 
         computed = self.threads.map(compute, batches)
         truncated = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=bool)
         return wait
+
+    def _count(self, encodings: Sequence[Encoding]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the counts of `Scores`: tokens, unknown and wordless."""
+        ids = [encoding.ids for encoding in encodings]
+        added = [self.added[encoding.n_sequences - 1] for encoding in encodings]
+        tokens = np.array([len(of_review) for of_review in ids], dtype=np.int64) - np.array(added, dtype=np.int64)
+        unknown, blank = (
+            np.array([of_review.count(token) for of_review in ids], dtype=np.int64)
+            for token in (self.unknown, self.blank)
+        )
+        return tokens, unknown, unknown + blank == tokens
 
     def _padded(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
         """Return the model's inputs for a batch, int64 (reviews, tokens) by name.

@@ -111,11 +111,12 @@ def readable_tokens(model: PreTrainedModel) -> int | None:
     return limit if limit is not None and limit > 0 else None
 
 
-def load_tokenizer(pretrained: Pretrained, max_length: int) -> PreTrainedTokenizerBase:
+def load_tokenizer(pretrained: Pretrained, max_length: int, truncation_side: str = "right") -> PreTrainedTokenizerBase:
     """Return the tokenizer, which truncates at `max_length` and pads on the right in training, export and serving.
 
-    It is saved with the names of the inputs that the model is trained with, so that serving gives it the same. Where it
-    has no padding token, the end token pads.
+    `truncation_side` is the end of a longer text that is cut, `left` or `right`. It is saved with the names of the
+    inputs that the model is trained with, so that serving gives it the same. Where it has no padding token, the end
+    token pads.
 
     Raises:
         UsageError: The tokenizer cannot be read, is not a fast one, or gives the model something besides `INPUTS`.
@@ -125,8 +126,9 @@ def load_tokenizer(pretrained: Pretrained, max_length: int) -> PreTrainedTokeniz
         if find_spec("sentencepiece") is None and not hub.find_file(location, "tokenizer.json", revision):
             if any(hub.find_file(location, name, revision) for name in PIECES):
                 raise UsageError(f"the tokenizer of {location} needs sentencepiece: pip install -e '.[sentencepiece]'")
+        sides = {"padding_side": "right", "truncation_side": truncation_side}
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            location, revision=revision, model_max_length=max_length, padding_side="right", trust_remote_code=False
+            location, revision=revision, model_max_length=max_length, trust_remote_code=False, **sides
         )
     kind = type(tokenizer).__name__
     if not tokenizer.is_fast:

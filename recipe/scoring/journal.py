@@ -16,13 +16,17 @@ class WindowRecord(NamedTuple):
 
     Attributes:
         number: From 0.
-        rows, truncated: Numbers of scored rows, and of those that were truncated.
+        rows, truncated, wordless: Numbers of scored rows, and of those that were truncated or hold no known word.
+        tokens, unknown: Numbers of tokens that the model has read, and of those that its vocabulary lacks.
         malformed: Line and reason of each row that was skipped.
     """
 
     number: int
     rows: int
     truncated: int
+    wordless: int
+    tokens: int
+    unknown: int
     malformed: list[tuple[int, str]]
 
     def error_lines(self) -> Iterator[str]:

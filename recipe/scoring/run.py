@@ -35,6 +35,8 @@ COMPRESSION = 3
 # One process may score for days after the others are done.
 BARRIER_TIMEOUT = timedelta(days=365)
 POLL_SECONDS = 0.05
+# Share of unknown tokens from which on the summary names it.
+NOTABLE_UNKNOWN = 0.01
 
 
 @dataclass
@@ -44,23 +46,29 @@ class Summary:
     where: str
     rows: int = 0
     truncated: int = 0
+    wordless: int = 0
+    tokens: int = 0
+    unknown: int = 0
     skipped: int = 0
     rows_before: int = 0
     seconds: float = 0.0
 
     def add(self, record: WindowRecord) -> None:
         """Add a window."""
-        self.rows += record.rows
-        self.truncated += record.truncated
+        for name in ("rows", "truncated", "wordless", "tokens", "unknown"):
+            setattr(self, name, getattr(self, name) + getattr(record, name))
         self.skipped += len(record.malformed)
 
     def __str__(self) -> str:
         """Return one line."""
         before = f" ({self.rows_before:,} of them were there)" if self.rows_before else ""
+        unknown = self.unknown / max(self.tokens, 1)
+        notes = f", {unknown:.1%} of the tokens unknown" if unknown > NOTABLE_UNKNOWN else ""
+        notes += f", {self.wordless:,} rows hold no known word" if self.wordless else ""
         return (
             f"{self.rows:,} rows{before} in {self.seconds:,.1f} s, "
             f"{(self.rows - self.rows_before) / self.seconds:,.0f} rows per second, "
-            f"{self.truncated / max(self.rows, 1):.1%} truncated, {self.skipped:,} skipped: {self.where}"
+            f"{self.truncated / max(self.rows, 1):.1%} truncated, {self.skipped:,} skipped{notes}: {self.where}"
         )
 
 
@@ -235,11 +243,19 @@ class _Scoring:
         scored = self.classifier.score((window.texts for window in ahead), count)
         for window, scores in zip(windows, scored, strict=True):
             count(len(window.malformed))
-            found = self.classifier.decision(scores.logits)
+            found = self.classifier.answer(scores)
             labels = [self.classifier.label_names[label] for label in found.labels]
             doubtful = ~found.certain if self.abstains else None
             rows = ScoredRows(labels, found.probabilities, scores.truncated, doubtful)
-            record = WindowRecord(window.number, len(labels), int(scores.truncated.sum()), window.malformed)
+            record = WindowRecord(
+                window.number,
+                len(labels),
+                truncated=int(scores.truncated.sum()),
+                wordless=int(scores.wordless.sum()),
+                tokens=int(scores.tokens.sum()),
+                unknown=int(scores.unknown.sum()),
+                malformed=window.malformed,
+            )
             yield record, self.encoder.encode(window.source, rows)
 
     @contextmanager

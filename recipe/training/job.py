@@ -48,7 +48,7 @@ def prepare(arguments: Arguments) -> TrainingJob:
     """
     max_length, args = arguments.data.max_length, arguments.training
     pretrained = find_pretrained(arguments.model, max_length)
-    tokenizer = load_tokenizer(pretrained, max_length)
+    tokenizer = load_tokenizer(pretrained, max_length, arguments.data.truncation_side)
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
         reviews = load_reviews(arguments.data, args.seed)

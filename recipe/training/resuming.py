@@ -22,7 +22,7 @@ MAY_CHANGE_ON_RESUME = {
     *("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"),
     *("disable_tqdm", "report_to", "run_name", "use_cpu", "torch_compile", "gradient_checkpointing"),
     "average_tokens_across_devices",
-} - {"max_length"}
+} - {"max_length", "truncation_side"}
 PREFIXES_THAT_MAY_CHANGE = ("logging_", "dataloader_", "ddp_", "fsdp", "torch_compile_", "gradient_checkpointing_")
 
 
@@ -38,6 +38,9 @@ def identity(arguments: Arguments, pretrained: Pretrained, reviews: Reviews, arc
         for name, value in arguments.resolved.items()
         if name not in MAY_CHANGE_ON_RESUME and not name.startswith(PREFIXES_THAT_MAY_CHANGE)
     }
+    # A checkpoint of an earlier version does not name it, and keeps the beginning.
+    if settings["truncation_side"] == "right":
+        del settings["truncation_side"]
     return {"data": rows | {"labels": reviews.label_names}, "model": model, "settings": settings}
 
 

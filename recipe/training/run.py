@@ -115,11 +115,12 @@ def inspect_only(arguments: Arguments) -> RunFolder:
     Raises:
         UsageError: The data or the tokenizer cannot be read, or the folder holds a run already.
     """
-    args, max_length = arguments.training, arguments.data.max_length
+    args, data = arguments.training, arguments.data
     run = RunFolder(str(args.output_dir))
     run.require_free(args.overwrite_output_dir)
-    tokenizer = load_tokenizer(find_pretrained(arguments.model, max_length), max_length)
-    reviews = load_reviews(arguments.data, args.seed)
+    pretrained = find_pretrained(arguments.model, data.max_length)
+    tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
+    reviews = load_reviews(data, args.seed)
     report = inspect(reviews, tokenize(reviews.splits["train"], tokenizer), arguments)
     print(as_block(report))
     write_json(run.data, report)

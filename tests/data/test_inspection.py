@@ -82,6 +82,24 @@ def test_lengths_are_those_before_anything_is_cut(
     assert report["lengths"]["64"]["truncated"] == 0 and report["lengths"]["64"]["relative_cost"] > 1
 
 
+def test_the_share_of_unknown_tokens_is_said_and_warned_of(
+    tiny_arguments: Callable[..., Arguments], tiny_bert: Path, tmp_path: Path
+) -> None:
+    report = report_of(tiny_arguments(), tiny_bert)
+    assert report["unknown_tokens"] == 0 and "unknown    0.0% of the tokens" in as_block(report)
+    assert "the weights lack many of these words" not in as_block(report)
+    # A number is a word that the tiny BERT lacks: one in ten.
+    rows = [(row % 2, "good " * 9 + f"{row}") for row in range(40)]
+    report = report_of(tiny_arguments("--train_file", write_rows(tmp_path / "train.jsonl", rows)), tiny_bert)
+    assert report["unknown_tokens"] == 0.1, "[CLS] and [SEP] not counted in"
+    assert "unknown    10.0% of the tokens\nwarning    the weights lack many of these words" in as_block(report)
+
+
+def test_the_end_that_is_kept_is_said(tiny_arguments: Callable[..., Arguments], tiny_bert: Path) -> None:
+    for flags, words in (([], "the beginning is kept"), (["--truncation_side", "left"], "the end is kept")):
+        assert f"truncated at 32, {words}\n" in as_block(report_of(tiny_arguments(*flags), tiny_bert))
+
+
 def test_padded_tokens_are_those_of_our_batches() -> None:
     lengths = np.array([10] * 400 + [100] * 400)
     for cut in (512, 50):

@@ -1,5 +1,6 @@
 """Tokens are those of the tokenizer itself, which stays as it was."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,15 @@ import numpy as np
 import pytest
 from conftest import separable_reviews
 from datasets import Dataset
+from encoders import write_encoder
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from recipe.arguments.model import ModelArguments
 from recipe.data.duplicates import text_keys
 from recipe.data.reviews import Split
-from recipe.data.tokens import tokenize
+from recipe.data.tokens import texts_of, tokenize
+from recipe.inference import Classifier
+from recipe.model.pretrained import find_pretrained, load_tokenizer
 
 COLUMNS = [["content"], ["title", "content"]]
 
@@ -67,3 +72,49 @@ def test_the_tokenizer_and_the_environment_are_left_as_they_were(
     before = tokenizer.backend_tokenizer.to_str()
     tokenize(split_of(rows, ["content"]), tokenizer)
     assert tokenizer.backend_tokenizer.to_str() == before and os.environ["TOKENIZERS_PARALLELISM"] == chosen
+
+
+@pytest.mark.parametrize(("columns", "added"), [(["content"], 2), (["title", "content"], 3)])
+def test_unknown_tokens_are_counted_before_anything_is_cut(columns: list[str], added: int, tiny_bert: Path) -> None:
+    contents = ["good film", "good zebra", "zebra " * 30, "", "a literal [UNK]"]
+    rows = Dataset.from_dict({"title": ["zebra"] * 5, "content": contents})
+    tokens = tokenize(split_of(rows, columns), load(tiny_bert, 12))
+    titles = len(columns) - 1
+    assert tokens["unknown"][:] == [titles + unknown for unknown in (0, 1, 30, 0, 2)]
+    assert tokens["text_tokens"][:] == [titles + words for words in (2, 2, 30, 0, 3)]
+    assert tokens["tokens"][:] == [count + added for count in tokens["text_tokens"]]
+
+
+def test_a_tokenizer_that_spells_every_text_has_no_unknown_token(tmp_path: Path) -> None:
+    tokenizer = load(write_encoder("GPT-2", tmp_path / "weights"), 64)
+    tokens = tokenize(split_of(Dataset.from_dict({"content": ["good 日本語"]}), ["content"]), tokenizer)
+    assert tokens["unknown"][:] == [0] and tokens["text_tokens"][:] == tokens["tokens"][:]
+
+
+class TokensAlone(Classifier):
+    """What serving gives a model that is not there."""
+
+    def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_training_and_serving_cut_the_same_end(
+    columns: list[str], side: str, rows: Dataset, tiny_bert: Path, tmp_path: Path
+) -> None:
+    found = find_pretrained(ModelArguments(str(tiny_bert)), 12)
+    tokenizer = load_tokenizer(found, 12, side)
+    folder = tmp_path / "served"
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text('{"id2label": {"0": "bad", "1": "good"}, "pad_token_id": 0}')
+    assert json.loads((folder / "tokenizer_config.json").read_text())["truncation_side"] == side
+    split, serving = split_of(rows, columns), TokensAlone(folder, threads=1)
+    trained = tokenize(split, tokenizer)["input_ids"][:]
+    served = [next(serving.batches([text]))["input_ids"][0].tolist() for text in texts_of(split)]
+    assert served == trained
+    if columns == ["content"]:
+        # By hand: each word of these reviews is a token, and ten of them fit between [CLS] and [SEP].
+        kept = [text.split()[:10] if side == "right" else text.split()[-10:] for text in rows["content"]]
+        assert [tokenizer.convert_ids_to_tokens(ids[1:-1]) for ids in trained] == kept
+        assert any(len(text.split()) > 10 for text in rows["content"])

@@ -23,6 +23,7 @@ from recipe.metrics.significance import mcnemar
 from recipe.run_folder import RunFolder
 
 RECORD, RUN = run_record(), Path("runs/mine")
+CUT = "truncated at 128, the beginning is kept"
 PAIRS = [("int8", "pytorch"), ("int8", "tfidf")]
 COSTS: dict[str, dict[str, Any]] = {
     "pytorch": {
@@ -70,7 +71,7 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 def test_the_hub_reads_the_metrics_with_their_split_and_revision(report: Report, tmp_path: Path) -> None:
     path = tmp_path / "README.md"
-    make_card(Path("runs/quickstart"), report, RECORD, {}).save(path)
+    make_card(Path("runs/quickstart"), report, RECORD, {}, CUT).save(path)
     data = ModelCard.load(path).data
     assert data.model_name == "quickstart" and data.base_model == RECORD.weights["name"]
     assert data.datasets == ["fancyzhx/amazon_polarity"] and data.pipeline_tag == "text-classification"
@@ -87,13 +88,13 @@ def test_the_hub_reads_the_metrics_with_their_split_and_revision(report: Report,
 
 def test_what_is_not_on_the_hub_is_not_linked_to(report: Report) -> None:
     weights, dataset = {"name": "package:minilm", "sha256": "0"}, {"name": "mine.csv", "sha256": "abc"}
-    card = make_card(RUN, report, run_record(weights=weights, dataset=dataset), {})
+    card = make_card(RUN, report, run_record(weights=weights, dataset=dataset), {}, CUT)
     assert card.data.base_model is None and card.data.datasets is None
     assert "`mine.csv` (sha256 `abc`)" in card.text and "revision" not in card.content.split("---")[1]
 
 
 def test_every_table_has_as_many_cells_in_each_row(report: Report) -> None:
-    text = make_card(RUN, report, RECORD, {}).text
+    text = make_card(RUN, report, RECORD, {}, CUT).text
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
     assert len(tables) == 5
     for head, *rows in tables:
@@ -102,7 +103,7 @@ def test_every_table_has_as_many_cells_in_each_row(report: Report) -> None:
 
 
 def test_the_tables_hold_the_figures_of_the_report(report: Report) -> None:
-    text = make_card(RUN, report, RECORD, {}).text
+    text = make_card(RUN, report, RECORD, {}, CUT).text
     int8, (low, high) = report.variants["int8"], report.intervals.variants["int8"].f1
     assert f"| int8 | {int8.f1:.4f} ({low:.4f} to {high:.4f}) |" in text and f"`{int8.confusion}`" in text
     assert f"| int8 | {int8.roc_auc:.4f} | {int8.average_precision:.4f} | {int8.log_loss:.4f} |" in text
@@ -123,13 +124,13 @@ def test_a_figure_that_is_not_defined_is_a_dash_and_no_metric_of_the_hub() -> No
     report = report_of(2)
     variants = {name: replace(found, roc_auc=None, average_precision=None) for name, found in report.variants.items()}
     thresholds = thresholds_of(Decision(), np.eye(2, dtype=np.float32), np.arange(2))
-    card = make_card(RUN, replace(report, variants=variants, thresholds=thresholds), RECORD, {})
+    card = make_card(RUN, replace(report, variants=variants, thresholds=thresholds), RECORD, {}, CUT)
     assert "| int8 | – | – | " in card.text and "left to a person" not in card.text and "label 1 from" not in card.text
     assert len(card.data.eval_results) == 10, "five metrics of two variants"
 
 
 def test_no_line_of_control_leaves_a_gap(report: Report) -> None:
-    content = str(make_card(RUN, report, RECORD, {"F1 by slice": "report/slices.png"}))
+    content = str(make_card(RUN, report, RECORD, {"F1 by slice": "report/slices.png"}, CUT))
     assert "\n\n\n" not in content and "{%" not in content and "{{" not in content
     assert content.endswith("```\n")
 
@@ -162,12 +163,19 @@ def test_models_that_never_differ_are_said_to_agree() -> None:
 
 def test_pictures_stand_in_it_in_their_order(report: Report) -> None:
     pictures = {"F1 by slice": "report/slices.png", "Learning curve": "report/learning_curve.png"}
-    text = make_card(RUN, report, RECORD, pictures).text
+    text = make_card(RUN, report, RECORD, pictures, CUT).text
     assert "![F1 by slice](report/slices.png)\n\n![Learning curve](report/learning_curve.png)" in text
 
 
+def test_the_end_of_a_review_that_is_kept_is_said(report: Report) -> None:
+    assert (
+        "a review of more tokens is truncated at 128, the beginning is kept."
+        in make_card(RUN, report, RECORD, {}, CUT).text
+    )
+
+
 def test_the_exported_file_it_loads_is_the_served_one(report: Report) -> None:
-    text = make_card(RUN, report, RECORD, {}).text
+    text = make_card(RUN, report, RECORD, {}, CUT).text
     assert 'from_pretrained("runs/mine/onnx", file_name="model_quantized.onnx")' in text
 
 

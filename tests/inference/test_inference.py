@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, copy_of, separable_reviews
+from encoders import write_encoder
 
 from recipe.errors import RecipeWarning, UsageError
 from recipe.inference import classifier as inference
-from recipe.inference.classifier import Prediction, length_sorted_batches
+from recipe.inference.classifier import Classifier, Prediction, length_sorted_batches
+from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, open_session
 from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder, folder
@@ -67,6 +69,52 @@ def test_the_number_of_threads_does_not_change_a_bit(exported_run: RunFolder) ->
 def test_what_was_cut_is_known(classifier: OnnxClassifier) -> None:
     (scores,) = classifier.score([["a film", "film " * 29, "film " * 31, ""]])
     assert scores.truncated.tolist() == [False, False, True, False]
+
+
+def test_reviews_without_a_known_word_are_known(classifier: OnnxClassifier) -> None:
+    texts = [
+        "日本語 zebra",
+        "",
+        " ",
+        ("zebra", "zebra"),
+        ("", ""),
+        ("zebra", "film"),
+        "a zebra",
+        "film " * 31 + "zebra",
+    ]
+    (scores,) = classifier.score([texts])
+    assert scores.tokens.tolist() == [4, 0, 0, 2, 0, 2, 2, 30], "as the model reads them, without [CLS] and [SEP]"
+    assert scores.unknown.tolist() == [4, 0, 0, 2, 0, 1, 1, 0]
+    assert scores.wordless.tolist() == [True] * 5 + [False] * 3
+
+
+class Guess(Classifier):
+    """Gives the same logits to every review."""
+
+    def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        return np.zeros((len(batch["input_ids"]), 2), dtype=np.float32)
+
+
+def test_a_space_of_sentencepiece_is_no_word(tmp_path: Path) -> None:
+    folder = write_encoder("XLM-RoBERTa", tmp_path / "weights")
+    for file, more in (("config.json", {"id2label": {"0": "a", "1": "b"}}), ("tokenizer_config.json", {})):
+        content = json.loads((folder / file).read_text()) | more | {"model_max_length": 32}
+        (folder / file).write_text(json.dumps(content))
+    (scores,) = Guess(folder, threads=1).score([["日本語", "日本語 中", "", "日本語 film"]])
+    assert scores.wordless.tolist() == [True, True, True, False]
+    assert (scores.unknown < scores.tokens)[:2].all(), "spaces are tokens"
+
+
+def test_a_review_without_a_known_word_is_doubtful_where_there_is_a_bound(exported_run: RunFolder) -> None:
+    classifier = OnnxClassifier.from_run(exported_run.path, "fp32", raw=True)
+    (scores,) = classifier.score([["zebra", "a good film", ""]])
+    for bound, certain in ((None, [True] * 3), (0.0, [False, True, False]), (1.0, [False] * 3)):
+        classifier.decision = Decision(abstain_below=bound)
+        expected, found = classifier.decision(scores.logits), classifier.answer(scores)
+        assert found.certain.tolist() == certain
+        assert (found.labels == expected.labels).all() and (found.probabilities == expected.probabilities).all()
+    (answer,) = classifier(["zebra"])
+    assert answer == (answer.label, answer.probability) and answer.label in classifier.label_names
 
 
 def test_by_default_the_fastest_certified_variant_answers(exported_run: RunFolder, tmp_path: Path) -> None:

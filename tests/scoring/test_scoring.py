@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from conftest import ROOT, copy_of, files_under, run_script, separable_reviews
+from conftest import ROOT, copy_of, files_under, load_script, run_script, separable_reviews
 
 from recipe.command_line import read_lines
 from recipe.errors import UsageError
@@ -259,6 +259,37 @@ def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(
     assert 0 < sum(row["doubtful"] == "true" for row in rows) < 40
     assert [row["label"] for row in raw] == [LABELS[label] for label in logits.argmax(axis=1)]
     assert list(raw[0]) == ["content", "label", "probability", "truncated"]
+
+
+def test_rows_without_a_known_word_are_doubtful_and_counted(
+    exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inference, "WINDOW", 8)
+    run = copy_of(exported_run, tmp_path)
+    texts = ["a good film " * 8] * 10 + ["zebra zebra", "", "日本"]
+    write_csv(Path("in.csv"), [{"content": text} for text in texts])
+    summary = score(Request(run.path, "in.csv", "out.csv", "fp32"))
+    # By hand: 240 known words, two zebras and two characters.
+    assert (summary.tokens, summary.unknown) == (244, 4)
+    assert ", 0 skipped, 1.6% of the tokens unknown, 3 rows hold no known word: out.csv" in str(summary)
+    # The model is sure enough of every row.
+    write_json(run.decision, Decision(abstain_below=0.0).to_json())
+    score(Request(run.path, "in.csv", "doubt.csv", "fp32"))
+    assert [row["doubtful"] for row in read_csv(Path("doubt.csv").read_text())] == ["false"] * 10 + ["true"] * 3
+    without = [
+        {name: row[name] for name in row if name != "doubtful"} for row in read_csv(Path("doubt.csv").read_text())
+    ]
+    assert without == read_csv(Path("out.csv").read_text()), "nothing else has changed"
+    load_script("predict").main(["--run", str(run.path), "--variant", "fp32", "zebra", "a good film"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split("\t")[0].endswith("?") and second.split("\t")[0] == "positive"
+
+
+def test_few_unknown_tokens_are_not_worth_a_word(score_here: Callable[..., Summary]) -> None:
+    Path("in.csv").write_text("content\n" + "good film\n" * 60 + "good zebra\n")
+    summary = score_here("in.csv", "out.csv")
+    assert summary.unknown == 1 and "unknown" not in str(summary) and "known word" not in str(summary)
 
 
 def test_malformed_rows_are_all_found_before_anything_is_scored(

@@ -248,6 +248,7 @@ def test_resuming_is_never_done_unasked(stopped: tuple[list[str], Path]) -> None
         (["--global_batch_size", "4"], r"global_batch_size \(8, now 4\)"),
         (["--num_train_epochs", "5"], r"num_train_epochs \(3.0, now 5.0\)"),
         (["--max_length", "16"], r"max_length \(32, now 16\)"),
+        (["--truncation_side", "left"], r"truncation_side \(the default, now left\)"),
         (["--max_train_samples", "80"], "rows of train .*rows of validation"),
         (["--weight_decay", "0.1"], r"weight_decay \(the default, now 0.1\)"),
     ],
