@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from recipe.errors import CheckFailed, Interrupted, RecipeWarning, UsageError, disk_refusal
-from recipe.machine import forget_leftover_launch, is_main_process, silence_libraries
+from recipe.machine import forget_leftover_launch, is_main_process, let_threads_sleep, silence_libraries
 
 DEFAULT_RUN = "runs/quickstart"
 
@@ -68,6 +68,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     """
     forget_leftover_launch()
     silence_libraries()
+    let_threads_sleep()
     warnings.simplefilter("default", RecipeWarning)
     warnings.showwarning = _show_warning
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -30,6 +30,14 @@ def silence_libraries() -> None:
         warnings.simplefilter("ignore")
 
 
+def let_threads_sleep() -> None:
+    """Let OpenMP's threads sleep while they wait for each other, unless the user has set how; before torch is imported.
+
+    By default they spin. Where other work takes one of the cores, the others then spin for as long as it does.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def is_main_process() -> bool:
     """Return whether this is the main process (rank 0), which alone prints and writes."""
     return int(os.environ.get("RANK") or 0) == 0

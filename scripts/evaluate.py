@@ -35,9 +35,10 @@ def main(argv: list[str]) -> None:
     flags = parser().parse_known_flags(argv)
     folder = RunFolder(flags.run)
     folder.require_onnx()
-    from recipe.evaluation.report import evaluate_run, summary
+    with folder.hold("--run"):
+        from recipe.evaluation.report import evaluate_run, summary
 
-    print(summary(evaluate_run(folder, flags.target_precision, flags.abstain, flags.slice_by)))
+        print(summary(evaluate_run(folder, flags.target_precision, flags.abstain, flags.slice_by)))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
 
 

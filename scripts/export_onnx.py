@@ -49,11 +49,12 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"--max_f1_drop {flags.max_f1_drop} is not a difference of F1, from 0 to 1")
     folder = RunFolder(flags.run)
     folder.require_finished()
-    from recipe.export.certificate import as_table, describe_rejected
-    from recipe.export.variants import export
+    with folder.hold("--run"):
+        from recipe.export.certificate import as_table, describe_rejected
+        from recipe.export.variants import export
 
-    had_decision = folder.decision.is_file()
-    content = export(folder, flags.variants, flags.target, flags.max_f1_drop)
+        had_decision = folder.decision.is_file()
+        content = export(folder, flags.variants, flags.target, flags.max_f1_drop)
     print(as_table(content))
     print(f"In full: {folder.certificate}")
     if had_decision:

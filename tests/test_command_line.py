@@ -49,6 +49,16 @@ def test_each_end_has_its_exit_code_and_at_most_one_line(
     assert found == code and (said == lines if lines is not None else len(said) == 1), said
 
 
+@pytest.mark.parametrize("given", ["", "ACTIVE"])
+def test_threads_that_wait_sleep_unless_the_user_says_how(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    environment = {"OMP_WAIT_POLICY": given} if given else {}
+    code, said = end_of("print(os.environ['OMP_WAIT_POLICY'], file=sys.stderr)", tmp_path, **environment)
+    assert (code, said) == (0, [given or "PASSIVE"])
+
+
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_a_reader_that_leaves_early_is_no_error(lines: int, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(

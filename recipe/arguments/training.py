@@ -18,6 +18,7 @@ METRICS = ("f1", "accuracy", "precision", "recall")
 POSITIVE = (
     *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
     *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
+    "threads",
 )
 # Values that would break the recipe, and the reason to give.
 REFUSED = {
@@ -72,6 +73,7 @@ class TrainingArguments(transformers.TrainingArguments):
     dataloader_num_workers: int | None = setting(  # type: ignore[assignment]
         None, "Processes that pad batches ahead: by default up to 4 on a GPU, none on a CPU."
     )
+    threads: int | None = setting(None, "CPU threads of each process: by default, on a CPU, its share of the cores.")
     eval_strategy: str = setting("epoch", "When to validate: epoch, steps or no.")
     save_strategy: str = setting("epoch", "When to save a checkpoint: as eval_strategy.")
     logging_strategy: str = setting("epoch", "When to log the training loss.")

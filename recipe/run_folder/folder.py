@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from recipe.errors import RecipeWarning, UsageError
 from recipe.files.atomic import file_sha256, write_json, write_whole
+from recipe.files.lock import holding
 from recipe.machine import this_cpu
 from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.record import RunRecord
@@ -33,6 +35,7 @@ class RunFolder:
     run.json            what was done; written last, so that a folder that has it is a finished run
     onnx/               the exported model's variants, and what certifies them
     report.json         the evaluation; README.md, a model card, and report/, its pictures, show it
+    .lock               while a process writes to the folder: which
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -121,10 +124,19 @@ class RunFolder:
             )
         return chosen, found
 
+    def hold(self, flag: str) -> AbstractContextManager[None]:
+        """Make the folder, and keep other launches from writing to it until the block ends; reading is free.
+
+        Args:
+            flag: The one that names another folder.
+
+        Raises:
+            UsageError: Another launch writes to it, or it cannot be made or written.
+        """
+        return holding(self.path / ".lock", f"{self} is being written", flag)
+
     def require_free(self, overwrite: bool) -> None:
-        """Raise a `UsageError` if the path is a file, or holds a run, finished or not, and `overwrite` is false."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--output_dir {self} is a file")
+        """Raise a `UsageError` if the folder holds a run, finished or not, and `overwrite` is false."""
         found = [path.name for path in self._contents()]
         if found and not overwrite:
             finished = self.record.is_file()

@@ -3,11 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from recipe.errors import UsageError
 from recipe.files.atomic import flush, replacing, write_json
+from recipe.files.lock import holding
 from recipe.files.writers import compressed
 
 
@@ -48,6 +50,14 @@ class Journal:
         self.output = output.resolve() if output.is_symlink() else output
         self.errors = self.output.with_name(f"{self.output.name}.errors.jsonl")
         self.folder = self.output.with_name(f".{self.output.name}.parts")
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep other launches from scoring into the output until the block ends; else raise `UsageError`.
+
+        The lock lies beside the folder, which comes and goes.
+        """
+        lock = self.output.with_name(f".{self.output.name}.lock")
+        return holding(lock, f"{self.output} is being scored", "--output")
 
     def require_free(self) -> None:
         """Raise `UsageError` if a file would be replaced, but not if this journal was about to replace it itself."""

@@ -76,13 +76,20 @@ def score(request: Request) -> Summary:
     """Score a file or a stream of reviews.
 
     Raises:
-        UsageError: A run, variant, input or column is missing, the output cannot be written, a row is malformed, or the
-            input changes meanwhile.
+        UsageError: A run, variant, input or column is missing, the output cannot be written or is being scored, a row
+            is malformed, or the input changes meanwhile.
         Interrupted: Ctrl-C or SIGTERM came while a file was written; says how to resume.
         CheckFailed: Not every row was scored once.
     """
-    began, scoring = time.perf_counter(), _Scoring(request)
-    summary = scoring.to_stream() if request.output == STANDARD_STREAM else scoring.to_file(Path(request.output))
+    began = time.perf_counter()
+    if request.output == STANDARD_STREAM:
+        summary = _Scoring(request).to_stream()
+    else:
+        # Looked at before there is a lock, which needs a folder, and again once no one else can write there.
+        request.require_files(_Processes().count)
+        journal = Journal(Path(request.output))
+        with journal.hold():
+            summary = _Scoring(request).to_file(journal)
     summary.seconds = time.perf_counter() - began
     return summary
 
@@ -175,9 +182,9 @@ class _Scoring:
         output.flush()
         return summary
 
-    def to_file(self, output: Path) -> Summary:
+    def to_file(self, journal: Journal) -> Summary:
         """Score the windows that the journal lacks, and publish the output."""
-        journal, processes = Journal(output), self.processes
+        processes = self.processes
         if not self.request.overwrite:
             journal.require_same(self.manifest)
         self._require_room(journal)

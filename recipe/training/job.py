@@ -44,7 +44,7 @@ def prepare(arguments: Arguments) -> TrainingJob:
     """Read the reviews and the weights, and return them with a Trainer that has written nothing but made its folder.
 
     Raises:
-        UsageError: The data or the weights cannot be read, the folder cannot be made, or Trainer refuses a setting.
+        UsageError: The data or the weights cannot be read, or Trainer refuses a setting.
     """
     max_length, args = arguments.data.max_length, arguments.training
     pretrained = find_pretrained(arguments.model, max_length)
@@ -83,8 +83,6 @@ def prepare(arguments: Arguments) -> TrainingJob:
         trainer.get_optimizer_cls_and_kwargs(args, model)
     except (ValueError, ImportError, RuntimeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
-    except OSError as error:
-        raise UsageError(f"--output_dir {args.output_dir} cannot be made: {error.strerror}") from error
     return TrainingJob(arguments, pretrained, reviews, model, trainer)
 
 
@@ -94,12 +92,14 @@ def logits_alone(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
 
 
 def use_all_cores(args: TrainingArguments) -> None:
-    """Let a run on the CPU use the cores it may use, shared between this machine's processes.
+    """Let a run on the CPU use the cores it may use, shared between this machine's processes; or `--threads` of them.
 
     `accelerate launch` sets OMP_NUM_THREADS=1 when nobody set it, which would halve the speed of two cores. Any other
     value was set by the user and is kept.
     """
-    if args.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    elif args.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 

@@ -2,7 +2,11 @@
 
 import math
 import pickle
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from accelerate.utils import broadcast_object_list
 
 from recipe.arguments.parser import Arguments
 from recipe.arguments.training import METRICS
@@ -26,15 +30,36 @@ RELOAD_TOLERANCE = 1e-4
 def train(arguments: Arguments) -> RunFolder:
     """Fine-tune, or resume a run that was stopped, and return the finished run's folder.
 
-    Nothing but an empty folder is written before all arguments, the data and the weights were checked.
+    Nothing but the folder's lock is written before all arguments, the data and the weights were checked.
 
     Raises:
-        UsageError: The settings, the data, the weights or the folder do not allow it.
+        UsageError: The settings, the data, the weights or the folder do not allow it, or another process writes to it.
         CheckFailed: The loss was not finite, or the reloaded weights do not give the best epoch's metrics.
         Interrupted: The run was stopped by a signal, after a checkpoint.
     """
+    run = RunFolder(str(arguments.training.output_dir))
+    with _held(run):
+        _train(arguments, run)
+    return run
+
+
+@contextmanager
+def _held(run: RunFolder) -> Iterator[None]:
+    """Hold the run's folder for all processes of this launch, which otherwise all refuse."""
+    with ExitStack() as held:
+        refusal = [""]
+        try:
+            held.enter_context(run.hold("--output_dir"))
+        except UsageError as error:
+            refusal = [str(error)]
+        broadcast_object_list(refusal)
+        if refusal[0]:
+            raise UsageError(refusal[0])
+        yield
+
+
+def _train(arguments: Arguments, run: RunFolder) -> None:
     args = arguments.training
-    run = RunFolder(str(args.output_dir))
     checkpoint, manifest = find_checkpoint(run) if args.resume else (None, {})
     if checkpoint is None:
         run.require_free(args.overwrite_output_dir)
@@ -68,7 +93,6 @@ def train(arguments: Arguments) -> RunFolder:
         run.write_record(run_record(job, best, seconds))
         checkpoints.drop_states(run.path)
     trainer.accelerator.wait_for_everyone()
-    return run
 
 
 def _begin(job: TrainingJob, run: RunFolder) -> None:
@@ -113,15 +137,16 @@ def inspect_only(arguments: Arguments) -> RunFolder:
     """Report on the reviews that a run would use, on the screen and in `<run>/data.json`, and return the folder.
 
     Raises:
-        UsageError: The data or the tokenizer cannot be read, or the folder holds a run already.
+        UsageError: The data or the tokenizer cannot be read, or the folder holds a run or is being written.
     """
     args, data = arguments.training, arguments.data
     run = RunFolder(str(args.output_dir))
-    run.require_free(args.overwrite_output_dir)
-    pretrained = find_pretrained(arguments.model, data.max_length)
-    tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
-    reviews = load_reviews(data, args.seed)
-    report = inspect(reviews, tokenize(reviews.splits["train"], tokenizer), arguments)
-    print(as_block(report))
-    write_json(run.data, report)
+    with _held(run):
+        run.require_free(args.overwrite_output_dir)
+        pretrained = find_pretrained(arguments.model, data.max_length)
+        tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
+        reviews = load_reviews(data, args.seed)
+        report = inspect(reviews, tokenize(reviews.splits["train"], tokenizer), arguments)
+        print(as_block(report))
+        write_json(run.data, report)
     return run

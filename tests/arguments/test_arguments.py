@@ -278,6 +278,7 @@ def test_every_config_parses() -> None:
         (["--eval_on_start"], "--eval_on_start would validate once more on every --resume"),
         (["--save_steps", "0"], "--save_steps 0 must be a whole number of steps, from 1"),
         (["--early_stopping_patience", "0"], "--early_stopping_patience 0 must be more than 0"),
+        (["--threads", "0"], "--threads 0 must be more than 0"),
         (["--class_weights", "mine"], "--class_weights.*invalid choice: 'mine'"),
         (["--resume", "--overwrite_output_dir"], "--resume goes on with a run, --overwrite_output_dir removes it"),
         (["--auto_find_batch_size"], "--auto_find_batch_size would change the batch"),

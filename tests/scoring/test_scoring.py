@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier
 from recipe.run_folder import RunFolder
 from recipe.scoring import Request, Summary, score
+from recipe.scoring.journal import Journal
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
 LABELS = ("negative", "positive")
@@ -432,6 +434,48 @@ def test_an_input_that_changes_meanwhile_is_noticed(
     with pytest.raises(UsageError, match="a.csv was changed while it was scored"):
         score_here("a.csv", "out.csv")
     assert not Path("out.csv").exists()
+
+
+def test_an_output_that_is_being_scored_is_refused_even_to_overwrite_it(
+    score_here: Callable[..., Summary], reviews: Path, tmp_path: Path
+) -> None:
+    with Journal(Path("out.csv")).hold():
+        for overwrite in (False, True):
+            said = (
+                f"out.csv is being scored by process {os.getpid()} on host .*: wait for it, or choose another --output"
+            )
+            with pytest.raises(UsageError, match=said):
+                score_here(str(reviews / "a.csv"), "out.csv", overwrite=overwrite)
+        score_here(str(reviews / "a.csv"), "other.csv")
+        assert files_under(tmp_path) == {"other.csv", ".out.csv.lock"}
+    assert files_under(tmp_path) == {"other.csv"}
+
+
+@pytest.mark.slow
+def test_of_two_scorings_into_one_output_the_second_is_refused_and_the_first_ends_well(
+    exported_run: RunFolder, reviews: Path, tmp_path: Path
+) -> None:
+    def command(source: str) -> list[str]:
+        flags = ["--run", str(exported_run.path), "--input", source, "--output", "out.csv"]
+        return [sys.executable, str(ROOT / "scripts" / "predict.py"), *flags]
+
+    content = (reviews / "a.csv").read_bytes()
+    # The first has an input that has not ended, so it goes on for as long as the test wants.
+    with subprocess.Popen(command("-"), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdin
+        end = time.monotonic() + 100
+        while not (tmp_path / ".out.csv.lock").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        for more in ([], ["--overwrite"]):
+            second = [*command(str(reviews / "a.csv")), *more]
+            refused = subprocess.run(second, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+            assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1, refused.stderr
+            assert f"error: out.csv is being scored by process {first.pid} on host " in refused.stderr
+        assert files_under(tmp_path) == {".out.csv.lock"}
+        first.stdin.write(content)
+        first.stdin.close()
+        assert first.wait(100) == 0
+    assert files_under(tmp_path) == {"out.csv"} and len(read_csv((tmp_path / "out.csv").read_text())) == 300
 
 
 @pytest.mark.slow

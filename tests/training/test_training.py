@@ -15,7 +15,7 @@ from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import RunFolder
-from recipe.training.job import prepare, weighted_loss
+from recipe.training.job import header, prepare, weighted_loss
 from recipe.training.run import prove_best_reloaded, require_one_process_per_gpu, train
 
 CHECKPOINT_FILES = {
@@ -125,6 +125,19 @@ def test_every_review_is_trained_on_once_an_epoch(tiny_arguments: Callable[..., 
         tuple(row[row > 0].tolist()) for batch in trainer.get_train_dataloader() for row in batch["input_ids"]
     )
     assert seen == sorted(tuple(ids) for ids in trainer.train_dataset["input_ids"])
+
+
+def test_a_training_has_the_threads_that_were_asked_for(
+    tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    try:
+        for asked in ("3", "1"):
+            job = prepare(tiny_arguments("--threads", asked))
+            assert f"1 process(es), {asked} thread(s) each" in header(job)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_several_gpus_in_one_process_are_refused_with_the_command_to_use() -> None:
