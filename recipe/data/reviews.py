@@ -15,6 +15,7 @@ from recipe.data.labels import NO_LABEL, encode_labels, label_values
 from recipe.data.mapping import map_rows, progress_bars
 from recipe.data.sources import FIXED_SEED, hold_out, read_source
 from recipe.errors import UsageError
+from recipe.files.parts import Place
 from recipe.run_folder import RunFolder
 
 
@@ -114,11 +115,10 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
     Raises:
         UsageError: The dataset, a file, a column or a split is missing or empty, or its labels make no sense.
     """
-    found, origin = read_source(args)
-    where = {name: args.files.get(name, f"the {name} split of {args.dataset_name}") for name in found}
-    rows = {name: _without_nulls(some, args, where[name]) for name, some in found.items()}
-    names, labels = encode_labels(rows, args.label_column, where)
-    splits = {name: _clean(name, some, labels[name], args, where[name]) for name, some in rows.items()}
+    found, origin, places = read_source(args)
+    rows = {name: _without_nulls(some, args, places[name]) for name, some in found.items()}
+    names, labels = encode_labels(rows, args.label_column, places)
+    splits = {name: _clean(name, some, labels[name], args, places[name]) for name, some in rows.items()}
     dropped = {"no_text_or_label": sum(len(rows[name]) - len(split) for name, split in splits.items())}
     known = set(splits["train"].labels)
     if args.sampling == "random":
@@ -153,7 +153,7 @@ def reviews_of(run: RunFolder) -> Reviews:
     return reviews
 
 
-def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
+def _without_nulls(rows: Dataset, args: DataArguments, where: Place) -> Dataset:
     """Return the rows with an empty text for each null, after checking that text and label columns hold such."""
     for column in (*args.text_columns, args.label_column):
         # A `ClassLabel` or a `Value` has a dtype; lists and structs have none.
@@ -173,12 +173,12 @@ def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
     return map_rows(rows.with_format("arrow"), fill, rows.features, "empty texts").with_format(None)
 
 
-def _clean(name: str, rows: Dataset, labels: np.ndarray, args: DataArguments, where: str) -> Split:
+def _clean(name: str, rows: Dataset, labels: np.ndarray, args: DataArguments, where: Place) -> Split:
     """Return a split; of train and validation, the rows that have a text and a label."""
     split = Split(rows, args.text_columns, labels, text_keys(rows.select_columns(args.text_columns)))
     if name == "test":
         if (missing := np.flatnonzero(labels == NO_LABEL)).size:
-            raise UsageError(f"row {missing[0] + 1} of {where} has no label; test rows are never left out")
+            raise UsageError(f"{where.row(missing[0])} has no label; test rows are never left out")
         return split
     split = split.where((labels != NO_LABEL) & ~split.keys.empty)
     if not len(split):
