@@ -51,19 +51,21 @@ def read_source(args: DataArguments) -> Source:
     return Source(splits, origin, {name: Place(said, [(said, len(splits[name]))]) for name, said in names.items()})
 
 
-def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Dataset, Any, Place]:
-    """Return the first `rows` rows, -1 for all, of the user's files, what `run.json` says of them, and their place."""
+def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Dataset, list[dict[str, str]], Place]:
+    """Return the first `rows` rows, -1 for all, of the user's files, the name and sha256 of each, and their place."""
     found, parts = read_files(given, args.text_columns, args.label_column)
     said = [{"file": part.file, "sha256": part.sha256} for part in parts]
     place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
-    return _first(found, rows), said[0] if len(said) == 1 else said, place
+    return _first(found, rows), said, place
 
 
 def _read_files(args: DataArguments) -> Source:
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
     read = {name: read_split(given, args, args.first_rows[name]) for name, given in args.files.items()}
-    splits, files, places = ({name: found[part] for name, found in read.items()} for part in range(3))
+    splits = {name: rows for name, (rows, _, _) in read.items()}
+    files = {name: said if len(said) > 1 else said[0] for name, (_, said, _) in read.items()}
+    places = {name: place for name, (_, _, place) in read.items()}
     return Source(splits, {"name": joined_name(args.files["train"]), "files": files}, places)
 
 
