@@ -189,7 +189,7 @@ def _replace_files(args: DataArguments, files: Mapping[str, list[str]], recorded
     """Put the files where they are now into a run's arguments, and return test files that are not the run's own."""
     other: list[str] = []
     for split, given in files.items():
-        own = recorded.get(split, [])
+        own = recorded.get(split, []) if split in args.files else []
         if split == "test" and _sha256(given) != [part["sha256"] for part in (own if isinstance(own, list) else [own])]:
             other = given
         elif split in args.files:
