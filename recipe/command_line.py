@@ -54,6 +54,18 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
         )
         self.add_argument("--run", type=Path, default=DEFAULT_RUN, help="the run's folder (default: %(default)s)")
 
+    def add_files(self, test: str = "") -> None:
+        """Take the flags that say where a run's own files are now; `test` ends the help of the test file's."""
+        for split in ("train", "validation", "test"):
+            words = f"where the run's {split} file is now{test if split == 'test' else ''}"
+            self.add_argument(f"--{split}_file", nargs="+", metavar="FILE", help=words)
+
+    @staticmethod
+    def files_of(flags: argparse.Namespace) -> dict[str, list[str]]:
+        """Return what the flags of `add_files` were given, by split."""
+        named = {split: getattr(flags, f"{split}_file") for split in ("train", "validation", "test")}
+        return {split: given for split, given in named.items() if given}
+
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name, with the nearest known one."""

@@ -2,6 +2,7 @@
 
     python scripts/evaluate.py
     python scripts/evaluate.py --run runs/mine --abstain 0.05 --target_precision 0.95 --slice_by source
+    python scripts/evaluate.py --run runs/mine --test_file this_month.csv
 
 Prints a table, and writes <run>/report.json, <run>/README.md (a model card), <run>/report/ with the pictures and the 50
 most confident mistakes, and <run>/onnx/decision.json: the temperature, threshold and abstain bound, chosen on
@@ -27,6 +28,7 @@ def parser() -> Parser:
     )
     parser.add_argument("--abstain", type=float, help="share of reviews to leave to a person, as 0.05 (default: none)")
     parser.add_argument("--slice_by", metavar="COLUMN", help="a column of the test rows to show figures by")
+    parser.add_files(test=", or other rows to measure the run on")
     return parser
 
 
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> None:
     with folder.hold("--run"):
         from recipe.evaluation.report import evaluate_run, summary
 
-        print(summary(evaluate_run(folder, flags.target_precision, flags.abstain, flags.slice_by)))
+        files = Parser.files_of(flags)
+        print(summary(evaluate_run(folder, flags.target_precision, flags.abstain, flags.slice_by, files)))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
 
 

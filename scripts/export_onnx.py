@@ -39,6 +39,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--max_f1_drop", type=float, default=0.01, help="F1 that int8 and fp16 may cost (default: %(default)s)"
     )
+    parser.add_files()
     return parser
 
 
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> None:
         from recipe.export.variants import export
 
         had_decision = folder.decision.is_file()
-        content = export(folder, flags.variants, flags.target, flags.max_f1_drop)
+        content = export(folder, flags.variants, flags.target, flags.max_f1_drop, Parser.files_of(flags))
     print(as_table(content))
     print(f"In full: {folder.certificate}")
     if had_decision:

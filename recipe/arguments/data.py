@@ -7,6 +7,10 @@ from typing import Any, Literal
 from recipe.arguments.setting import setting
 from recipe.errors import UsageError
 
+SPLITS = ("train", "validation", "test")
+# The settings that name the user's own files.
+FILES = tuple(f"{split}_file" for split in SPLITS)
+
 
 @dataclass
 class DataArguments:
@@ -18,11 +22,15 @@ class DataArguments:
         "package holds.",
     )
     dataset_config_name: str | None = setting(None, "Configuration of the dataset, where it has several.")
-    train_file: str | None = setting(
-        None, "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText)."
+    train_file: list[str] | None = setting(
+        None,
+        "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText). A file, several, "
+        "a pattern, or a folder of parts.",
     )
-    validation_file: str | None = setting(None, "The same for validation; without it, rows of train are held out.")
-    test_file: str | None = setting(None, "The same for test; without it, nothing is evaluated.")
+    validation_file: list[str] | None = setting(
+        None, "The same for validation; without it, rows of train are held out."
+    )
+    test_file: list[str] | None = setting(None, "The same for test; without it, nothing is evaluated.")
     dataset_revision: str | None = setting(
         None, "Commit, tag or branch of a dataset on the Hub. By default the recipe's pin, else main."
     )
@@ -47,10 +55,10 @@ class DataArguments:
     )
 
     @property
-    def files(self) -> dict[str, str]:
-        """Return the user's own files by split; empty if a dataset is read."""
-        named = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
-        return {split: path for split, path in named.items() if path is not None}
+    def files(self) -> dict[str, list[str]]:
+        """Return the user's own files, patterns and folders by split; empty if a dataset is read."""
+        named = {split: getattr(self, f"{split}_file") for split in SPLITS}
+        return {split: given for split, given in named.items() if given}
 
     @property
     def max_rows(self) -> dict[str, int]:
@@ -63,7 +71,10 @@ class DataArguments:
         return self.max_rows if self.sampling == "first" else dict.fromkeys(self.max_rows, -1)
 
     def __post_init__(self) -> None:
-        """Raise a `UsageError` if a value is out of its range."""
+        """Make a list of a file that is named alone, as in YAML; if a value is out of range, raise a `UsageError`."""
+        for name in FILES:
+            if isinstance(given := getattr(self, name), str):
+                setattr(self, name, [given])
         for name in ("max_train_samples", "max_test_samples"):
             if (rows := getattr(self, name)) < 1 and rows != -1:
                 raise UsageError(f"--{name} {rows} takes no row: give a number from 1, or -1 for all rows")

@@ -11,15 +11,15 @@ import transformers
 import yaml
 from transformers import HfArgumentParser
 
-from recipe.arguments.data import DataArguments
+from recipe.arguments.data import FILES, DataArguments
 from recipe.arguments.model import ModelArguments
 from recipe.arguments.training import TrainingArguments
 from recipe.command_line import OneLineErrors, unknown_name
 from recipe.errors import UsageError
+from recipe.files.parts import find_parts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = "quickstart"
-FILES = ("train_file", "validation_file", "test_file")
 # What `--help` shows; `--help_all` shows the rest too.
 FIRST_FLAGS = (
     *("config", *FILES, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
@@ -115,7 +115,7 @@ def read_config(path: Path, parser: RunParser) -> dict[str, Any]:
             raise UsageError(f"{unknown_name('key', str(key), parser.defaults)} (in {path})")
         if value is None and parser.defaults[key] is not None:
             raise UsageError(f"{key} has no value (in {path})")
-        if isinstance(value, list) and not isinstance(parser.defaults[key], list):
+        if isinstance(value, list) and key not in FILES and not isinstance(parser.defaults[key], list):
             raise UsageError(f"{key} takes one value, not a list (in {path})")
         if value is not None:
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
@@ -142,9 +142,10 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     from_file = read_config(config, parser)
     values = parser.defaults | from_file
     run_name = config.stem
-    for key in ("dataset_name", "train_file"):
-        if flags.get(key) and flags[key] != values[key]:
-            run_name = Path(flags[key]).resolve().stem
+    if flags.get("dataset_name") not in (None, values["dataset_name"]):
+        run_name = Path(flags["dataset_name"]).resolve().stem
+    if flags.get("train_file") not in (None, values["train_file"]):
+        run_name = _files_name(flags["train_file"])
     if set(FILES) & flags.keys() and not set(FILES) & from_file.keys():
         # The config's numbers of rows were meant for the dataset that the user's files replace.
         values |= {"max_train_samples": -1, "max_test_samples": -1}
@@ -165,10 +166,25 @@ def _resolved(values: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
     library = _defaults(transformers.TrainingArguments)
     chosen = {key for key, value in values.items() if key not in library or not value == ours[key] == library[key]}
     resolved = {key: values[key] for key in (chosen | {"seed"}) - {"inspect_data", "resume"}}
-    for key in ("model_name_or_path", "dataset_name", *FILES):
-        if resolved[key] and (path := Path(resolved[key]).expanduser()).exists():
-            resolved[key] = str(path.resolve())
+    for key in ("model_name_or_path", "dataset_name"):
+        resolved[key] = _absolute(resolved[key])
+    for key in FILES:
+        # The files of today: a part that comes later is none of this run's.
+        parts = list(map(_absolute, find_parts(resolved[key] or ())))
+        resolved[key] = parts if len(parts) > 1 else next(iter(parts), None)
     return dict(sorted(resolved.items()))
+
+
+def _absolute(name: str) -> str:
+    """Return the absolute path of what is there, and any other name as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name and path.exists() else name
+
+
+def _files_name(given: list[str]) -> str:
+    """Return the name of a run on the user's files: that of the file, or of the folder that its parts are in."""
+    parts = find_parts(given)
+    return Path(parts[0]).resolve().stem if parts == given[:1] else Path(parts[0]).resolve().parent.name
 
 
 def _defaults(*classes: type) -> dict[str, Any]:

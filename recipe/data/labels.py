@@ -10,6 +10,7 @@ import pyarrow.compute as compute
 from datasets import ClassLabel, Dataset
 
 from recipe.errors import UsageError
+from recipe.files.parts import Place
 
 BINARY_NAMES = ["negative", "positive"]
 # Numbers that mean negative and positive: the Hub's, and those of fastText and other mirrors of Amazon Polarity.
@@ -23,14 +24,14 @@ _UNKNOWN = -2
 
 
 def encode_labels(
-    splits: dict[str, Dataset], column: str, where: dict[str, str]
+    splits: dict[str, Dataset], column: str, places: dict[str, Place]
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` if a row has none.
 
     A `ClassLabel` keeps its order of names. 0/1 and 1/2 become negative and positive. Other labels are sorted as
     numbers if all are numbers, else by name. Labels that differ as text are different, as "01" and "1" do, but 1, 1.0
     and "1" are one, and so are true and "True". Only train's labels decide; a `ClassLabel` of another split is matched
-    by name. `where` is what a message calls each split.
+    by name. `places` is what messages call each split's rows.
 
     Raises:
         UsageError: Train has a single label or far too many, or another split has a label that train lacks.
@@ -48,8 +49,8 @@ def encode_labels(
         number = compute.index_in(found, value_set=found.unique()).to_numpy()
         encoded[name] = np.array(labels, dtype=np.int64)[number]
         if (unknown := np.flatnonzero(encoded[name] == _UNKNOWN)).size:
-            place, label = f"row {unknown[0] + 1} of {where[name]}", distinct[name][number[unknown[0]]]
-            raise UsageError(f"{place} has the label {label!r}, which no train row has: {', '.join(keys)}")
+            label, row = distinct[name][number[unknown[0]]], places[name].row(unknown[0])
+            raise UsageError(f"{row} has the label {label!r}, which no train row has: {', '.join(keys)}")
     return names, encoded
 
 

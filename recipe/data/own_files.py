@@ -2,47 +2,102 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import types
 
 from recipe.errors import UsageError
 from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
+from recipe.files.parts import find_parts
 from recipe.files.readers import ParquetReviewFile, TextReviewFile
 from recipe.files.text_rows import Row
 
 # Rows of jsonl whose columns are kept; text and label columns must be among them.
 LOOK_AHEAD = 2048
+# What names a split in the name of a file, as in the Hub's layout.
+SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test)(?![a-z])")
+
+
+class Part(NamedTuple):
+    """One of the user's files, by the path they gave, and all of its rows."""
+
+    file: str
+    sha256: str
+    rows: Dataset
 
 
 def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
-    """Return all columns of a file, on disk as Arrow however large it is; the next call finds them in the cache.
+    """Return all columns of a file, as `read_files` does of several."""
+    return read_files([path], text_columns, label_column)[0]
+
+
+def read_files(given: list[str], text_columns: list[str], label_column: str) -> tuple[Dataset, list[Part]]:
+    """Return all rows of some files, on disk as Arrow however large they are; the next call finds them in the cache.
 
     Args:
-        path: .csv, .tsv, .jsonl or .txt for fastText, each also with .gz or .zst after it, or .parquet.
-        text_columns, label_column: Columns that must exist. Text formats give strings; null stays `None`.
+        given: Files, patterns and folders of parts: .csv, .tsv, .jsonl or .txt for fastText, each also with .gz or .zst
+            after it, or .parquet; all of one format.
+        text_columns, label_column: Columns that every file must have. Text formats give strings; null stays `None`, and
+            so do other columns that a file lacks.
 
     Raises:
-        UsageError: There is no such file or column, or it is not what its extension says; names the line.
+        UsageError: There is no such file or column, a file is not what its extension says, or files differ in format or
+            types; names the file, and the line.
     """
+    files = find_parts(given)
+    _require_one_split(given)
+    readers.require_file(files[0])
+    first = readers.file_format(files[0], readers.TRAINING_FORMATS).extension
+    for file in files[1:]:
+        readers.require_file(file)
+        if (other := readers.file_format(file, readers.TRAINING_FORMATS).extension) != first:
+            raise UsageError(f"{file} is {other}, and {files[0]} is {first}: files that go together are of one format")
+    parts = [_read_part(file, text_columns, label_column) for file in files]
+    types = dict(parts[0].rows.features)
+    for part in parts:
+        for column, type_ in part.rows.features.items():
+            if types.setdefault(column, type_) != type_:
+                raise UsageError(
+                    f"column {column!r} of {part.file} holds {_said(type_)}, but {_said(types[column])} in the files "
+                    "before it: files that go together have the same types"
+                )
+    return parts[0].rows if len(parts) == 1 else concatenate_datasets([part.rows for part in parts]), parts
+
+
+def _require_one_split(given: list[str]) -> None:
+    for folder in (path for path in map(Path, given) if path.expanduser().is_dir()):
+        splits = {match[1] for file in find_parts([str(folder)]) if (match := SPLIT.search(Path(file).name))}
+        if len(splits) > 1:
+            raise UsageError(
+                f"{folder} is a folder of several splits ({', '.join(sorted(splits))}): give it as --dataset_name, or "
+                "name the files"
+            )
+
+
+def _said(type_: Any) -> str:
+    names = getattr(type_, "names", None)
+    return f"the labels {', '.join(names)}" if names else getattr(type_, "dtype", type(type_).__name__)
+
+
+def _read_part(path: str, text_columns: list[str], label_column: str) -> Part:
     file = Path(path).expanduser()
-    if file.is_dir():
-        raise UsageError(f"{path} is a folder: give it as --dataset_name, or name a file in it")
-    readers.require_file(str(file))
+    sha256 = file_sha256(file)
     format = readers.file_format(path, readers.TRAINING_FORMATS)
     code = [file_sha256(Path(module)) for module in (__file__, readers.__file__, text_rows.__file__)]
-    key = json.dumps([file_sha256(file), *format, text_columns, label_column, *code])
+    key = json.dumps([sha256, *format, text_columns, label_column, *code])
     reviews = readers.review_file(str(file), format, text_columns, label_column)
     reviews.look_ahead(LOOK_AHEAD)
     reviews.require_columns()
     features = _features(reviews)
     try:
-        return Dataset.from_generator(
+        rows = Dataset.from_generator(
             _rows,
             features=features,
             gen_kwargs={"reviews": reviews, "columns": tuple(features)},
@@ -54,6 +109,7 @@ def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
         if isinstance(error.__cause__, ValueError | TypeError | pyarrow.ArrowException):
             raise UsageError(f"{path} holds a value that its own types forbid: {error.__cause__}") from error
         raise
+    return Part(path, sha256, rows)
 
 
 def _features(reviews: TextReviewFile | ParquetReviewFile) -> Features:

@@ -1,7 +1,9 @@
 """Load labelled reviews, cleaned and split."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,19 @@ import pyarrow
 import pyarrow.compute as compute
 from datasets import ClassLabel, Dataset, Value
 
-from recipe.arguments.data import DataArguments, data_arguments_of
+from recipe.arguments.data import SPLITS, DataArguments, data_arguments_of
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL, encode_labels, label_values
 from recipe.data.mapping import map_rows, progress_bars
-from recipe.data.sources import FIXED_SEED, hold_out, read_source
+from recipe.data.sources import FIXED_SEED, Source, hold_out, read_source, read_split
 from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256
+from recipe.files.parts import Place, find_parts, joined_name
+from recipe.files.readers import require_file
 from recipe.run_folder import RunFolder
+
+# Names, until the run's own splits are made, test rows that the user measures in place of its own.
+OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,14 @@ class Reviews:
         dropped: Rows left out, by reason: `no_text_or_label` of all train and validation rows that were read;
             `train_rows_also_in_test` and `train_rows_also_in_validation` of the sampled rows, because an evaluation
             on texts that training has seen flatters the model.
+        other_test: The files of `test`, as `run.json` has files, where these are not the dataset's own.
     """
 
     splits: dict[str, Split]
     label_names: list[str]
     origin: dict[str, Any]
     dropped: dict[str, int]
+    other_test: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def test(self) -> Split:
@@ -99,27 +109,29 @@ class Reviews:
         """
         if "test" not in self.splits:
             name = self.origin["name"]
-            raise UsageError(f"{name} has no test split: train with --test_file, or a dataset that has one")
+            raise UsageError(f"{name} has no test split: train with --test_file, or give evaluate.py one")
         return self.splits["test"]
 
 
 @progress_bars(False)
-def load_reviews(args: DataArguments, seed: int) -> Reviews:
+def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = None) -> Reviews:
     """Return the reviews that the arguments ask for; the same arguments and seed give the same rows.
 
     Args:
         seed: Decides which train rows `--sampling random` takes, and which are held out for validation if the dataset
             has no validation split.
+        other_test: Files whose rows are then `test`. The other splits are what they are without them.
 
     Raises:
         UsageError: The dataset, a file, a column or a split is missing or empty, or its labels make no sense.
     """
-    found, origin = read_source(args)
-    where = {name: args.files.get(name, f"the {name} split of {args.dataset_name}") for name in found}
-    rows = {name: _without_nulls(some, args, where[name]) for name, some in found.items()}
-    names, labels = encode_labels(rows, args.label_column, where)
-    splits = {name: _clean(name, some, labels[name], args, where[name]) for name, some in rows.items()}
-    dropped = {"no_text_or_label": sum(len(rows[name]) - len(split) for name, split in splits.items())}
+    source = read_source(args)
+    files: list[dict[str, str]] = []
+    if other_test:
+        source.splits[OTHER], files, source.places[OTHER] = read_split(other_test, args, -1)
+    names, splits = _encode(source, args)
+    dropped = {"no_text_or_label": sum(len(source.splits[name]) - len(split) for name, split in splits.items())}
+    other = splits.pop(OTHER, None)
     known = set(splits["train"].labels)
     if args.sampling == "random":
         splits = {name: _sample(name, split, names, args.max_rows[name], seed) for name, split in splits.items()}
@@ -132,12 +144,24 @@ def load_reviews(args: DataArguments, seed: int) -> Reviews:
             f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, "
             "or --max_train_samples is too few to draw one"
         )
-    in_order = {name: splits[name] for name in sorted(splits, key=("train", "validation", "test").index)}
-    return Reviews(in_order, names, origin, dropped)
+    if other:
+        splits["test"] = other
+    in_order = {name: splits[name] for name in sorted(splits, key=SPLITS.index)}
+    return Reviews(in_order, names, source.origin, dropped, files)
 
 
-def reviews_of(run: RunFolder) -> Reviews:
+def _encode(source: Source, args: DataArguments) -> tuple[list[str], dict[str, Split]]:
+    """Return the label names, and the splits without the rows that are of no use."""
+    rows = {name: _without_nulls(some, args, source.places[name]) for name, some in source.splits.items()}
+    names, labels = encode_labels(rows, args.label_column, source.places)
+    return names, {name: _clean(name, some, labels[name], args, source.places[name]) for name, some in rows.items()}
+
+
+def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> Reviews:
     """Return the reviews of a finished run, after checking that their rows are still those it was trained with.
+
+    Args:
+        files: Where the run's files are now, by split; as `test` also any others, whose rows then are the test split.
 
     Raises:
         UsageError: The run's files are damaged, or its reviews cannot be read or have changed; names the split.
@@ -146,14 +170,61 @@ def reviews_of(run: RunFolder) -> Reviews:
     args = data_arguments_of(run.read_config())
     # The commit that the run has read, whatever its branch is at now.
     args.dataset_revision = record.dataset.get("revision")
-    reviews = load_reviews(args, record.seed)
-    for name, split in reviews.splits.items():
-        if split.sha256 != record.rows_sha256.get(name):
-            raise UsageError(f"the {name} rows of {reviews.origin['name']} have changed since the run: train it again")
+    other = _replace_files(args, files or {}, record.dataset.get("files", {}))
+    missing = _drop_missing(args, bool(other))
+    reviews = load_reviews(args, record.seed, other)
+    changed = [name for name, split in reviews.splits.items() if split.sha256 != record.rows_sha256.get(name)]
+    if other and "test" not in changed:
+        reviews.other_test.clear()
+    for name in changed:
+        if not (name == "test" and other):
+            why = f", or also stood in its test file, which is no longer at {missing}" if missing else ""
+            raise UsageError(
+                f"the {name} rows of {reviews.origin['name']} have changed since the run{why}: train it again"
+            )
     return reviews
 
 
-def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
+def _replace_files(args: DataArguments, files: Mapping[str, list[str]], recorded: dict[str, Any]) -> list[str]:
+    """Put the files where they are now into a run's arguments, and return test files that are not the run's own."""
+    other: list[str] = []
+    for split, given in files.items():
+        own = recorded.get(split, []) if split in args.files else []
+        if split == "test" and _sha256(given) != [part["sha256"] for part in (own if isinstance(own, list) else [own])]:
+            other = given
+        elif split in args.files:
+            setattr(args, f"{split}_file", given)
+        else:
+            raise UsageError(f"--{split}_file {joined_name(given)}: the run was trained without a file of this kind")
+    return other
+
+
+def _sha256(given: list[str]) -> list[str]:
+    files = find_parts(given)
+    for file in files:
+        require_file(file)
+    return [file_sha256(Path(file).expanduser()) for file in files]
+
+
+def _drop_missing(args: DataArguments, has_other: bool) -> str:
+    """Check that a run's files are there; if only its own test file is missing, and not needed, leave it out.
+
+    Returns:
+        The missing test file, or nothing.
+    """
+    for split, given in args.files.items():
+        if gone := next((path for path in find_parts(given) if not Path(path).expanduser().exists()), ""):
+            if split != "test" or not has_other:
+                raise UsageError(
+                    f"the run's {split} file is no longer at {gone}: give export_onnx.py and evaluate.py "
+                    f"--{split}_file with where it is now"
+                )
+            args.test_file = None
+            return gone
+    return ""
+
+
+def _without_nulls(rows: Dataset, args: DataArguments, where: Place) -> Dataset:
     """Return the rows with an empty text for each null, after checking that text and label columns hold such."""
     for column in (*args.text_columns, args.label_column):
         # A `ClassLabel` or a `Value` has a dtype; lists and structs have none.
@@ -173,12 +244,12 @@ def _without_nulls(rows: Dataset, args: DataArguments, where: str) -> Dataset:
     return map_rows(rows.with_format("arrow"), fill, rows.features, "empty texts").with_format(None)
 
 
-def _clean(name: str, rows: Dataset, labels: np.ndarray, args: DataArguments, where: str) -> Split:
+def _clean(name: str, rows: Dataset, labels: np.ndarray, args: DataArguments, where: Place) -> Split:
     """Return a split; of train and validation, the rows that have a text and a label."""
     split = Split(rows, args.text_columns, labels, text_keys(rows.select_columns(args.text_columns)))
-    if name == "test":
+    if name in ("test", OTHER):
         if (missing := np.flatnonzero(labels == NO_LABEL)).size:
-            raise UsageError(f"row {missing[0] + 1} of {where} has no label; test rows are never left out")
+            raise UsageError(f"{where.row(missing[0])} has no label; test rows are never left out")
         return split
     split = split.where((labels != NO_LABEL) & ~split.keys.empty)
     if not len(split):

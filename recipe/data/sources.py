@@ -2,8 +2,7 @@
 
 import math
 import re
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute
@@ -15,9 +14,9 @@ from recipe import hub, quickstart
 from recipe.arguments.data import DataArguments
 from recipe.data.hub_rows import Repository, read_rows, require_columns, split_names
 from recipe.data.labels import BINARY_NAMES
-from recipe.data.own_files import read_file
+from recipe.data.own_files import read_files
 from recipe.errors import UsageError
-from recipe.files.atomic import file_sha256
+from recipe.files.parts import Place, joined_name
 
 # The commit each dataset is read at unless --dataset_revision says otherwise.
 PINNED_REVISIONS = {"fancyzhx/amazon_polarity": "9d9c45c18f8c3cf1b23a3c27917b60cbf28f3289"}
@@ -25,29 +24,49 @@ PINNED_REVISIONS = {"fancyzhx/amazon_polarity": "9d9c45c18f8c3cf1b23a3c27917b60c
 FIXED_SEED = 42
 
 
-def read_source(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
-    """Return the rows that the arguments name; the user's own files replace the config's dataset.
+class Source(NamedTuple):
+    """The rows that a run's arguments name.
 
-    Returns:
-        `train`, and `validation` and `test` if they exist, with at least the text columns and the label; and the
-        dataset's name with the revision or sha256 that pins it, for `run.json`.
+    Attributes:
+        splits: `train`, and `validation` and `test` if they exist, with at least the text columns and the label.
+        origin: The dataset's name, and the revision or sha256 that pins it, for `run.json`.
+        places: What messages call each split's rows.
+    """
+
+    splits: dict[str, Dataset]
+    origin: dict[str, Any]
+    places: dict[str, Place]
+
+
+def read_source(args: DataArguments) -> Source:
+    """Return the rows that the arguments name; the user's own files replace the config's dataset.
 
     Raises:
         UsageError: They cannot be found or read, have no rows, or lack a column.
     """
     if args.files:
         return _read_files(args)
-    return _read_package(args) if quickstart.is_package(args.dataset_name) else _read_dataset(args)
+    splits, origin = (_read_package if quickstart.is_package(args.dataset_name) else _read_dataset)(args)
+    names = {name: f"the {name} split of {args.dataset_name}" for name in splits}
+    return Source(splits, origin, {name: Place(said, [(said, len(splits[name]))]) for name, said in names.items()})
 
 
-def _read_files(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:
+def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Dataset, list[dict[str, str]], Place]:
+    """Return the first `rows` rows, -1 for all, of the user's files, the name and sha256 of each, and their place."""
+    found, parts = read_files(given, args.text_columns, args.label_column)
+    said = [{"file": part.file, "sha256": part.sha256} for part in parts]
+    place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
+    return _first(found, rows), said, place
+
+
+def _read_files(args: DataArguments) -> Source:
     if "train" not in args.files:
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
-    splits, files = {}, {}
-    for name, path in args.files.items():
-        splits[name] = _first(read_file(path, args.text_columns, args.label_column), args.first_rows[name])
-        files[name] = {"file": path, "sha256": file_sha256(Path(path).expanduser())}
-    return splits, {"name": args.files["train"], "files": files}
+    read = {name: read_split(given, args, args.first_rows[name]) for name, given in args.files.items()}
+    splits = {name: rows for name, (rows, _, _) in read.items()}
+    files = {name: said if len(said) > 1 else said[0] for name, (_, said, _) in read.items()}
+    places = {name: place for name, (_, _, place) in read.items()}
+    return Source(splits, {"name": joined_name(args.files["train"]), "files": files}, places)
 
 
 def _read_package(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]]:

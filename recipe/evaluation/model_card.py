@@ -7,6 +7,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipe.evaluation.types import Report
+from recipe.files.parts import joined_name
 from recipe.run_folder import VARIANT_FILES, RunRecord
 
 # The figures that the Hub's front matter shows: the Hub's name of each, and its title.
@@ -87,6 +88,8 @@ def describe_differences(report: Report) -> list[str]:
 def _front_matter(run: Path, report: Report, record: RunRecord) -> ModelCardData:
     """Return what the Hub reads: the origin of the weights and reviews, and the figures with their split."""
     weights, dataset = record.weights, record.dataset
+    # What was measured has a name of its own where it is not the dataset's test split.
+    tested = {"name": joined_name([part["file"] for part in report.measured.files])} if report.measured else dataset
     return ModelCardData(
         model_name=run.resolve().name,
         library_name="transformers",
@@ -100,10 +103,10 @@ def _front_matter(run: Path, report: Report, record: RunRecord) -> ModelCardData
             EvalResult(
                 task_type="text-classification",
                 task_name="Text Classification",
-                dataset_type=dataset["name"],
-                dataset_name=dataset["name"],
-                dataset_config=dataset.get("config"),
-                dataset_revision=dataset.get("revision"),
+                dataset_type=tested["name"],
+                dataset_name=tested["name"],
+                dataset_config=tested.get("config"),
+                dataset_revision=tested.get("revision"),
                 dataset_split="test",
                 metric_type=metric,
                 metric_name=f"{title} ({variant})",

@@ -1,12 +1,13 @@
 """Evaluation of a run on its test rows: figures of every variant, their uncertainty, and figures by slice."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from recipe.arguments.data import data_arguments_of, describe_truncation
-from recipe.data.reviews import Split, reviews_of
+from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
 from recipe.evaluation.measurement import measure_baseline, measure_models
@@ -14,8 +15,9 @@ from recipe.evaluation.model_card import BASELINE, describe_differences, make_ca
 from recipe.evaluation.pictures import draw_report
 from recipe.evaluation.slices import figures_by_slice, most_confident_mistakes, most_frequent, slice_values
 from recipe.evaluation.thresholds import choose_decision, thresholds_of
-from recipe.evaluation.types import Costs, Report, VariantFigures
+from recipe.evaluation.types import Costs, Measured, Report, VariantFigures
 from recipe.files.atomic import write_json, write_whole
+from recipe.files.parts import joined_name
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
 from recipe.inference.decision import Decision
@@ -31,7 +33,11 @@ from recipe.text_table import columns
 
 
 def evaluate_run(
-    run: RunFolder, target_precision: float | None = None, abstain: float | None = None, slice_by: str | None = None
+    run: RunFolder,
+    target_precision: float | None = None,
+    abstain: float | None = None,
+    slice_by: str | None = None,
+    files: Mapping[str, list[str]] | None = None,
 ) -> Report:
     """Measure a run on its test rows, and return the report.
 
@@ -42,6 +48,7 @@ def evaluate_run(
         target_precision: Precision wanted for label 1; `None` takes the threshold of best F1.
         abstain: Share of reviews to leave to a person; `None` leaves none.
         slice_by: A column of the test rows to report figures by.
+        files: Where the run's files are now, by split, as `reviews_of` takes them.
 
     Raises:
         UsageError: The run is not finished and exported, its rows have changed, all test rows have one label, a model
@@ -50,7 +57,7 @@ def evaluate_run(
     """
     record = run.read_record()
     served = run.choose_variant(None, installed_providers())[0]
-    reviews = reviews_of(run)
+    reviews = reviews_of(run, files)
     test, validation = reviews.test, reviews.splits["validation"]
     require_two_labels(test.labels, record.labels)
     trained = TorchClassifier.from_run(run.path)
@@ -70,8 +77,15 @@ def evaluate_run(
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts)
     report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, slices)
+    if reviews.other_test:
+        report = replace(report, measured=_measured(reviews))
     _write(run, record, report, test, probabilities | {served: decision.probabilities(logits[served])})
     return report
+
+
+def _measured(reviews: Reviews) -> Measured:
+    seen = [reviews.splits[name].keys.normalised for name in ("train", "validation")]
+    return Measured(reviews.other_test, int(np.isin(reviews.test.keys.normalised, np.concatenate(seen)).sum()))
 
 
 def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:
@@ -137,7 +151,10 @@ def summary(report: Report) -> str:
         costs = [f"{found.reviews_per_second:,.1f}", f"{found.latency_ms.p50:.1f}", str(found.labels_changed)]
         rows.append([name, *figures, f"{found.calibration_error:.4f}", *costs])
     reviews = report.variants["pytorch"].reviews
-    note = f"{reviews:,} held-out test reviews; changed: labels that differ from PyTorch's."
+    where = "held-out test reviews"
+    if report.measured:
+        where = f"reviews of {joined_name([part['file'] for part in report.measured.files])}"
+    note = f"{reviews:,} {where}; changed: labels that differ from PyTorch's."
     sentences = [sentence.replace("**", "") for sentence in describe_differences(report)]
     return "\n".join([*columns(rows), note, *sentences])
 

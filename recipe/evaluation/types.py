@@ -13,7 +13,7 @@ from recipe.metrics.significance import McNemar
 from recipe.run_folder.document import Document
 
 # Keys that report.json leaves out where there is no value; any other key is then null.
-LEFT_OUT = {"roc_auc", "average_precision", "bytes", "f1", "f1_interval", "chosen", "abstain"}
+LEFT_OUT = {"roc_auc", "average_precision", "bytes", "f1", "f1_interval", "chosen", "abstain", "measured"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,14 @@ class VariantFigures(Costs, Figures):
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Test rows that are not the run's own: their files, each with its sha256, and how many training has seen."""
+
+    files: list[dict[str, str]]
+    seen: int
+
+
+@dataclass(frozen=True)
 class Report(Document):
     """The evaluation of a run on its test rows.
 
@@ -52,6 +60,7 @@ class Report(Document):
         intervals: Of F1 and accuracy, and of their differences.
         mcnemar: A test of each exported variant against PyTorch, and of PyTorch against `tfidf`.
         calibration, thresholds: What the decision changes.
+        measured: Where the test rows come from, if they are not the run's own.
     """
 
     run: str
@@ -65,6 +74,7 @@ class Report(Document):
     calibration: Calibration
     thresholds: Thresholds
     slices: list[SliceFigures]
+    measured: Measured | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the file."""

@@ -1,6 +1,7 @@
 """Write the trained model as ONNX in several variants, each compared with PyTorch on validation reviews."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -29,7 +30,11 @@ CALIBRATION_REVIEWS = 256
 
 
 def export(
-    run: RunFolder, variants: list[str] | None = None, target: str | None = None, max_f1_drop: float = MAX_F1_DROP
+    run: RunFolder,
+    variants: list[str] | None = None,
+    target: str | None = None,
+    max_f1_drop: float = MAX_F1_DROP,
+    files: Mapping[str, list[str]] | None = None,
 ) -> Certificate:
     """Write `<run>/onnx/` and return its certificate.
 
@@ -41,6 +46,7 @@ def export(
         variants: Of `fp32`, `int8`, `fp16`; `None` is fp32 and int8, and fp16 where there is a GPU.
         target: The kind of CPU that int8 is made for; `None` is this one.
         max_f1_drop: F1 that int8 and fp16 may cost.
+        files: Where the run's files are now, by split, if they have moved.
 
     Raises:
         UsageError: There is no finished run, its weights or reviews cannot be read or changed, or fp16 has no GPU.
@@ -51,7 +57,7 @@ def export(
     chosen, target = variants or default_variants(), target or this_cpu()
     if "fp16" in chosen and "cuda" not in installed_providers():
         raise UsageError("fp16 is for a GPU, and ONNX Runtime has none here: leave it out of --variants")
-    checked, calibration = reviews_for_checks(run)
+    checked, calibration = reviews_for_checks(run, files)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=run.path) as temporary:
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
@@ -110,14 +116,16 @@ def write_variants(folder: Path, chosen: list[str], target: str, calibration: li
     return shares
 
 
-def reviews_for_checks(run: RunFolder) -> tuple[CheckedReviews, list[Text]]:
+def reviews_for_checks(
+    run: RunFolder, files: Mapping[str, list[str]] | None = None
+) -> tuple[CheckedReviews, list[Text]]:
     """Return validation reviews with PyTorch's logits, and the train reviews that calibrate int8.
 
     Raises:
         UsageError: The weights or the dataset cannot be read any more, or its rows have changed.
         CheckFailed: The model has not the F1 that it had in training.
     """
-    trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run)
+    trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run, files)
     # The same batches: some architectures (ConvBERT, MobileBERT) read padding, which depends on them.
     trained.batch_size = OnnxClassifier.batch_size
     rows, logits = trained.require_recorded_f1(reviews.splits["validation"], run.read_record())

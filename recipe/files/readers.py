@@ -244,7 +244,7 @@ class ParquetReviewFile(ReviewFile):
             while len(held) >= size or (len(held) and not left):
                 table, held = held.slice(0, size), held.slice(size)
                 if wanted(number := next(numbers)):
-                    columns = [_strings(table[column]) for column in self.text_columns]
+                    columns = [python_values(table[column]) for column in self.text_columns]
                     texts = [_text([text or "" for text in row]) for row in zip(*columns, strict=True)]
                     yield Window(number, texts, table, [])
             if not left:
@@ -254,7 +254,9 @@ class ParquetReviewFile(ReviewFile):
         """Yield the number, from 1, of each row and its values in some columns."""
         numbers, names = itertools.count(1), list(columns)
         for batch in self._batches(DECODED_ROWS, names):
-            lists = [_strings(batch[name]) if name in self.text_columns else batch[name].to_pylist() for name in names]
+            lists = [
+                python_values(batch[name]) if name in self.text_columns else batch[name].to_pylist() for name in names
+            ]
             for row in zip(*lists, strict=True):
                 yield next(numbers), dict(zip(names, row, strict=True))
 
@@ -322,8 +324,8 @@ def _text(texts: list[str]) -> Text:
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
-def _strings(column: pyarrow.ChunkedArray | pyarrow.Array) -> list[str | None]:
-    """Return a column's texts, with a replacement mark for each byte that is not UTF-8, which Arrow lets pass."""
+def python_values(column: pyarrow.ChunkedArray | pyarrow.Array) -> list[Any]:
+    """Return a column's values; in texts, a mark replaces each byte that is not UTF-8, which Arrow lets pass."""
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:

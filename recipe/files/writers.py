@@ -135,8 +135,8 @@ Encoder = TextEncoder | ParquetEncoder
 
 
 def encoder(extension: str, columns: Iterable[str], names: tuple[str, ...], schema: pyarrow.Schema | None) -> Encoder:
-    """Return the encoder of a format, which adds columns of these names to the input's; parquet has a schema."""
-    if schema is not None:
+    """Return the encoder of a format, which adds columns of these names to its input's; for parquet, to a schema."""
+    if extension == ".parquet":
         return ParquetEncoder(schema, names)
     if extension == ".jsonl":
         return TextEncoder("", partial(json_line, [json.dumps(name) for name in names]))

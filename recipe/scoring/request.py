@@ -7,7 +7,6 @@ from pathlib import Path
 
 from recipe.errors import UsageError
 from recipe.files.readers import SCORED_FORMATS, STANDARD_STREAM, FileFormat, file_format, require_file
-from recipe.files.text_rows import DELIMITERS
 from recipe.scoring.journal import Journal
 
 
@@ -71,9 +70,6 @@ class Request:
         source = None if self.input == STANDARD_STREAM else file_format(self.input, SCORED_FORMATS, "--input")
         target = None if self.output == STANDARD_STREAM else file_format(self.output, SCORED_FORMATS, "--output")
         if source and target:
-            if source.extension != target.extension and not {source.extension, target.extension} <= DELIMITERS.keys():
-                like = " or ".join(DELIMITERS if source.extension in DELIMITERS else [source.extension])
-                raise UsageError(f"--output {self.output} must be {like}, as the input is {self.input}")
             return source, target
         stream = FileFormat((source or target or FileFormat(".jsonl")).extension)
         if stream.extension == ".parquet":

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from recipe import __version__
 from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 from recipe.files.atomic import file_sha256
-from recipe.files.readers import STANDARD_STREAM, review_file
+from recipe.files.conversion import converter, strings_schema
+from recipe.files.readers import COMPRESSION_RATIO, STANDARD_STREAM, review_file
 from recipe.files.writers import ADDED, ScoredRows, TextEncoder, added_names, encoder
 from recipe.inference import classifier as inference
 from recipe.inference.onnx import OnnxClassifier
@@ -128,6 +129,7 @@ class _Scoring:
 
     Attributes:
         own: Numbers of the windows that this process scores.
+        convert: Makes the output's rows of the input's, if these are of another format.
         names: The added columns' names.
         manifest: Everything the output's bytes depend on.
     """
@@ -148,7 +150,9 @@ class _Scoring:
         self.abstains = self.classifier.decision.abstain_below is not None
         self.names = added_names(reviews.columns, reviews.name, self.abstains)
         reviews.reserved = set(self.names)
-        self.encoder = encoder(self.target.extension, reviews.columns, self.names, getattr(reviews, "schema", None))
+        columns = schema.names if (schema := getattr(reviews, "schema", None)) else list(reviews.columns)
+        self.convert = converter(source.extension, self.target.extension, columns, reviews.name)
+        self.encoder = encoder(self.target.extension, columns, self.names, schema or strings_schema(columns))
         self.manifest = {
             "input": None if streams else file_sha256(Path(request.input)),
             "model": self.classifier.certified.sha256,
@@ -225,7 +229,10 @@ class _Scoring:
 
     def _require_room(self, journal: Journal) -> None:
         """Check that the disk has room for the windows that the journal lacks, and for the output."""
-        windows = self.reviews.size + (ADDED_BYTES * self.reviews.rows if self.target.extension != ".parquet" else 0)
+        windows, reviews = self.reviews.size, self.reviews
+        if self.target.extension != ".parquet":
+            windows *= COMPRESSION_RATIO if reviews.format.extension == ".parquet" else 1
+            windows += ADDED_BYTES * reviews.rows
         needed = windows + (windows // COMPRESSION if self.target.compression else windows) - journal.size()
         free = shutil.disk_usage(journal.output.parent).free
         if needed > free:
@@ -263,7 +270,7 @@ class _Scoring:
                 unknown=int(scores.unknown.sum()),
                 malformed=window.malformed,
             )
-            yield record, self.encoder.encode(window.source, rows)
+            yield record, self.encoder.encode(self.convert(window.source), rows)
 
     @contextmanager
     def _resumable(self, journal: Journal) -> Iterator[None]:

@@ -61,7 +61,26 @@ CASES = [
     ("--train_file nested.parquet", "column 'content' of nested.parquet holds list<element: string>, not text"),
     ("--train_file nested.parquet --text_columns title --label_column content", "holds List, not a label for each row"),
     ("--train_file null.parquet", "column 'content' of null.parquet holds null, not text"),
-    ("--train_file cut", "cut is a folder: give it as --dataset_name"),
+    ("--train_file cut", "cut/train.parquet is not a whole parquet file"),
+    ("--train_file layout", "layout is a folder of several splits (test, train): give it as --dataset_name"),
+    ("--train_file year", "year holds a folder, 2020: name the files, as with 'year/**/*.csv'"),
+    ("--train_file none", "none is a folder without files"),
+    ("--train_file *.md", "no file '*.md' here"),
+    ("--train_file good.csv ./good.csv", "./good.csv is named twice: its rows would count double"),
+    ("--train_file good.csv whole.parquet", "whole.parquet is .parquet, and good.csv is .csv: files that go together"),
+    ("--train_file good.csv fields.csv", "fields.csv, line 3: 3 fields, but the header has 2"),
+    ("--train_file good.csv twice.csv", "twice.csv, line 1: names the column 'content' 2 times"),
+    (
+        "--train_file good.csv other_columns/test.csv",
+        "other_columns/test.csv has no column 'content'; it has label, text",
+    ),
+    ("--train_file good.csv --test_file ones.csv no_label.csv", "row 2 of no_label.csv has no label; test rows are"),
+    ("--train_file good.csv --test_file ones.csv other_label.csv", "row 2 of other_label.csv has the label '7'"),
+    ("--train_file whole.parquet nested.parquet", "column 'content' of nested.parquet holds list<element: string>"),
+    (
+        "--train_file whole.parquet ints.parquet",
+        "column 'label' of ints.parquet holds int64, but the labels negative, ",
+    ),
     ("--dataset_name good.csv", "good.csv is a file, where a folder is needed"),
     ("--dataset_name other_columns", "no column 'content'"),
     ("--test_file good.csv", "--test_file needs a --train_file beside it"),
@@ -110,6 +129,12 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "other_columns").mkdir()
     (tmp_path / "other_columns" / "train.csv").write_text(GOOD)
     (tmp_path / "other_columns" / "test.csv").write_text(GOOD.replace("content", "text"))
+    Dataset.from_dict({"label": [0, 1], "title": ["a", "b"], "content": ["a", "b"]}).to_parquet(
+        tmp_path / "ints.parquet"
+    )
+    for inner in ("layout/train-0.csv", "layout/test-0.csv", "year/2020/a.csv", "none/_SUCCESS"):
+        (tmp_path / inner).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / inner).write_text(GOOD)
     (tmp_path / "cut").mkdir()
     shutil.copy(tmp_path / "cut.parquet", tmp_path / "cut" / "train.parquet")
     return tmp_path

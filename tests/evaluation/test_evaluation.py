@@ -221,3 +221,17 @@ def test_a_column_of_the_users_own_file_is_found(tmp_path: Path) -> None:
     assert load_reviews(args, 1).test.column("source")[:3] == ["app", "web", "app"]
     with pytest.raises(UsageError, match="--slice_by shop: the rows have no such column; they have .*source"):
         load_reviews(args, 1).test.column("shop")
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_measured_on_other_rows(exported_run: RunFolder, tmp_path: Path) -> None:
+    run, rows = copy_of(exported_run, tmp_path), separable_reviews(40, seed=77)
+    # Their labels by name, and the first ones in train too.
+    texts = [*separable_reviews(300, seed=1)["content"][:4], *rows["content"][4:]]
+    lines = [f"{('negative', 'positive')[label]},{text}" for label, text in zip(rows["label"], texts, strict=True)]
+    (tmp_path / "other.csv").write_text("\n".join(["label,content", *lines]))
+    report = evaluate_run(run, files={"test": [str(tmp_path / "other.csv")]})
+    assert report == read(run) and report.variants["fp32"].reviews == 40 and report.variants["fp32"].f1 == 1.0
+    assert report.measured is not None and report.measured.files[0]["file"] == str(tmp_path / "other.csv")
+    assert 4 <= report.measured.seen < 12 and "other.csv; changed" in summary(report)
+    assert "other.csv` (sha256 `" in run.card.read_text()

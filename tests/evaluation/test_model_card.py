@@ -14,7 +14,7 @@ from recipe.evaluation import Report
 from recipe.evaluation.model_card import describe_differences, make_card
 from recipe.evaluation.slices import figures_by_slice
 from recipe.evaluation.thresholds import choose_decision, thresholds_of
-from recipe.evaluation.types import Latency, VariantFigures
+from recipe.evaluation.types import Latency, Measured, VariantFigures
 from recipe.inference import Decision
 from recipe.metrics.calibration import calibration_of
 from recipe.metrics.intervals import intervals_of
@@ -193,3 +193,16 @@ def run_snippet(code: str) -> Any:
     namespace: dict[str, Any] = {}
     exec(compile("\n".join(before), "card", "exec"), namespace)
     return eval(compile(last, "card", "eval"), namespace)
+
+
+def test_a_card_says_which_other_rows_were_measured() -> None:
+    report, files = report_of(2), [{"file": name, "sha256": name * 8} for name in ("a.csv", "b.csv")]
+    text = "given with --test_file: `a.csv` (sha256 `a.csva.csv"
+    card = make_card(RUN, replace(report, measured=Measured(files, 7)), RECORD, {})
+    assert text in card.text and ", `b.csv` (sha256" in card.text and "not used to train" not in card.text
+    assert "7 of them also stand in the train or validation rows, which flatters the model." in card.text
+    assert "It was measured on `a.csv`" in " ".join(card.text.split())
+    index = yaml.safe_load(str(card).split("---")[1])["model-index"][0]
+    assert {result["dataset"]["type"] for result in index["results"]} == {"a.csv and 1 more"}
+    own = make_card(RUN, report, RECORD, {}).text
+    assert text not in own and "epoch(s) by validation. Every figure below is measured on the test rows" in own

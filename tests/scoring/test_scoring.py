@@ -204,6 +204,86 @@ def test_csv_may_become_tsv(score_here: Callable[..., Summary], reviews: Path) -
     assert len(read_csv(uncompressed(Path("out.tsv.gz")), "\t")) == 300
 
 
+MIXED = [
+    {"id": 1, "content": "good", "price": 1.5, "tags": ["a", None], "note": None},
+    {"id": 2, "content": None, "price": None, "tags": [], "note": 'say "x", \n日本'},
+    {"id": 3, "content": "awful", "price": 0.25, "tags": None, "note": ""},
+]
+AS_TEXT = [
+    {"id": "1", "content": "good", "price": "1.5", "tags": '["a", null]', "note": None},
+    {"id": "2", "content": None, "price": None, "tags": "[]", "note": 'say "x", \n日本'},
+    {"id": "3", "content": "awful", "price": "0.25", "tags": None, "note": ""},
+]
+
+
+def scored_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a scored file of any format, without what scoring added."""
+    if file.suffix == ".parquet":
+        rows = parquet.read_table(file).to_pylist()
+    elif file.suffix == ".jsonl":
+        rows = list(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+    else:
+        rows = read_csv(file.read_bytes().decode(), "\t" if file.suffix == ".tsv" else ",")
+    assert [row.pop("label") for row in rows][::2] == ["positive", "negative"]
+    assert all(0.5 < float(row.pop("probability")) <= 1 and row.pop("truncated") not in (True, "true") for row in rows)
+    return rows
+
+
+@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("source", ["in.jsonl", "in.parquet", "in.csv"])
+def test_any_format_becomes_any_other(source: str, target: str, score_here: Callable[..., Summary]) -> None:
+    Path("in.jsonl").write_text("\n".join(map(json.dumps, MIXED)), encoding="utf-8")
+    parquet.write_table(pyarrow.Table.from_pylist(MIXED), "in.parquet")
+    empty = [{name: value or "" for name, value in row.items()} for row in AS_TEXT]
+    write_csv(Path("in.csv"), empty)
+    score_here(source, target)
+    kept = {("in.jsonl", "out.jsonl"), ("in.parquet", "out.parquet"), ("in.parquet", "out.jsonl")}
+    expected = MIXED if (source, target) in kept else AS_TEXT
+    if source == "in.csv" or target in ("out.csv", "out.tsv"):
+        expected = empty
+    assert scored_rows(Path(target)) == expected
+
+
+def test_what_json_lacks_is_spelled_and_numbers_keep_their_digits(score_here: Callable[..., Summary]) -> None:
+    columns = {
+        "content": pyarrow.array(["good", "bad"]),
+        "when": pyarrow.array([0, None], pyarrow.timestamp("us", "UTC")),
+        "price": pyarrow.array(["12345678901234567890.10", None]).cast(pyarrow.decimal128(30, 2)),
+        "kind": pyarrow.array(["a", None]).dictionary_encode(),
+        "raw": pyarrow.array([b"\xff\x00", None]),
+        "struct": pyarrow.array([{"a": float("nan"), "b": [b"x"]}, None]),
+        "number": pyarrow.array([float("inf"), float("nan")]),
+        "yes": pyarrow.array([True, False]),
+    }
+    parquet.write_table(pyarrow.table(columns), "in.parquet")
+    score_here("in.parquet", "out.jsonl")
+    first, second = Path("out.jsonl").read_text().splitlines()
+    assert first.startswith(
+        '{"content": "good", "when": "1970-01-01 00:00:00+00:00", "price": 12345678901234567890.10, "kind": "a", '
+        '"raw": "/wA=", "struct": {"a": null, "b": ["eA=="]}, "number": "inf", "yes": true, "label": "positive", '
+    )
+    assert list(json.loads(second).values())[:8] == ["bad", None, None, None, None, None, None, False]
+    score_here("in.parquet", "out.csv")
+    first, second = Path("out.csv").read_text().splitlines()[1:]
+    assert first.startswith('good,1970-01-01 00:00:00+00:00,12345678901234567890.10,a,/wA=,"{""a"": null, ""b"": [""eA')
+    assert ",inf,true,positive," in first and second.startswith("bad,,,,,,nan,false,negative,")
+    Path("in.jsonl").write_text('{"content": "good", "price": 1.10, "big": 12345678901234567890.123, "n": [1.5]}\n')
+    score_here("in.jsonl", "prices.csv")
+    assert (
+        Path("prices.csv").read_text().splitlines()[1].startswith("good,1.10,12345678901234567890.123,[1.5],positive")
+    )
+
+
+def test_columns_that_come_late_have_their_place_in_another_format(score_here: Callable[..., Summary]) -> None:
+    rows = ['{"content": "good"}'] * 9 + ['{"label": 1, "content": "half \\ud83d"}', "[]"]
+    Path("in.jsonl").write_text("\n".join(rows))
+    score_here("in.jsonl", "out.parquet", on_error="skip")
+    found = parquet.read_table("out.parquet").to_pylist()
+    assert [row["label"] for row in found] == [None] * 9 + ["1"] and found[9]["content"] == "half \ufffd"
+    assert found[0]["predicted_label"] == "positive"
+    assert json.loads(Path("out.parquet.errors.jsonl").read_text())["line"] == 11
+
+
 @pytest.mark.parametrize("content", ["id,content\n", "\ufeffid,content\r\n\r\n"])
 def test_no_rows_are_scored_rows(content: str, score_here: Callable[..., Summary]) -> None:
     Path("in.csv").write_text(content, encoding="utf-8", newline="")
@@ -212,6 +292,7 @@ def test_no_rows_are_scored_rows(content: str, score_here: Callable[..., Summary
     Path("in.jsonl").write_text("")
     assert score_here("in.jsonl", "out.jsonl").rows == 0 and Path("out.jsonl").read_text() == ""
     parquet.write_table(pyarrow.table({"content": pyarrow.array([], pyarrow.string())}), "in.parquet")
+    assert score_here("in.csv", "none.parquet").rows == 0 and parquet.read_table("none.parquet").num_columns == 5
     assert score_here("in.parquet", "out.parquet").rows == 0 and parquet.read_table("out.parquet").num_columns == 4
 
 
@@ -598,8 +679,7 @@ CASES = [
     ("--input good.txt --output out.txt", "--input good.txt has the extension '.txt'; known are .csv, .tsv, .jsonl"),
     ("--input good.csv --output out", "--output out has the extension ''"),
     ("--input good.csv --output out.parquet.gz", "has the extension '.parquet.gz'"),
-    ("--input good.csv --output out.jsonl", "--output out.jsonl must be .csv or .tsv, as the input is good.csv"),
-    ("--input good.parquet --output out.csv", "--output out.csv must be .parquet, as the input is good.parquet"),
+    ("--input twice.parquet --output out.csv", "twice.parquet has several columns 'id', which only parquet can have"),
     ("--input good.parquet --output -", "parquet cannot be read from or written to a standard stream"),
     ("--input - --output out.parquet", "parquet cannot be read from or written to a standard stream"),
     ("--input - --output out.csv", "standard input is empty: its first line must name the columns"),
@@ -645,6 +725,8 @@ def folder(tmp_path: Path, reviews: Path) -> Path:
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(good.encode())[:-9])
     table = pyarrow.table({"id": range(40), "content": [f"good film {n}" for n in range(40)]})
     parquet.write_table(table, tmp_path / "good.parquet")
+    twice = pyarrow.table([["good"], [1], [2]], names=["content", "id", "id"])
+    parquet.write_table(twice, tmp_path / "twice.parquet")
     whole = (tmp_path / "good.parquet").read_bytes()
     (tmp_path / "garbled.parquet").write_bytes(whole[:300] + bytes(200) + whole[500:])
     return tmp_path
