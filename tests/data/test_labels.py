@@ -8,8 +8,9 @@ from datasets import ClassLabel, Dataset, Features
 
 from recipe.data.labels import NO_LABEL, encode_labels
 from recipe.errors import UsageError
+from recipe.files.parts import Place
 
-WHERE = {"train": "train.csv", "test": "test.csv"}
+WHERE = {name: Place(f"{name}.csv", [(f"{name}.csv", 100)]) for name in ("train", "test")}
 
 
 def column(values: list[Any], names: list[str] | None = None) -> Dataset:

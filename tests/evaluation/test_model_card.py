@@ -198,11 +198,11 @@ def run_snippet(code: str) -> Any:
 def test_a_card_says_which_other_rows_were_measured() -> None:
     report, files = report_of(2), [{"file": name, "sha256": name * 8} for name in ("a.csv", "b.csv")]
     text = "given with --test_file: `a.csv` (sha256 `a.csva.csv"
-    card = make_card(RUN, replace(report, measured=Measured(files, 7)), RECORD, {})
+    card = make_card(RUN, replace(report, measured=Measured(files, 7)), RECORD, {}, CUT)
     assert text in card.text and ", `b.csv` (sha256" in card.text and "not used to train" not in card.text
     assert "7 of them also stand in the train or validation rows, which flatters the model." in card.text
     assert "It was measured on `a.csv`" in " ".join(card.text.split())
     index = yaml.safe_load(str(card).split("---")[1])["model-index"][0]
     assert {result["dataset"]["type"] for result in index["results"]} == {"a.csv and 1 more"}
-    own = make_card(RUN, report, RECORD, {}).text
+    own = make_card(RUN, report, RECORD, {}, CUT).text
     assert text not in own and "epoch(s) by validation. Every figure below is measured on the test rows" in own
