@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from recipe.arguments.setting import setting
 from recipe.errors import UsageError
+from recipe.files.text_rows import Dialect, Escape, Quoting
 
 
 @dataclass
@@ -19,7 +20,7 @@ class DataArguments:
     )
     dataset_config_name: str | None = setting(None, "Configuration of the dataset, where it has several.")
     train_file: str | None = setting(
-        None, "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText)."
+        None, "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .json, .parquet, or .txt (fastText)."
     )
     validation_file: str | None = setting(None, "The same for validation; without it, rows of train are held out.")
     test_file: str | None = setting(None, "The same for test; without it, nothing is evaluated.")
@@ -30,6 +31,14 @@ class DataArguments:
         ["content"], "One column, or two that are read as BERT's sentence pair (title content)."
     )
     label_column: str = setting("label", "Column of the label: 0/1, 1/2 or names.")
+    delimiter: str | None = setting(None, "What separates columns in your csv or tsv, such as ';' or tab: else found.")
+    quoting: Quoting = setting(
+        "checked",
+        "In your csv or tsv: a quoted field whose lines look like rows is refused (checked) or taken for one field "
+        "(trusted), or quotes are plain characters (none).",
+    )
+    escape: Escape = setting("none", 'In your csv or tsv: backslash takes the character after one as it is, as in \\".')
+    column_names: list[str] = setting([], "Names of all columns of your csv or tsv files, which have no header.")
     sampling: Literal["first", "random"] = setting(
         "first",
         "Which rows max_train_samples and max_test_samples take: the first, so that no others are read, or a "
@@ -48,6 +57,11 @@ class DataArguments:
         """Return the user's own files by split; empty if a dataset is read."""
         named = {"train": self.train_file, "validation": self.validation_file, "test": self.test_file}
         return {split: path for split, path in named.items() if path is not None}
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how the user's own csv and tsv files are spelled; raise `UsageError` if that makes no sense."""
+        return Dialect.of(self)
 
     @property
     def max_rows(self) -> dict[str, int]:
@@ -70,6 +84,7 @@ class DataArguments:
             raise UsageError(f"--max_length {self.max_length} leaves no room for a word between [CLS] and [SEP]")
         if not 1 <= len(self.text_columns) <= 2:
             raise UsageError(f"--text_columns takes one column or two, not {len(self.text_columns)}")
+        Dialect.of(self)
         columns = [*self.text_columns, self.label_column]
         if len(set(columns)) < len(columns) or "label" in self.text_columns:
             raise UsageError(

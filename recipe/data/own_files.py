@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
 import pyarrow
@@ -14,18 +15,19 @@ from recipe.errors import UsageError
 from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
 from recipe.files.readers import ParquetReviewFile, TextReviewFile
-from recipe.files.text_rows import Row
+from recipe.files.text_rows import Dialect, Row
 
 # Rows of jsonl whose columns are kept; text and label columns must be among them.
 LOOK_AHEAD = 2048
 
 
-def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
+def read_file(path: str, text_columns: list[str], label_column: str, dialect: Dialect | None = None) -> Dataset:
     """Return all columns of a file, on disk as Arrow however large it is; the next call finds them in the cache.
 
     Args:
-        path: .csv, .tsv, .jsonl or .txt for fastText, each also with .gz or .zst after it, or .parquet.
+        path: .csv, .tsv, .jsonl, .ndjson, .json or .txt for fastText, each also with .gz or .zst after it, or .parquet.
         text_columns, label_column: Columns that must exist. Text formats give strings; null stays `None`.
+        dialect: How csv and tsv are spelled.
 
     Raises:
         UsageError: There is no such file or column, or it is not what its extension says; names the line.
@@ -36,8 +38,9 @@ def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
     readers.require_file(str(file))
     format = readers.file_format(path, readers.TRAINING_FORMATS)
     code = [file_sha256(Path(module)) for module in (__file__, readers.__file__, text_rows.__file__)]
-    key = json.dumps([file_sha256(file), *format, text_columns, label_column, *code])
-    reviews = readers.review_file(str(file), format, text_columns, label_column)
+    dialect = dialect or Dialect()
+    key = json.dumps([file_sha256(file), *format, text_columns, label_column, astuple(dialect), *code])
+    reviews = readers.review_file(str(file), format, text_columns, label_column, dialect=dialect)
     reviews.look_ahead(LOOK_AHEAD)
     reviews.require_columns()
     features = _features(reviews)

@@ -45,7 +45,8 @@ def _read_files(args: DataArguments) -> tuple[dict[str, Dataset], dict[str, Any]
         raise UsageError(f"--{next(iter(args.files))}_file needs a --train_file beside it")
     splits, files = {}, {}
     for name, path in args.files.items():
-        splits[name] = _first(read_file(path, args.text_columns, args.label_column), args.first_rows[name])
+        rows = read_file(path, args.text_columns, args.label_column, args.dialect)
+        splits[name] = _first(rows, args.first_rows[name])
         files[name] = {"file": path, "sha256": file_sha256(Path(path).expanduser())}
     return splits, {"name": args.files["train"], "files": files}
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from recipe.errors import UsageError
 from recipe.files.readers import SCORED_FORMATS, STANDARD_STREAM, FileFormat, file_format, require_file
-from recipe.files.text_rows import DELIMITERS
+from recipe.files.text_rows import DELIMITERS, Dialect, Escape, Quoting
 from recipe.scoring.journal import Journal
+
+# Inputs and outputs of these are the same rows. An array is never written: its end would have to follow the last row.
+ALIKE = (tuple(DELIMITERS), (".jsonl", ".ndjson", ".json"))
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Request:
         text_columns: One, or two that are a pair; `None` takes the run's own.
         threads: Batches computed at a time; `None` shares the machine's cores between its processes.
         on_error: `stop` at a malformed row, or `skip` it.
+        delimiter, quoting, escape, column_names: How csv and tsv are spelled, see `dialect`.
         limit: Number of rows to score at most.
         overwrite: Whether to replace an existing output, and the journal of another scoring.
         raw: Whether to ignore the run's decision: temperature, threshold and abstain bound.
@@ -38,6 +42,15 @@ class Request:
     limit: int | None = None
     overwrite: bool = False
     raw: bool = False
+    delimiter: str | None = None
+    quoting: Quoting = "checked"
+    escape: Escape = "none"
+    column_names: list[str] | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how csv and tsv are spelled; raise `UsageError` if that makes no sense."""
+        return Dialect.of(self)
 
     def require_files(self, processes: int) -> tuple[FileFormat, FileFormat]:
         """Check that files can be read and written by so many processes, and return their formats.
@@ -71,10 +84,13 @@ class Request:
         source = None if self.input == STANDARD_STREAM else file_format(self.input, SCORED_FORMATS, "--input")
         target = None if self.output == STANDARD_STREAM else file_format(self.output, SCORED_FORMATS, "--output")
         if source and target:
-            if source.extension != target.extension and not {source.extension, target.extension} <= DELIMITERS.keys():
-                like = " or ".join(DELIMITERS if source.extension in DELIMITERS else [source.extension])
-                raise UsageError(f"--output {self.output} must be {like}, as the input is {self.input}")
+            like = next((some for some in ALIKE if source.extension in some), (source.extension,))
+            if target.extension not in like or target.extension == ".json":
+                written = " or ".join(extension for extension in like if extension != ".json")
+                raise UsageError(f"--output {self.output} must be {written}, as the input is {self.input}")
             return source, target
+        if target and target.extension == ".json":
+            raise UsageError(f"--output {self.output} must be .jsonl: rows are written one by one")
         stream = FileFormat((source or target or FileFormat(".jsonl")).extension)
         if stream.extension == ".parquet":
             raise UsageError("parquet cannot be read from or written to a standard stream: give --input and --output")
