@@ -98,13 +98,13 @@ class Dialect:
             raise UsageError(f"--column_names names {repeated!r} {names.count(repeated)} times")
         return cls(delimiter, flags.quoting, flags.escape, names)
 
-    def reader(self, lines: Iterable[str], delimiter: str) -> Any:
-        """Return Python's csv reader of lines."""
+    def reader(self, lines: Iterable[str], delimiter: str, strict: bool = True) -> Any:
+        """Return Python's csv reader of lines, which raises at a quote in the wrong place if it is `strict`."""
         quoting: Any = csv.QUOTE_NONE if self.quoting == "none" else csv.QUOTE_MINIMAL
         escape = "\\" if self.escape == "backslash" else None
         # A review may be longer than the module's limit of 131,072 characters, which no single reader can change.
         csv.field_size_limit(sys.maxsize)
-        return csv.reader(lines, delimiter=delimiter, quoting=quoting, escapechar=escape, strict=True)
+        return csv.reader(lines, delimiter=delimiter, quoting=quoting, escapechar=escape, strict=strict)
 
 
 @dataclass
@@ -215,13 +215,9 @@ class DelimitedRows:
         """
         split: dict[str, list[str]] = {}
         for delimiter in OTHER_DELIMITERS:
-            try:
-                split[delimiter] = [name.strip() for name in next(self.dialect.reader([line], delimiter), [])]
-            except csv.Error:
-                # The line may be the first of several, and any other reason is reported when it is read.
-                split[delimiter] = []
-        if self.usual not in split or not split[self.usual]:
-            return self.usual
+            # The line may be the first of several that are one record.
+            fields: list[str] = next(self.dialect.reader([line.replace("\x00", "")], delimiter, strict=False), [])
+            split[delimiter] = [name.strip() for name in fields]
         names, needed = self.dialect.column_names, set(self.needed)
         fitting = [one for one in split if (len(split[one]) == len(names) if names else needed <= set(split[one]))]
         if not fitting and len(split[self.usual]) == 1:
@@ -232,14 +228,18 @@ class DelimitedRows:
         """Return whether each of a record's lines looks like a row, so that a quote hides rows that are none of it.
 
         Each line, split without regard to quotes, must have as many fields as the header. No field may begin with a
-        blank, as behind a comma in prose. Where the first line has a number, or a word alone, all must; if it has
-        neither, at least three lines are needed. So reviews with line breaks pass, and some hidden rows do too: those
-        whose own text has the delimiter in it, and all in a file of one column, where nothing tells a row from a line.
+        blank, as behind a comma in prose, and not all lines but one may have a number like 3,50. Where the first line
+        has a number, or a word alone, all must; if it has neither, at least three lines are needed. So reviews with
+        line breaks pass, and some hidden rows do too: those whose own text has the delimiter in it, and all in a file
+        of one column, where nothing tells a row from a line.
         """
         rows = [line.rstrip("\r\n").split(self.delimiter) for line in lines]
         if len(self.header) < 2 or any(len(row) != len(self.header) for row in rows):
             return False
         if any(name[:1].isspace() for row in rows for name in row[1:]):
+            return False
+        decimals = [row for row in rows if len(row) == 2 and row[0][-1:].isdigit() and row[1][:1].isdigit()]
+        if len(decimals) >= len(rows) - 1:
             return False
         columns = [[value.strip('"') for value in column] for column in zip(*rows, strict=True)]
         alike = [column for column in columns if _NUMBER.fullmatch(column[0])]

@@ -82,7 +82,7 @@ MISTAKES = [
     (
         "a.csv",
         b'label,content\n1,"say \\"good\\""\n',
-        'is a quote never closed? --escape backslash reads \\" as a quote',
+        'never closed? --escape backslash reads \\" as a quote',
     ),
     ("a.csv", b"label;text\n1;good\n", "a.csv has no column 'content'; it has label, text"),
     ("a.csv", b"a~content\n1~good\n", "a.csv has no column 'content'; it has a~content"),
@@ -108,7 +108,8 @@ def test_training_and_scoring_say_the_same_of_a_mistake(
     name: str, content: bytes, sentence: str, exported_run: RunFolder, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    request = Request(exported_run.path, str(tmp_path / name), str(tmp_path / f"out{''.join(Path(name).suffixes)}"))
+    output = ".jsonl" if name == "a.json" else "".join(Path(name).suffixes)
+    request = Request(exported_run.path, str(tmp_path / name), str(tmp_path / f"out{output}"))
     said = []
     for read in (lambda: read_file(request.input, ["content"], "label"), lambda: score(request)):
         with pytest.raises(UsageError) as refusal:

@@ -49,7 +49,7 @@ def test_json_lines_go_on_after_a_malformed_one() -> None:
     assert [isinstance(row, Malformed) for _, row in rows] == [False, True, True, True, False]
 
 
-# Files that other programs read as fewer rows than were written: a quote opens in one line and is closed in a later one.
+# What other readers take for fewer rows than were written: a quote opens in one line and is closed in a later one.
 HIDING = [
     (".tsv", '1\tgood\n1\t"Great film\n0\tbad\n1\tgood, really\n0\tawful"\n1\tgood\n', 3, 6),
     (".tsv", 'pos\tgood\npos\t"Great film\nneg\tit\'s bad\npos\tawful"\n', 3, 5),
@@ -79,6 +79,7 @@ REVIEWS = [
     "- good\n- bad\n- awful",
     "one, two\nthree, four\nfive, six",
     "Ich zahlte\n3,50 Euro",
+    "Ich gebe 3,5\nvon 5",
     "tabs\tin it\nand\there",
     "semi; colon\nand; more",
     "1\n2\n3",
