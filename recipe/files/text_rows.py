@@ -241,7 +241,7 @@ class DelimitedRows:
         decimals = [row for row in rows if len(row) == 2 and row[0][-1:].isdigit() and row[1][:1].isdigit()]
         if len(decimals) >= len(rows) - 1:
             return False
-        columns = [[value.strip('"') for value in column] for column in zip(*rows, strict=True)]
+        columns = [column for column in zip(*rows, strict=True) if not column[0].startswith('"')]
         alike = [column for column in columns if _NUMBER.fullmatch(column[0])]
         if alike:
             return all(_NUMBER.fullmatch(value) for column in alike for value in column)
