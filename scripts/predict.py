@@ -11,12 +11,12 @@ it was. Once the run is evaluated, labels follow the temperature and the thresho
 also chose an abstain bound, a doubtful label has a question mark. --raw ignores all of these.
 
 --input and --output name a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
-after it; - is standard input or output. Its rows are written in their order, with the columns label, probability and
-truncated (was the review longer than the model reads?) after their own, and doubtful where there is an abstain bound;
-they are called predicted_label and so on where the file has columns of these names. Stopped at any moment, the same
-command goes on from there: what is done is kept beside the output, which appears when it is complete. Malformed rows
-that were skipped are reported in OUTPUT.errors.jsonl. Processes that a launcher started share the rows; without the --
-torchrun would take --run for a flag of its own.
+after it; - is standard input or output. An input may be .json too, with its output in .jsonl. Rows are written in their
+order, with the columns label, probability and truncated (was the review longer than the model reads?) after their own,
+and doubtful where there is an abstain bound; they are called predicted_label and so on where the file has columns of
+these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
+appears when it is complete. Malformed rows that were skipped are reported in OUTPUT.errors.jsonl. Processes that a
+launcher started share the rows; without the -- torchrun would take --run for a flag of its own.
 
 Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
@@ -25,7 +25,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parents[1]
 # Python puts this folder first on sys.path, where evaluate.py would hide the library `evaluate` from everything.
@@ -33,6 +33,7 @@ sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve()
 
 from recipe.command_line import Parser, read_lines, require_utf8, run
 from recipe.errors import UsageError
+from recipe.files.text_rows import Escape, Quoting
 from recipe.machine import is_main_process
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
@@ -49,6 +50,10 @@ def parser() -> Parser:
     parser.add_argument("--raw", action="store_true", help="the model's own probabilities, and its most probable label")
     parser.add_argument("--threads", type=positive, help="(default: one per core that this process may use)")
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
+    parser.add_argument("--delimiter", metavar="CHARACTER", help="of csv and tsv, such as ';' or tab (default: found)")
+    parser.add_argument("--quoting", choices=get_args(Quoting), help="of csv and tsv (default: checked)")
+    parser.add_argument("--escape", choices=get_args(Escape), help="of quotes in csv and tsv (default: none)")
+    parser.add_argument("--column_names", nargs="+", metavar="COLUMN", help="all, of a csv or tsv without a header")
     parser.add_argument("--on_error", choices=["stop", "skip"], help="at a malformed row (default: stop)")
     parser.add_argument("--limit", type=positive, metavar="ROWS", help="score no more rows than these")
     parser.add_argument("--overwrite", action="store_true", help="replace the output, or another scoring's parts")
@@ -68,7 +73,7 @@ def require_sense(args: argparse.Namespace) -> None:
         raise UsageError("--input and --output go together; - is standard input or output")
     if args.input and (args.reviews or args.json):
         raise UsageError(f"--input does not go with {'--json' if args.json else 'reviews as arguments'}: give one")
-    for name in ("text_columns", "on_error", "limit", "overwrite"):
+    for name in ("text_columns", "on_error", "limit", "overwrite", "delimiter", "quoting", "escape", "column_names"):
         if args.input is None and getattr(args, name):
             raise UsageError(f"--{name} is for a file of reviews: give --input and --output")
     if args.text_columns and len(args.text_columns) > 2:

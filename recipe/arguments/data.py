@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from recipe.arguments.setting import setting
 from recipe.errors import UsageError
+from recipe.files.text_rows import Dialect, Escape, Quoting
 
 SPLITS = ("train", "validation", "test")
 # The settings that name the user's own files.
@@ -24,8 +25,8 @@ class DataArguments:
     dataset_config_name: str | None = setting(None, "Configuration of the dataset, where it has several.")
     train_file: list[str] | None = setting(
         None,
-        "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .parquet, or .txt (fastText). A file, several, "
-        "a pattern, or a folder of parts.",
+        "Your own reviews, in place of the dataset: .csv, .tsv, .jsonl, .json, .parquet, or .txt (fastText). A file, "
+        "several, a pattern, or a folder of parts.",
     )
     validation_file: list[str] | None = setting(
         None, "The same for validation; without it, rows of train are held out."
@@ -38,6 +39,14 @@ class DataArguments:
         ["content"], "One column, or two that are read as BERT's sentence pair (title content)."
     )
     label_column: str = setting("label", "Column of the label: 0/1, 1/2 or names.")
+    delimiter: str | None = setting(None, "What separates columns in your csv or tsv, such as ';' or tab: else found.")
+    quoting: Quoting = setting(
+        "checked",
+        "In your csv or tsv: a quoted field whose lines look like rows is refused (checked) or taken for one field "
+        "(trusted), or quotes are plain characters (none).",
+    )
+    escape: Escape = setting("none", 'In your csv or tsv: backslash takes the character after one as it is, as in \\".')
+    column_names: list[str] = setting([], "Names of all columns of your csv or tsv files, which have no header.")
     sampling: Literal["first", "random"] = setting(
         "first",
         "Which rows max_train_samples and max_test_samples take: the first, so that no others are read, or a "
@@ -59,6 +68,11 @@ class DataArguments:
         """Return the user's own files, patterns and folders by split; empty if a dataset is read."""
         named = {split: getattr(self, f"{split}_file") for split in SPLITS}
         return {split: given for split, given in named.items() if given}
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how the user's own csv and tsv files are spelled; raise `UsageError` if that makes no sense."""
+        return Dialect.of(self)
 
     @property
     def max_rows(self) -> dict[str, int]:
@@ -84,6 +98,7 @@ class DataArguments:
             raise UsageError(f"--max_length {self.max_length} leaves no room for a word between [CLS] and [SEP]")
         if not 1 <= len(self.text_columns) <= 2:
             raise UsageError(f"--text_columns takes one column or two, not {len(self.text_columns)}")
+        Dialect.of(self)
         columns = [*self.text_columns, self.label_column]
         if len(set(columns)) < len(columns) or "label" in self.text_columns:
             raise UsageError(

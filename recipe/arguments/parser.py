@@ -117,7 +117,8 @@ def read_config(path: Path, parser: RunParser) -> dict[str, Any]:
             raise UsageError(f"{key} has no value (in {path})")
         if isinstance(value, list) and key not in FILES and not isinstance(parser.defaults[key], list):
             raise UsageError(f"{key} takes one value, not a list (in {path})")
-        if value is not None:
+        # A flag of several values takes at least one, so none can only be the default.
+        if value is not None and not value == [] == parser.defaults[key]:
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             words += [f"--{key}", *map(str, values)]
     try:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
 from recipe.files.parts import find_parts
 from recipe.files.readers import ParquetReviewFile, TextReviewFile
-from recipe.files.text_rows import Row
+from recipe.files.text_rows import Dialect, Row
 
 # Rows of jsonl whose columns are kept; text and label columns must be among them.
 LOOK_AHEAD = 2048
@@ -33,19 +34,22 @@ class Part(NamedTuple):
     rows: Dataset
 
 
-def read_file(path: str, text_columns: list[str], label_column: str) -> Dataset:
+def read_file(path: str, text_columns: list[str], label_column: str, dialect: Dialect | None = None) -> Dataset:
     """Return all columns of a file, as `read_files` does of several."""
-    return read_files([path], text_columns, label_column)[0]
+    return read_files([path], text_columns, label_column, dialect)[0]
 
 
-def read_files(given: list[str], text_columns: list[str], label_column: str) -> tuple[Dataset, list[Part]]:
+def read_files(
+    given: list[str], text_columns: list[str], label_column: str, dialect: Dialect | None = None
+) -> tuple[Dataset, list[Part]]:
     """Return all rows of some files, on disk as Arrow however large they are; the next call finds them in the cache.
 
     Args:
-        given: Files, patterns and folders of parts: .csv, .tsv, .jsonl or .txt for fastText, each also with .gz or .zst
-            after it, or .parquet; all of one format.
+        given: Files, patterns and folders of parts: .csv, .tsv, .jsonl, .ndjson, .json or .txt for fastText, each also
+            with .gz or .zst after it, or .parquet; all of one format.
         text_columns, label_column: Columns that every file must have. Text formats give strings; null stays `None`, and
             so do other columns that a file lacks.
+        dialect: How csv and tsv are spelled.
 
     Raises:
         UsageError: There is no such file or column, a file is not what its extension says, or files differ in format or
@@ -59,7 +63,7 @@ def read_files(given: list[str], text_columns: list[str], label_column: str) -> 
         readers.require_file(file)
         if (other := readers.file_format(file, readers.TRAINING_FORMATS).extension) != first:
             raise UsageError(f"{file} is {other}, and {files[0]} is {first}: files that go together are of one format")
-    parts = [_read_part(file, text_columns, label_column) for file in files]
+    parts = [_read_part(file, text_columns, label_column, dialect) for file in files]
     types = dict(parts[0].rows.features)
     for part in parts:
         for column, type_ in part.rows.features.items():
@@ -86,13 +90,14 @@ def _said(type_: Any) -> str:
     return f"the labels {', '.join(names)}" if names else getattr(type_, "dtype", type(type_).__name__)
 
 
-def _read_part(path: str, text_columns: list[str], label_column: str) -> Part:
+def _read_part(path: str, text_columns: list[str], label_column: str, dialect: Dialect | None) -> Part:
     file = Path(path).expanduser()
     sha256 = file_sha256(file)
     format = readers.file_format(path, readers.TRAINING_FORMATS)
     code = [file_sha256(Path(module)) for module in (__file__, readers.__file__, text_rows.__file__)]
-    key = json.dumps([sha256, *format, text_columns, label_column, *code])
-    reviews = readers.review_file(str(file), format, text_columns, label_column)
+    dialect = dialect or Dialect()
+    key = json.dumps([sha256, *format, text_columns, label_column, astuple(dialect), *code])
+    reviews = readers.review_file(str(file), format, text_columns, label_column, dialect=dialect)
     reviews.look_ahead(LOOK_AHEAD)
     reviews.require_columns()
     features = _features(reviews)

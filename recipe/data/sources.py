@@ -53,7 +53,7 @@ def read_source(args: DataArguments) -> Source:
 
 def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Dataset, list[dict[str, str]], Place]:
     """Return the first `rows` rows, -1 for all, of the user's files, the name and sha256 of each, and their place."""
-    found, parts = read_files(given, args.text_columns, args.label_column)
+    found, parts = read_files(given, args.text_columns, args.label_column, args.dialect)
     said = [{"file": part.file, "sha256": part.sha256} for part in parts]
     place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
     return _first(found, rows), said, place

@@ -33,6 +33,8 @@ def converter(source: str, target: str, columns: list[str], where: str) -> Conve
     Raises:
         UsageError: Two columns have the same name.
     """
+    # Each of them holds an object per row.
+    source, target = (".jsonl" if kind in (".json", ".ndjson") else kind for kind in (source, target))
     if source == target or {source, target} <= DELIMITERS.keys():
         return _unchanged
     if twice := next((name for name in columns if columns.count(name) > 1), None):

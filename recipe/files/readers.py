@@ -1,4 +1,4 @@
-"""Read files of reviews, for training and for scoring: csv, tsv, jsonl, fastText, also as .gz or .zst, and parquet."""
+"""Read files of reviews, for training and for scoring: text formats, also as .gz or .zst, and parquet."""
 
 import itertools
 import json
@@ -14,21 +14,35 @@ import pyarrow.parquet
 from pyarrow import types
 
 from recipe.errors import UsageError
-from recipe.files.text_rows import DELIMITERS, ROWS, Malformed, Record, Row, Text, is_utf8
+from recipe.files.text_rows import (
+    TEXT_FORMATS,
+    DelimitedRows,
+    Dialect,
+    Malformed,
+    Record,
+    Row,
+    Text,
+    is_utf8,
+    looks_like_data,
+    text_rows,
+)
 
 STANDARD_STREAM = "-"
 # fastText's lines name no columns that scores could be added to.
-SCORED_FORMATS = (*DELIMITERS, ".jsonl")
-TRAINING_FORMATS = tuple(ROWS)
+SCORED_FORMATS = tuple(extension for extension in TEXT_FORMATS if extension != ".txt")
+TRAINING_FORMATS = TEXT_FORMATS
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 # Estimate of the ratio by which compression shrinks text.
 COMPRESSION_RATIO = 4
 # Rows decoded at once: with reviews a megabyte long, still far from the 2 GiB limit of Arrow's strings.
 DECODED_ROWS = 256
+# What a message shows of a list of names, and of a name: a first row taken for names may be of any length.
+SHOWN_NAMES = 12
+SHOWN_CHARACTERS = 40
 
 
 class FileFormat(NamedTuple):
-    """A file's format, by its name: `.csv`, `.tsv`, `.jsonl`, `.txt` or `.parquet`, and `.gz`, `.zst` or nothing."""
+    """A file's format, by its name: one of `TEXT_FORMATS` or `.parquet`, and `.gz`, `.zst` or nothing."""
 
     extension: str
     compression: str = ""
@@ -61,7 +75,10 @@ class ReviewFile:
         limit: Number of rows to read at most.
         skip_malformed: Whether `windows` reports malformed rows instead of raising at the first one.
         advice: Ends the message about a malformed row.
+        dialect: How csv and tsv are spelled.
         columns: The columns of all rows read so far, in order.
+        header, delimiter: Of csv and tsv, the names as they stand there, without one and repeated too, and what
+            separates them.
         reserved: Names that no row may have from now on.
         rows, size: Number of rows, and an estimate of their bytes without compression; known after `survey`.
     """
@@ -73,6 +90,9 @@ class ReviewFile:
     limit: int | None = None
     skip_malformed: bool = False
     advice: str = ""
+    dialect: Dialect = field(default_factory=Dialect)
+    header: list[str] = field(default_factory=list)
+    delimiter: str = ""
     columns: dict[str, None] = field(default_factory=dict)
     reserved: set[str] = field(default_factory=set)
     rows: int = 0
@@ -88,16 +108,23 @@ class ReviewFile:
         """Return the text columns and the label column."""
         return [*self.text_columns, *([self.label_column] if self.label_column else [])]
 
+    @property
+    def all_columns(self) -> list[str]:
+        """Return the names to write back: the header's, else those of all rows read so far."""
+        return self.header or list(self.columns)
+
     def require_columns(self) -> None:
         """Raise `UsageError` if a needed column is missing; a file without rows may name none."""
         if self.columns:
             hint = "--text_columns and --label_column choose" if self.label_column else "--text_columns chooses"
+            if len(self.header) == 1:
+                hint += "; --delimiter says what separates columns"
             require_columns(self.needed, self.columns, self.name, hint)
 
 
 @dataclass
 class TextReviewFile(ReviewFile):
-    """Reviews in csv, tsv, jsonl or fastText."""
+    """Reviews in a text format."""
 
     records_ahead: Iterator[Record] | None = None
 
@@ -105,7 +132,7 @@ class TextReviewFile(ReviewFile):
         """Learn the columns from the first rows; `windows` and `values` still yield these rows first.
 
         Raises:
-            UsageError: The file is damaged, or its header is malformed.
+            UsageError: The file is damaged, its header is malformed, or lacks a needed column.
         """
         records = self._records()
         self.records_ahead = itertools.chain(list(itertools.islice(records, rows)), records)
@@ -114,7 +141,7 @@ class TextReviewFile(ReviewFile):
         """Learn columns, number of rows and size by reading the whole file.
 
         Raises:
-            UsageError: The file is damaged, or a row is malformed; names the line.
+            UsageError: The file is damaged, a needed column is missing, or a row is malformed; names the line.
         """
         first, more = None, -1
         for record in self._records():
@@ -150,23 +177,43 @@ class TextReviewFile(ReviewFile):
                 raise self._refusal(record)
             yield record.line, {column: record.row.get(column) for column in columns}
 
+    def require_columns(self) -> None:
+        """Raise `UsageError` if a needed column is missing; say so where the first line looks like a row."""
+        missing = next((name for name in self.needed if name not in self.columns), None)
+        if self.header and missing and not self.dialect.column_names and looks_like_data(self.header):
+            raise UsageError(
+                f"{self.name} has no column {missing!r}, and its first line looks like a row: {listed(self.header)} "
+                f"(--column_names gives each of its {len(self.header)} columns a name, as in --column_names label "
+                "title content)"
+            )
+        super().require_columns()
+
     def _records(self) -> Iterator[Record]:
         """Yield the records from the beginning, and learn the columns."""
         with self._opened() as stream:
-            rows = ROWS[self.format.extension](stream)
+            rows = text_rows(self.format.extension, stream, self.dialect, self.needed)
             for record in itertools.islice(rows, self.limit):
                 if isinstance(record.row, Malformed):
                     if record.row.fatal:
                         raise UsageError(f"{self.name}, line {record.line}: {record.row.message}")
+                    if not self.columns:
+                        self._learn(rows)
                     yield record
                 else:
                     if record.row.keys() != self.columns.keys():
+                        self._learn(rows)
                         self.columns.update(dict.fromkeys(record.row))
                     yield record._replace(row=self._checked(record.row))
-            header = getattr(rows, "header", None)
-            if header is not None and not header:
+            if isinstance(rows, DelimitedRows) and not rows.header:
                 raise UsageError(f"{self.name} is empty: its first line must name the columns")
-            self.columns.update(dict.fromkeys(header or ()))
+            self._learn(rows)
+
+    def _learn(self, rows: Iterable[Record]) -> None:
+        """Learn what stands in the header of csv and tsv, and check that the needed columns are there."""
+        if isinstance(rows, DelimitedRows):
+            self.header, self.delimiter = rows.header, rows.delimiter
+            self.columns.update(dict.fromkeys(rows.names))
+            self.require_columns()
 
     def _checked(self, row: Row) -> Row | Malformed:
         """Return a row, or why it is malformed: a wrong type of text or label, or clashing columns."""
@@ -307,7 +354,15 @@ def require_columns(needed: Iterable[str], present: Collection[str], where: str,
     """Raise `UsageError` if a needed column is not present; `where` names the rows, and `choose` the flags."""
     for column in needed:
         if column not in present:
-            raise UsageError(f"{where} has no column {column!r}; it has {', '.join(present)} ({choose})")
+            raise UsageError(f"{where} has no column {column!r}; it has {listed(present)} ({choose})")
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names for a message, separated by commas; both a long name and a long list are cut."""
+    shown = [" ".join(name[: SHOWN_CHARACTERS + 1].split()) for name in itertools.islice(names, SHOWN_NAMES)]
+    shown = [name if len(name) <= SHOWN_CHARACTERS else name[:SHOWN_CHARACTERS] + "…" for name in shown]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def replace_lone_surrogates(text: str) -> str:

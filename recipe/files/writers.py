@@ -134,15 +134,22 @@ class ParquetEncoder:
 Encoder = TextEncoder | ParquetEncoder
 
 
-def encoder(extension: str, columns: Iterable[str], names: tuple[str, ...], schema: pyarrow.Schema | None) -> Encoder:
-    """Return the encoder of a format, which adds columns of these names to its input's; for parquet, to a schema."""
+def encoder(
+    extension: str, columns: Iterable[str], names: tuple[str, ...], schema: pyarrow.Schema | None, delimiter: str = ""
+) -> Encoder:
+    """Return the encoder of a format, which adds columns of these names to its input's; for parquet, to a schema.
+
+    Args:
+        delimiter: Of csv and tsv; without one, the extension's own.
+    """
     if extension == ".parquet":
         return ParquetEncoder(schema, names)
-    if extension == ".jsonl":
+    if extension not in DELIMITERS:
         return TextEncoder("", partial(json_line, [json.dumps(name) for name in names]))
     # Python's own writer leaves a lone carriage return unquoted, and its reader ends the row there.
-    special = re.compile(f'[{DELIMITERS[extension]}"\r\n]')
-    line = partial(delimited_line, DELIMITERS[extension], special)
+    delimiter = delimiter or DELIMITERS[extension]
+    special = re.compile(f'[{re.escape(delimiter)}"\r\n]')
+    line = partial(delimited_line, delimiter, special)
     return TextEncoder(line(columns, names), line)
 
 

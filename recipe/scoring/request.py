@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recipe.errors import UsageError
 from recipe.files.readers import SCORED_FORMATS, STANDARD_STREAM, FileFormat, file_format, require_file
+from recipe.files.text_rows import Dialect, Escape, Quoting
 from recipe.scoring.journal import Journal
 
 
@@ -21,6 +22,7 @@ class Request:
         text_columns: One, or two that are a pair; `None` takes the run's own.
         threads: Batches computed at a time; `None` shares the machine's cores between its processes.
         on_error: `stop` at a malformed row, or `skip` it.
+        delimiter, quoting, escape, column_names: How csv and tsv are spelled, see `dialect`.
         limit: Number of rows to score at most.
         overwrite: Whether to replace an existing output, and the journal of another scoring.
         raw: Whether to ignore the run's decision: temperature, threshold and abstain bound.
@@ -37,6 +39,15 @@ class Request:
     limit: int | None = None
     overwrite: bool = False
     raw: bool = False
+    delimiter: str | None = None
+    quoting: Quoting = "checked"
+    escape: Escape = "none"
+    column_names: list[str] | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return how csv and tsv are spelled; raise `UsageError` if that makes no sense."""
+        return Dialect.of(self)
 
     def require_files(self, processes: int) -> tuple[FileFormat, FileFormat]:
         """Check that files can be read and written by so many processes, and return their formats.
@@ -69,6 +80,8 @@ class Request:
         """Return the formats of input and output; a standard stream has the other's, jsonl where both are streams."""
         source = None if self.input == STANDARD_STREAM else file_format(self.input, SCORED_FORMATS, "--input")
         target = None if self.output == STANDARD_STREAM else file_format(self.output, SCORED_FORMATS, "--output")
+        if target and target.extension == ".json":
+            raise UsageError(f"--output {self.output} must be .jsonl: rows are written one by one")
         if source and target:
             return source, target
         stream = FileFormat((source or target or FileFormat(".jsonl")).extension)

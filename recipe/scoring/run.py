@@ -139,20 +139,24 @@ class _Scoring:
         self.request, self.processes, self.state = request, _Processes(), _file_state(request.input)
         self.own = range(self.processes.rank, sys.maxsize, self.processes.count)
         source, self.target = request.require_files(self.processes.count)
+        dialect = request.dialect
         threads = request.threads or max(1, usable_cores() // self.processes.here)
         self.classifier = OnnxClassifier.from_run(request.run, request.variant, request.provider, threads, request.raw)
         run, streams = RunFolder(request.run), request.input == STANDARD_STREAM
         text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
         self.reviews = reviews = review_file(request.input, source, text_columns, limit=request.limit)
+        reviews.dialect = dialect
         reviews.skip_malformed, reviews.advice = request.on_error == "skip", " (--on_error skip leaves such rows out)"
         reviews.look_ahead(inference.WINDOW) if streams else reviews.survey()
         reviews.require_columns()
         self.abstains = self.classifier.decision.abstain_below is not None
-        self.names = added_names(reviews.columns, reviews.name, self.abstains)
+        self.names = added_names(reviews.all_columns, reviews.name, self.abstains)
         reviews.reserved = set(self.names)
-        columns = schema.names if (schema := getattr(reviews, "schema", None)) else list(reviews.columns)
+        columns = schema.names if (schema := getattr(reviews, "schema", None)) else reviews.all_columns
         self.convert = converter(source.extension, self.target.extension, columns, reviews.name)
-        self.encoder = encoder(self.target.extension, columns, self.names, schema or strings_schema(columns))
+        delimiter = reviews.delimiter if self.target.extension == source.extension else ""
+        schema = schema or strings_schema(columns)
+        self.encoder = encoder(self.target.extension, columns, self.names, schema, delimiter)
         self.manifest = {
             "input": None if streams else file_sha256(Path(request.input)),
             "model": self.classifier.certified.sha256,
@@ -160,6 +164,7 @@ class _Scoring:
             "variant": self.classifier.variant,
             "provider": self.classifier.provider,
             "text columns": text_columns,
+            "dialect": [request.delimiter, request.quoting, request.escape, request.column_names],
             "labels": self.classifier.label_names,
             "decision": self.classifier.decision.to_json(),
             "max_length": self.classifier.max_length,

@@ -23,6 +23,7 @@ from recipe.arguments.training import (
     share_batch,
 )
 from recipe.errors import UsageError
+from recipe.files.text_rows import Dialect
 from recipe.training.job import prepare
 
 
@@ -67,14 +68,18 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path)
     assert arguments.training.num_train_epochs == 5 and arguments.training.output_dir == "runs/mine"
 
 
-def test_the_resolved_settings_make_the_same_run_again(tmp_path: Path) -> None:
-    first = parse_arguments(
-        ["--learning_rate", "7e-5", "--text_columns", "title", "content", "--global_batch_size", "8"]
-    )
+@pytest.mark.parametrize(
+    "spelling", ["", "--delimiter ; --quoting none --escape backslash --column_names label title content"]
+)
+def test_the_resolved_settings_make_the_same_run_again(spelling: str, tmp_path: Path) -> None:
+    flags = ["--learning_rate", "7e-5", "--text_columns", "title", "content", "--global_batch_size", "8"]
+    first = parse_arguments([*flags, *spelling.split()])
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(first.resolved))
     second = parse_arguments(["--config", str(again)])
     assert second.training.global_batch_size == 8
+    named = Dialect(";", "none", "backslash", ("label", "title", "content"))
+    assert second.data.dialect == (named if spelling else Dialect())
     assert second.resolved == first.resolved and (second.data, second.model) == (first.data, first.model)
 
 

@@ -1,6 +1,8 @@
 """Training and scoring read the same files, and say the same of a mistake in one."""
 
+import csv
 import gzip
+import io
 import os
 import re
 import signal
@@ -15,9 +17,11 @@ import pyarrow.parquet as parquet
 import pytest
 from conftest import ROOT
 
+from recipe.arguments.data import DataArguments
 from recipe.data.own_files import read_file
 from recipe.errors import UsageError
 from recipe.files.readers import TextReviewFile
+from recipe.files.text_rows import Dialect, Quoting
 from recipe.run_folder import RunFolder
 from recipe.scoring import Request, score
 
@@ -47,6 +51,9 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".zst": lambda content: bytes(pyarrow.Codec("zstd").compress(content, asbytes=True)),
 }
+HIDDEN = b'label\tcontent\n1\t"great film\n0\tbad\n1\tawful"\n'
+# As the original csv of Amazon's reviews is, without a header.
+AMAZON = b'"2","Great","it is great, ""really"""\n"1","Bad","poor\n film"\n'
 GOOD = b"label,content\n" + b"1,good\n" * 2000
 # A file, its content, and what both must say of it.
 MISTAKES = [
@@ -71,6 +78,23 @@ MISTAKES = [
     ("a.jsonl", b'{"label": 1, "content": "\xff"}\n', "a.jsonl, line 1: not UTF-8"),
     ("a.jsonl", b'{"label": 1, "content": 5}\n', "a.jsonl, line 1: 5 is a int, where a text is needed"),
     ("a.jsonl", b'{"label": 1, "text": "x"}\n', "a.jsonl has no column 'content'; it has label, text"),
+    ("a.tsv", HIDDEN, "a.tsv, line 2: a quote opens here and is closed in line 4"),
+    (
+        "a.csv",
+        b'label,content\n1,"say \\"good\\""\n',
+        'never closed? --escape backslash reads \\" as a quote',
+    ),
+    ("a.csv", b"label;text\n1;good\n", "a.csv has no column 'content'; it has label, text"),
+    ("a.csv", b"a~content\n1~good\n", "a.csv has no column 'content'; it has a~content"),
+    ("a.csv", AMAZON, "a.csv has no column 'content', and its first line looks like a row: 2, Great, it is great,"),
+    (
+        "a.csv",
+        ",".join(f"c{n}" for n in range(200)).encode(),
+        "it has c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 and",
+    ),
+    ("a.csv", b"x " * 5000, "has no column 'content', and its first line looks like a row: " + "x " * 20 + "…"),
+    ("a.json", b'[{"label": 1, "content": "x"},\n{"label": 0, \n', "a.json, line 2: not JSON"),
+    ("a.json", b'[{"label": 1, "text": "x"}]', "a.json has no column 'content'; it has label, text"),
     ("a.parquet", b"PAR1 cut short", "a.parquet is not a whole parquet file that can be read"),
     ("a.parquet", FILES["a.parquet"][:-20], "a.parquet is not a whole parquet file that can be read"),
     ("a.parquet", as_parquet(label=[1], text=["x"]), "a.parquet has no column 'content'; it has label, text"),
@@ -84,15 +108,14 @@ def test_training_and_scoring_say_the_same_of_a_mistake(
     name: str, content: bytes, sentence: str, exported_run: RunFolder, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    request = Request(exported_run.path, str(tmp_path / name), str(tmp_path / f"out{''.join(Path(name).suffixes)}"))
+    output = ".jsonl" if name == "a.json" else "".join(Path(name).suffixes)
+    request = Request(exported_run.path, str(tmp_path / name), str(tmp_path / f"out{output}"))
     said = []
     for read in (lambda: read_file(request.input, ["content"], "label"), lambda: score(request)):
         with pytest.raises(UsageError) as refusal:
             read()
         # Each names its own flags: which columns to choose, and how to skip a row.
-        said.append(
-            re.sub(r" \(--.*\)$", "", str(refusal.value)).removeprefix("--input ").replace(".jsonl, .txt", ".jsonl")
-        )
+        said.append(re.sub(r" \(--.*\)$", "", str(refusal.value)).removeprefix("--input ").replace(", .txt", ""))
     assert said[0] == said[1] and sentence.format(f"{tmp_path}/") in said[0]
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -112,6 +135,110 @@ def test_training_and_scoring_read_the_same_texts(
     scored = read_file(str(output), ["content"], "label").to_list()
     assert [(row["label"], row["content"] or "") for row in scored] == ROWS
     assert {"predicted_label", "predicted_probability"} < set(scored[0])
+
+
+# A file, its content, the flags that read it, its labels and texts, and what separates columns in the output.
+NAMED = {"column_names": ["label", "title", "content"]}
+SPELLINGS: list[tuple[str, bytes, dict[str, Any], list[tuple[str, str]], str]] = [
+    ("a.tsv", HIDDEN, {"quoting": "none"}, [("1", '"great film'), ("0", "bad"), ("1", 'awful"')], "\t"),
+    ("a.tsv", HIDDEN, {"quoting": "trusted"}, [("1", "great film\n0\tbad\n1\tawful")], "\t"),
+    (
+        *("a.csv", b'label,content\n1,"say \\"good\\", ""really"""\n', {"escape": "backslash"}),
+        *([("1", 'say "good", "really"')], ","),
+    ),
+    ("a.csv", b"label,content,,\n1,good,x,\n", {}, [("1", "good")], ","),
+    ("a.csv", b"note,label,note,content\nx,1,y,good\n", {}, [("1", "good")], ","),
+    ("a.csv", AMAZON, NAMED, [("2", 'it is great, "really"'), ("1", "poor\n film")], ","),
+    ("a.csv", AMAZON.replace(b",", b";"), NAMED, [("2", 'it is great; "really"'), ("1", "poor\n film")], ";"),
+    ("a.csv", b"label;content\n1;good, it is\n", {}, [("1", "good, it is")], ";"),
+    ("a.csv", b'label\tcontent\n1\t"good;\nit|is"\n', {}, [("1", "good;\nit|is")], "\t"),
+    ("a.csv", b"label|content\n1|good\n", {}, [("1", "good")], "|"),
+    ("a.tsv", b"label,content\n1,good\n", {}, [("1", "good")], ","),
+    ("a.csv", b"sep=;\r\nlabel;content\r\n1;good\r\n", {}, [("1", "good")], ";"),
+    ("a.csv", b"label^content\n1^good\n", {"delimiter": "^"}, [("1", "good")], "^"),
+    ("a.csv", b"label\tcontent\n1\ta,b\n", {"delimiter": "tab"}, [("1", "a,b")], "\t"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "flags", "rows", "delimiter"), SPELLINGS)
+def test_however_csv_is_spelled_both_read_it_and_its_columns_come_back(
+    name: str,
+    content: bytes,
+    flags: dict[str, Any],
+    rows: list[tuple[str, str]],
+    delimiter: str,
+    exported_run: RunFolder,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    dialect = DataArguments(**flags).dialect
+    found = read_file(str(tmp_path / name), ["content"], "label", dialect).to_list()
+    assert [(row["label"], row["content"]) for row in found] == rows
+    output = tmp_path / f"out{Path(name).suffix}"
+    score(Request(exported_run.path, str(tmp_path / name), str(output), text_columns=["content"], **flags))
+    header, *scored = csv.reader(io.StringIO(output.read_text(encoding="utf-8"), newline=""), delimiter=delimiter)
+    assert header[-3:] == ["predicted_label", "predicted_probability", "predicted_truncated"]
+    place = [header.index("label"), header.index("content")]
+    assert [tuple(row[column] for column in place) for row in scored] == rows
+    # What nobody used is there too, in its place.
+    first = content.decode().splitlines()[1 if b"sep=" in content else 0]
+    assert flags == NAMED or delimiter.join(header[:-3]) == first
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.ndjson", "lines.json", "a.json.gz"])
+def test_json_is_read_in_any_shape_and_written_as_lines(name: str, exported_run: RunFolder, tmp_path: Path) -> None:
+    rows = FILES["a.jsonl"].strip().split(b"\n")
+    spelled = b"[" + b",\n ".join(rows) + b"]" if name.startswith("a.json") else b"\n".join(rows)
+    (tmp_path / name).write_bytes(gzip.compress(spelled) if name.endswith(".gz") else spelled)
+    found = read_file(str(tmp_path / name), ["content"], "label").to_list()
+    assert [(row["label"], row["content"] or "") for row in found] == ROWS
+    outputs = [tmp_path / "out.jsonl", tmp_path / "out.ndjson"]
+    for output in outputs:
+        score(Request(exported_run.path, str(tmp_path / name), str(output), text_columns=["content"]))
+    lines = outputs[0].read_bytes().splitlines()
+    assert [line[: line.index(b', "predicted_label"')] + b"}" for line in lines] == rows
+    assert outputs[1].read_bytes() == outputs[0].read_bytes()
+    with pytest.raises(UsageError, match="out.json must be .jsonl: rows are written one by one"):
+        score(Request(exported_run.path, str(tmp_path / name), str(tmp_path / "out.json")))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"delimiter": ";;"}, "--delimiter ';;' is not one character"),
+        ({"delimiter": '"'}, "--delimiter '\"' is not one character"),
+        ({"column_names": ["a", "b", "a"]}, "--column_names names 'a' 2 times"),
+    ],
+)
+def test_a_spelling_that_makes_no_sense_is_refused(
+    flags: dict[str, Any], message: str, exported_run: RunFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_bytes(CSV)
+    with pytest.raises(UsageError, match=message):
+        DataArguments(**flags)
+    with pytest.raises(UsageError, match=message):
+        score(Request(exported_run.path, str(tmp_path / "a.csv"), str(tmp_path / "out.csv"), **flags))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (CSV, "a.csv, line 1: names the columns itself: leave --column_names out"),
+        (b"1,good\n0,bad,worse\n", "a.csv, line 2: 3 fields, but --column_names has 2"),
+    ],
+)
+def test_names_that_do_not_fit_the_file_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    dialect = DataArguments(column_names=["label", "content"]).dialect
+    with pytest.raises(UsageError, match=message):
+        read_file(str(tmp_path / "a.csv"), ["content"], "label", dialect)
+
+
+def test_another_spelling_of_the_same_file_is_no_row_of_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(HIDDEN)
+    quotings: tuple[Quoting, Quoting] = ("trusted", "none")
+    found = [read_file(str(tmp_path / "a.tsv"), ["content"], "label", Dialect(quoting=one)) for one in quotings]
+    assert list(map(len, found)) == [1, 3]
 
 
 def test_training_takes_compressed_fasttext(tmp_path: Path) -> None:
