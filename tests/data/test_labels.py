@@ -33,6 +33,7 @@ def test_codes_keep_their_zeros() -> None:
     assert names == ["001", "01", "1", "1.5", "1.50", "10"] and labels == [5, 4, 1, 2, 3, 0]
     assert encoded(["01", "02"])[0] == ["01", "02"], "codes, not negative and positive"
     assert encoded(["1.00", "1", "+1", "-1"])[0] == ["-1", "+1", "1", "1.00"]
+    assert encoded(["01.0", "1.0", "01", "v1.0"])[0] == ["01", "01.0", "1", "v1.0"]
     with pytest.raises(UsageError, match="row 2 of test.csv has the label '1', which no train row has: 01, 02"):
         encoded(["01", "02"], "02", "1")
 
