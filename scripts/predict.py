@@ -11,7 +11,8 @@ it was. Once the run is evaluated, labels follow the temperature and the thresho
 also chose an abstain bound, a doubtful label has a question mark. --raw ignores all of these.
 
 --input and --output name a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
-after it; - is standard input or output. An input may be .json too, with its output in .jsonl. Rows are written in their
+after it; - is standard input or output. An input may be .json too. --input also takes several files, a pattern or a
+folder; their rows follow one another in the one output, which may have another format. All rows are written in their
 order, with the columns label, probability and truncated (was the review longer than the model reads?) after their own,
 and doubtful where there is an abstain bound; they are called predicted_label and so on where the file has columns of
 these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
@@ -43,7 +44,12 @@ def parser() -> Parser:
     parser = Parser(__doc__)
     parser.add_argument("reviews", nargs="*", metavar="REVIEW", help="a review; none reads standard input")
     parser.add_argument("--json", action="store_true", help="an object per line: text, label, probability")
-    parser.add_argument("--input", metavar="FILE", help="a file of reviews to score, - for standard input")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        metavar="FILE",
+        help="files, a pattern or a folder of reviews to score, - for standard input",
+    )
     parser.add_argument("--output", metavar="FILE", help="the file of scored rows, - for standard output")
     parser.add_argument("--variant", choices=VARIANT_FILES, help="of the model (default: the fastest certified one)")
     parser.add_argument("--provider", choices=["cpu", "cuda"], help="(default: the one that it was certified on)")

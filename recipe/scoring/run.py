@@ -1,5 +1,6 @@
 """Score a file of reviews window by window, in the input's order: resumable, and by any number of processes."""
 
+import hashlib
 import itertools
 import os
 import shutil
@@ -20,7 +21,16 @@ from recipe import __version__
 from recipe.errors import CheckFailed, Interrupted, UsageError, disk_refusal
 from recipe.files.atomic import file_sha256
 from recipe.files.conversion import converter, strings_schema
-from recipe.files.readers import COMPRESSION_RATIO, STANDARD_STREAM, review_file
+from recipe.files.joined import JoinedFiles
+from recipe.files.parts import joined_name
+from recipe.files.readers import (
+    COMPRESSION_RATIO,
+    SCORED_FORMATS,
+    STANDARD_STREAM,
+    FileFormat,
+    file_format,
+    review_file,
+)
 from recipe.files.writers import ADDED, ScoredRows, TextEncoder, added_names, encoder
 from recipe.inference import classifier as inference
 from recipe.inference.onnx import OnnxClassifier
@@ -136,29 +146,26 @@ class _Scoring:
 
     def __init__(self, request: Request) -> None:
         """Load the model, and survey the input."""
-        self.request, self.processes, self.state = request, _Processes(), _file_state(request.input)
+        self.request, self.processes = request, _Processes()
+        self.state = list(map(_file_state, request.inputs))
         self.own = range(self.processes.rank, sys.maxsize, self.processes.count)
         source, self.target = request.require_files(self.processes.count)
-        dialect = request.dialect
         threads = request.threads or max(1, usable_cores() // self.processes.here)
         self.classifier = OnnxClassifier.from_run(request.run, request.variant, request.provider, threads, request.raw)
-        run, streams = RunFolder(request.run), request.input == STANDARD_STREAM
+        run, streams = RunFolder(request.run), request.inputs == [STANDARD_STREAM]
         text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
-        self.reviews = reviews = review_file(request.input, source, text_columns, limit=request.limit)
-        reviews.dialect = dialect
-        reviews.skip_malformed, reviews.advice = request.on_error == "skip", " (--on_error skip leaves such rows out)"
-        reviews.look_ahead(inference.WINDOW) if streams else reviews.survey()
-        reviews.require_columns()
+        self.reviews = reviews = _open(request, source, text_columns)
         self.abstains = self.classifier.decision.abstain_below is not None
-        self.names = added_names(reviews.all_columns, reviews.name, self.abstains)
-        reviews.reserved = set(self.names)
-        columns = schema.names if (schema := getattr(reviews, "schema", None)) else reviews.all_columns
-        self.convert = converter(source.extension, self.target.extension, columns, reviews.name)
-        delimiter = reviews.delimiter if self.target.extension == source.extension else ""
-        schema = schema or strings_schema(columns)
-        self.encoder = encoder(self.target.extension, columns, self.names, schema, delimiter)
+        self.names = added_names(reviews.columns, reviews.name, self.abstains)
+        for file in reviews.files:
+            file.reserved = set(self.names)
+        columns, extension = reviews.columns, self.target.extension
+        self.convert = converter(source.extension, extension, columns, reviews.name)
+        delimiter = reviews.files[0].delimiter if extension == source.extension else ""
+        schema = reviews.schema or strings_schema(columns)
+        self.encoder = encoder(extension, columns, self.names, schema, delimiter)
         self.manifest = {
-            "input": None if streams else file_sha256(Path(request.input)),
+            "input": None if streams else _files_sha256(request.inputs),
             "model": self.classifier.certified.sha256,
             "tokenizer": file_sha256(run.onnx / "tokenizer.json"),
             "variant": self.classifier.variant,
@@ -212,7 +219,7 @@ class _Scoring:
             with self._progress_bar(done) as bar:
                 for record, encoded in self._scored(done, bar.update):
                     journal.add(record, encoded)
-            if _file_state(self.request.input) != self.state:
+            if list(map(_file_state, self.request.inputs)) != self.state:
                 raise UsageError(f"{self.reviews.name} was changed while it was scored: start over with --overwrite")
             processes.wait()
             if processes.rank == 0:
@@ -236,7 +243,7 @@ class _Scoring:
         """Check that the disk has room for the windows that the journal lacks, and for the output."""
         windows, reviews = self.reviews.size, self.reviews
         if self.target.extension != ".parquet":
-            windows *= COMPRESSION_RATIO if reviews.format.extension == ".parquet" else 1
+            windows *= COMPRESSION_RATIO if reviews.schema else 1
             windows += ADDED_BYTES * reviews.rows
         needed = windows + (windows // COMPRESSION if self.target.compression else windows) - journal.size()
         free = shutil.disk_usage(journal.output.parent).free
@@ -248,8 +255,8 @@ class _Scoring:
 
     def _progress_bar(self, done: dict[int, int]) -> tqdm:
         """Return a bar of this process's rows, shown in the main process; `done` has the rows of each done window."""
-        rows, size = self.reviews.rows, inference.WINDOW
-        total = sum(min(size, rows - number * size) for number in range(-(-rows // size)) if number in self.own)
+        windows = enumerate(self.reviews.window_rows(inference.WINDOW))
+        total = sum(rows for number, rows in windows if number in self.own)
         settings = {"desc": "scoring", "unit": " rows", "total": total or None, "smoothing": 0.05, "leave": False}
         settings["initial"] = sum(found for number, found in done.items() if number in self.own)
         return tqdm(**settings, disable=True if self.processes.rank else None)
@@ -294,6 +301,31 @@ class _Scoring:
             if isinstance(error, Exception) and (refusal := disk_refusal(error)):
                 raise UsageError(f"{refusal.split(':')[0]}; {kept} once there is room") from error
             raise
+
+
+def _open(request: Request, format: FileFormat, text_columns: list[str]) -> JoinedFiles:
+    """Return the input, after reading all of it, or the first window of a stream."""
+    streams, files = request.inputs == [STANDARD_STREAM], []
+    for path in request.inputs:
+        # Of several files some may be compressed.
+        file = review_file(path, format if streams else file_format(path, SCORED_FORMATS), text_columns)
+        file.dialect = request.dialect
+        file.skip_malformed, file.advice = request.on_error == "skip", " (--on_error skip leaves such rows out)"
+        files.append(file)
+    joined = JoinedFiles(joined_name([file.name for file in files]), files)
+    if streams:
+        files[0].limit = request.limit
+        files[0].look_ahead(inference.WINDOW)
+        files[0].require_columns()
+    else:
+        joined.survey(request.limit)
+    return joined
+
+
+def _files_sha256(paths: list[str]) -> str:
+    """Return a file's sha256, or one of the files' own."""
+    found = [file_sha256(Path(path)) for path in paths]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
 
 def _file_state(path: str) -> tuple[int, int, int] | None:

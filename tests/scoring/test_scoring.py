@@ -204,6 +204,41 @@ def test_csv_may_become_tsv(score_here: Callable[..., Summary], reviews: Path) -
     assert len(read_csv(uncompressed(Path("out.tsv.gz")), "\t")) == 300
 
 
+def test_parts_are_scored_as_one_file_in_their_order(score_here: Callable[..., Summary], reviews: Path) -> None:
+    rows = read_csv((reviews / "a.csv").read_text())
+    Path("parts").mkdir()
+    # Windows end with a file, and a file without rows has none.
+    for name, part in {"a": rows[:100], "b": rows[100:101], "d": rows[101:]}.items():
+        write_csv(Path(f"parts/{name}.csv"), part)
+    Path("parts/c.csv").write_text("id,content\n")
+    Path("parts/_SUCCESS").touch()
+    whole, again = score_here(str(reviews / "a.csv"), "whole.csv"), score_here("parts", "out.csv")
+    converted = score_here(["parts/[a-d].csv"], "out.jsonl")
+    assert whole.rows == again.rows == converted.rows == 300
+    found, expected = (read_csv(Path(name).read_text()) for name in ("out.csv", "whole.csv"))
+    assert [(row["id"], row["content"], row["label"]) for row in found] == [
+        (row["id"], row["content"], row["label"]) for row in expected
+    ]
+    assert [json.loads(line)["id"] for line in Path("out.jsonl").read_text().splitlines()] == list(map(str, range(300)))
+    assert score_here("parts", "few.csv", limit=101).rows == 101
+
+
+def test_parquet_parts_keep_their_types(score_here: Callable[..., Summary], reviews: Path) -> None:
+    table = parquet.read_table(reviews / "a.parquet")
+    parquet.write_table(table.slice(0, 13), "1.parquet")
+    parquet.write_table(table.slice(13), "2.parquet")
+    score_here(["1.parquet", "2.parquet"], "out.parquet")
+    assert parquet.read_table("out.parquet").select(table.column_names).equals(table)
+
+
+def test_a_row_that_is_skipped_in_a_part_is_reported_with_it(score_here: Callable[..., Summary]) -> None:
+    Path("1.jsonl").write_text('{"content": "good"}\n' * 9)
+    Path("2.jsonl").write_text('{"content": "good"}\n[]\n')
+    assert score_here(["1.jsonl", "2.jsonl"], "out.jsonl", on_error="skip").skipped == 1
+    (error,) = map(json.loads, Path("out.jsonl.errors.jsonl").read_text().splitlines())
+    assert error == {"line": 2, "error": "2.jsonl: a list, where an object is needed"}
+
+
 MIXED = [
     {"id": 1, "content": "good", "price": 1.5, "tags": ["a", None], "note": None},
     {"id": 2, "content": None, "price": None, "tags": [], "note": 'say "x", \n日本'},
@@ -436,6 +471,26 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
             errors = (tmp_path / f"{moment}{name}.errors.jsonl").read_bytes()
             assert errors == (tmp_path / f"whole{name}.errors.jsonl").read_bytes() and errors
     assert sum(", 0 rows per" not in answer["stdout"] for answer in answers[1::2]) > 3, "something was left to do"
+
+
+@pytest.mark.slow
+def test_killed_between_parts_the_same_command_goes_on(exported_run: RunFolder, reviews: Path, tmp_path: Path) -> None:
+    rows = read_csv((reviews / "a.csv").read_text())
+    for number in range(3):
+        write_csv(tmp_path / f"part-{number}.csv", rows[number * 90 : number * 90 + 90])
+
+    def job(target: str, **settings: int) -> dict[str, Any]:
+        argv = ["--run", str(exported_run.path), "--input", "part-*.csv", "--output", target]
+        return {"argv": argv, "window": 32} | settings
+
+    whole, killed, resumed = probe([job("whole.parquet"), job("out.parquet", die_at=26), job("out.parquet")], tmp_path)
+    assert (whole["code"], killed["code"], resumed["code"]) == (0, -9, 0), resumed["stderr"]
+    assert resumed["stdout"].startswith("270 rows (") and "of them were there" in resumed["stdout"]
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    (killed,) = probe([job("new.parquet", die_at=26)], tmp_path)
+    (tmp_path / "part-1.csv").write_text("id,content\n1,good\n")
+    (refused,) = probe([job("new.parquet")], tmp_path)
+    assert (killed["code"], refused["code"]) == (-9, 2) and "the input has changed" in refused["stderr"]
 
 
 @pytest.mark.slow
@@ -679,7 +734,15 @@ CASES = [
     ("--input good.csv --output out.csv --provider cuda", "has no certified variant 'for this machine', only fp32"),
     ("--input good.csv --output out.csv --provider cuda --variant fp32", "ONNX Runtime has no CUDAExecutionProvider"),
     ("--input nowhere.csv --output out.csv", "no file 'nowhere.csv' here"),
-    ("--input folder.csv --output out.csv", "no file 'folder.csv' here"),
+    ("--input folder.csv --output out.csv", "folder.csv is a folder without files"),
+    ("--input *.tsv --output out.csv", "no file '*.tsv' here"),
+    ("--input good.csv both.csv --output out.csv --text_columns content", "both.csv has not the columns of good.csv"),
+    ("--input good.csv fields.csv --output out.csv", "fields.csv, line 3: 2 fields, but the header has 1"),
+    ("--input good.csv good.parquet --output out.csv", "files that are .csv, and others that are .parquet"),
+    ("--input good.csv ./good.csv --output out.csv", "./good.csv is named twice"),
+    ("--input - good.csv --output out.csv", "standard input is scored alone, not beside files"),
+    ("--input link.csv other.csv --output other.csv --overwrite", "--output other.csv is the input"),
+    ("--input good.parquet twice.parquet --output out.parquet", "twice.parquet has not the columns of good.parquet"),
     ("--input good.txt --output out.txt", "--input good.txt has the extension '.txt'; known are .csv, .tsv, .jsonl"),
     ("--input good.csv --output out", "--output out has the extension ''"),
     ("--input good.csv --output out.parquet.gz", "has the extension '.parquet.gz'"),

@@ -1,0 +1,81 @@
+"""Read several files of reviews one after another, as if they were one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow
+
+from recipe.errors import UsageError
+from recipe.files.readers import ParquetReviewFile, TextReviewFile, Window
+from recipe.files.text_rows import DELIMITERS
+
+
+@dataclass
+class JoinedFiles:
+    """Files of reviews, of one format; a window has rows of one of them.
+
+    Attributes:
+        name: What messages call all of them.
+    """
+
+    name: str
+    files: list[TextReviewFile | ParquetReviewFile]
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows; 0 before `survey`."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def size(self) -> int:
+        """Return an estimate of the rows' bytes without compression."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def schema(self) -> pyarrow.Schema | None:
+        """Return the columns' types in parquet; text has none."""
+        return getattr(self.files[0], "schema", None)
+
+    @property
+    def columns(self) -> list[str]:
+        """Return the names to write back: a header's or a schema's, else those of all rows read so far."""
+        if self.schema or self.files[0].header:
+            return list(self.schema.names if self.schema else self.files[0].header)
+        return list(dict.fromkeys(name for file in self.files for name in file.columns))
+
+    def survey(self, limit: int | None) -> None:
+        """Learn columns, number of rows and size of all files, up to `limit` rows.
+
+        Raises:
+            UsageError: A file is damaged, a row is malformed, or columns are missing or not those of the first file.
+        """
+        first = self.files[0]
+        for number, file in enumerate(self.files):
+            if limit is not None and (number and self.rows >= limit):
+                del self.files[number:]
+                return
+            file.limit = None if limit is None else limit - self.rows
+            file.survey()
+            file.require_columns()
+            # Each object of jsonl names its own.
+            same = file.format.extension not in (*DELIMITERS, ".parquet") or file.all_columns == first.all_columns
+            if not same or (isinstance(file, ParquetReviewFile) and not file.schema.equals(self.schema)):
+                raise UsageError(
+                    f"{file.name} has not the columns of {first.name}: files that go together have the same"
+                )
+
+    def window_rows(self, size: int) -> list[int]:
+        """Return the number of rows of each window of up to `size` rows, malformed ones included."""
+        starts = [(file.rows, start) for file in self.files for start in range(0, file.rows, size)]
+        return [min(size, rows - start) for rows, start in starts]
+
+    def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
+        """Yield the windows of up to `size` rows whose number is `wanted`, numbered through all files."""
+        before = 0
+        for file in self.files:
+            for window in file.windows(size, lambda number, before=before: wanted(before + number)):  # type: ignore[misc]
+                window.number += before
+                if len(self.files) > 1:
+                    window.malformed = [(line, f"{file.name}: {why}") for line, why in window.malformed]
+                yield window
+            before += -(-file.rows // size)
