@@ -51,6 +51,7 @@ def test_json_lines_go_on_after_a_malformed_one() -> None:
 
 # What other readers take for fewer rows than were written: a quote opens in one line and is closed in a later one.
 HIDING = [
+    (".tsv", 'pos\t"Great\nneg\treally bad\npos\tawful"\n', 2, 4),
     (".tsv", '1\tgood\n1\t"Great film\n0\tbad\n1\tgood, really\n0\tawful"\n1\tgood\n', 3, 6),
     (".tsv", 'pos\tgood\npos\t"Great film\nneg\tit\'s bad\npos\tawful"\n', 3, 5),
     (".csv", '1,"Great film\n0,bad\n1,awful"\n', 2, 4),
