@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,9 +58,12 @@ def test_a_killed_process_holds_nothing_and_nor_do_its_children(tmp_path: Path) 
 from pathlib import Path
 from recipe.files.lock import holding
 with holding(Path({str(tmp_path / ".lock")!r}), 'it is being written', '--output'):
+    begun, begin = os.pipe()
     if os.fork() == 0:
+        os.write(begin, b"x")
         os.read({reader}, 1)
         os._exit(0)
+    os.read(begun, 1)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     try:
@@ -72,13 +76,31 @@ with holding(Path({str(tmp_path / ".lock")!r}), 'it is being written', '--output
         os.close(writer)
 
 
+def test_a_lock_that_was_removed_before_it_could_be_taken_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, flock = tmp_path / ".lock", fcntl.flock
+
+    def replaced_before(handle: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        # As by one that ends and one that begins, between our opening and our locking.
+        lock.unlink()
+        lock.touch()
+        flock(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", replaced_before)
+    with holding(lock, "it is being written", "--output"), pytest.raises(UsageError, match="it is being written by"):
+        hold(lock)
+
+
 def test_of_many_at_once_one_holds_it(tmp_path: Path) -> None:
     inside, seen = [], []
 
     def hold_often() -> None:
-        for _ in range(200):
+        for _ in range(50):
             with suppress(UsageError), holding(tmp_path / "run" / ".lock", "it is being written", "--output"):
                 inside.append(1)
+                time.sleep(0.001)
                 seen.append(len(inside))
                 inside.pop()
 
