@@ -41,6 +41,7 @@ class Interrupted(Exception):
         return str(self.args[0])
 
 
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 CACHE_HELP = " (the libraries' cache: set HF_HOME to a folder that you may write to)"
 
 
@@ -51,9 +52,12 @@ def disk_refusal(error: BaseException | None) -> str | None:
         if isinstance(error, OSError) and (error.errno in (errno.ENOSPC, errno.EDQUOT) or "disk space" in str(error)):
             what_to_do = "free some space, or put --output_dir, or HF_HOME (the libraries' cache), elsewhere"
             return f"{os.strerror(errno.ENOSPC)}: {what_to_do}"
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename:
+        if isinstance(error, OSError) and error.errno in (*FORBIDDEN, errno.ENOENT) and error.filename:
             cache = os.environ.get("HF_HOME", os.path.expanduser("~/.cache"))
             is_cache = str(error.filename).startswith(cache)
+            # A file that is missing elsewhere is somebody's mistake.
+            if not (is_cache or error.errno in FORBIDDEN):
+                return None
             return f"{error.strerror}: {error.filename}{CACHE_HELP if is_cache else ''}"
         error = error.__cause__ or error.__context__
     return None

@@ -5,7 +5,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import huggingface_hub
-from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -104,14 +103,17 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
     """Turn a library's error into a `UsageError` that `what` cannot be read; the `revision` of a folder is `None`."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, DatasetsError) as error:
+    except UsageError:
+        raise
+    # A damaged file makes the libraries raise anything: safetensors and tokenizers have errors of their own.
+    except Exception as error:
         if disk_refusal(error):
             raise
         # The library's own message often says only that something failed; its cause says what.
         cause = error.__cause__ or error
         if isinstance(cause, UsageError):
             raise cause from None
-        reason = f"no column {cause}" if isinstance(cause, KeyError) else str(cause).strip() or type(error).__name__
+        reason = f"it has no {cause}" if isinstance(cause, KeyError) else str(cause).strip() or type(error).__name__
         message = f"cannot read {what}: {reason.splitlines()[0]}"
         if revision is not None and huggingface_hub.constants.HF_HUB_OFFLINE:
             message += f" (HF_HUB_OFFLINE=1: only what was downloaded before is there). {OFFLINE_HELP}"

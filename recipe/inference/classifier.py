@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,7 +149,7 @@ class Classifier(ABC):
 
     def _tokenize(self, texts: Sequence[Text]) -> tuple[list[Encoding], list[np.ndarray]]:
         """Return each review's tokens, and the rows of each batch of like lengths."""
-        encodings = self.tokenizer.encode_batch_fast([_readable(text, place) for place, text in enumerate(texts)])
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
         return encodings, length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size)
 
     def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> Callable[[], Scores]:
@@ -204,12 +204,12 @@ class Classifier(ABC):
 
 
 def _readable(text: Any, place: int) -> Text:
-    """Return a review as the tokenizer takes it: None and NaN, which pandas has for a missing text, are empty."""
+    """Return a review as the tokenizer takes it: None, NaN and pandas' NA, a missing text, are empty."""
     if isinstance(text, str):
         return text
     if isinstance(text, tuple | list) and len(text) == 2 and not any(isinstance(part, tuple | list) for part in text):
         return _readable(text[0], place), _readable(text[1], place)  # type: ignore[return-value]
-    if text is None or (isinstance(text, float) and text != text):
+    if text is None or type(text).__name__ == "NAType" or (isinstance(text, float | np.floating) and text != text):
         return ""
     raise TypeError(f"review {place} is a {type(text).__name__}: give a string, or a pair of them")
 
@@ -218,11 +218,11 @@ def windows(texts: Iterable[Text]) -> Iterator[list[Text]]:
     """Yield reviews `WINDOW` at a time.
 
     Raises:
-        TypeError: A string was given for a list of strings.
+        TypeError: A string was given for a list of strings, or a review is none; names its place.
     """
-    if isinstance(texts, str):
-        raise TypeError("give a list of reviews, not a string: [text]")
-    rest = iter(texts)
+    if isinstance(texts, str | bytes | Mapping):
+        raise TypeError(f"give a list of reviews, not a {type(texts).__name__}: [text]")
+    rest = (_readable(text, place) for place, text in enumerate(texts))
     while window := list(itertools.islice(rest, WINDOW)):
         yield window
 

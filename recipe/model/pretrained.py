@@ -135,6 +135,9 @@ def load_tokenizer(pretrained: Pretrained, max_length: int, truncation_side: str
         raise UsageError(f"{location} has a slow tokenizer alone ({kind}): serving needs a tokenizer.json")
     if foreign := [name for name in tokenizer.model_input_names if name not in INPUTS]:
         raise UsageError(f"{location} needs {foreign[0]!r} ({kind}), which reviews do not give")
+    largest, size = max(tokenizer.get_vocab().values(), default=0), pretrained.config.vocab_size
+    if largest >= size:
+        raise UsageError(f"the tokenizer of {location} has token {largest}, and its model reads {size} in all")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UsageError(f"the tokenizer of {location} has no token for padding, and no end token")
@@ -156,20 +159,32 @@ def load_model(pretrained: Pretrained, label_names: list[str], tokenizer: PreTra
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: label for label, name in enumerate(label_names)}
     config.pad_token_id = tokenizer.pad_token_id
-    config.problem_type, config.return_dict = None, True
+    # Half precision would be trained in as such, on a CPU too.
+    config.problem_type, config.return_dict, config.dtype = None, True, torch.float32
     config.output_hidden_states = config.output_attentions = config.use_cache = False
     settings: dict[str, Any] = {"config": config, "revision": pretrained.revision, "use_safetensors": True}
     settings["trust_remote_code"] = False
     with hub.one_line_errors(f"the weights of {pretrained.location!r}", pretrained.revision):
-        if labels_of_classifier(pretrained.config) in (None, label_names):
-            model = AutoModelForSequenceClassification.from_pretrained(pretrained.location, **settings)
+        own = labels_of_classifier(pretrained.config)
+        if own in (None, label_names):
+            loaded = AutoModelForSequenceClassification.from_pretrained(
+                pretrained.location, output_loading_info=True, **settings
+            )
+            model, missing = loaded[0], loaded[1]["missing_keys"]
         else:
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-            encoder = AutoModel.from_pretrained(pretrained.location, **settings)
             # A pooler that the classifier does not have is left out.
-            found = getattr(model, model.base_model_prefix).load_state_dict(encoder.state_dict(), strict=False)
-            if found.missing_keys:
-                raise ValueError(f"they lack {found.missing_keys[0]}")
+            encoder, info = AutoModel.from_pretrained(pretrained.location, output_loading_info=True, **settings)
+            base = model.base_model_prefix
+            found = getattr(model, base).load_state_dict(encoder.state_dict(), strict=False)
+            missing = {f"{base}.{name}" for name in (*info["missing_keys"], *found.missing_keys)}
+    kept = "" if own == label_names else f"{model.base_model_prefix}."
+    # A pooler may be new, as where the weights predicted masked words.
+    if lost := sorted(name for name in missing if name.startswith(kept) and "pooler" not in name):
+        raise UsageError(
+            f"{pretrained.location} lacks {len(lost)} of the weights that its config.json asks for, {lost[0]} first: "
+            "they would be random"
+        )
     read_only_cls(model)
     return model
 
@@ -214,7 +229,7 @@ def _weights_sha256(folder: Path) -> dict[str, str]:
     Raises:
         UsageError: There is none. Nothing else is read, because unpickling can run code.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(file for file in folder.glob("*.safetensors") if file.is_file())
     if not files:
         raise UsageError(f"{folder} holds no weights as safetensors, the only form that is read")
     return {file.name: file_sha256(file) for file in files}

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from recipe import hub
 from recipe.errors import UsageError
@@ -18,8 +20,16 @@ from recipe.errors import UsageError
 # transformers' own implementations of attention and of experts; any other name is a repository of kernels.
 IMPLEMENTATIONS = {"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
 _IMPLEMENTATION_KEY = re.compile(r"_?(attn|experts)_implementation(_internal)?")
-# transformers unpickles the state of these tokenizers, which tokenizer.json decides.
+# transformers unpickles the state of these tokenizers, which tokenizer.json decides; RAG's reads two more folders.
 UNPICKLED_TOKENIZERS = ("bloom", "cohere", "transfoxl")
+UNSAFE_TOKENIZERS = (*UNPICKLED_TOKENIZERS, "rag")
+# `AutoTokenizer` would take any other object of transformers too, and call its `from_pretrained`.
+TOKENIZERS = {"PreTrainedTokenizerFast", *(name for pair in TOKENIZER_MAPPING_NAMES.values() for name in pair if name)}
+# What transformers sets on a configuration for each key, and a file must not: its methods, and names for other keys.
+RESERVED = {*dir(PretrainedConfig)} - {
+    *("model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype", "use_return_dict"),
+    "_attn_implementation",
+}
 # At the top of config.json: files that transformers would read in place of those that are checked, and 8-bit weights.
 UNWANTED = {
     "configuration_files": "names other files to be read in its place",
@@ -44,23 +54,30 @@ def require_safe(location: str | Path, revision: str | None = None) -> None:
     if config is None:
         raise UsageError(f"{location} has no config.json, so it holds no model")
     model_type = config.get("model_type")
-    if model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+    if not isinstance(model_type, str) or model_type not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         raise UsageError(f"{location} holds a model of type {model_type!r}, which transformers has no classifier for")
     tokenizer = _read(location, "tokenizer_config.json", revision) or {}
     for file, content in (("config.json", config), ("tokenizer_config.json", tokenizer)):
         for complaint in _complaints(content):
             raise UsageError(f"{file} of {location} {complaint}; it is not loaded")
+        named = content.get("tokenizer_class")
+        if named is not None and named not in list(TOKENIZERS) or is_unsafe_tokenizer(str(named)):
+            raise UsageError(f"{file} of {location} names the tokenizer {named!r}, which is none that is safe to load")
+    if is_unsafe_tokenizer(model_type):
+        raise UsageError(f"{location} has a tokenizer that transformers unpickles, which may run code: {model_type}")
     for key in UNWANTED.keys() & config.keys():
         raise UsageError(f"config.json of {location} has {key!r}, so it {UNWANTED[key]}")
-    for name in (str(model_type).replace("-", ""), str(tokenizer.get("tokenizer_class"))):
-        if name.lower().startswith(UNPICKLED_TOKENIZERS):
-            raise UsageError(f"{location} has a tokenizer that transformers unpickles, which may run code: {name}")
     if _read(location, "adapter_config.json", revision) is not None:
         raise UsageError(f"{location} holds an adapter for other weights: merge it into them first")
-    index = _read(location, "model.safetensors.index.json", revision) or {}
-    for file in set(map(str, dict(index.get("weight_map") or {}).values())):
-        if not re.fullmatch(r"[\w.-]+\.safetensors", file):
+    files = (_read(location, "model.safetensors.index.json", revision) or {}).get("weight_map", {})
+    for file in files.values() if isinstance(files, dict) else [files]:
+        if not re.fullmatch(r"[\w.-]+\.safetensors", str(file)):
             raise UsageError(f"model.safetensors.index.json of {location} names {file!r}, which is no safetensors file")
+
+
+def is_unsafe_tokenizer(name: str) -> bool:
+    """Return whether transformers does more than read files to load this tokenizer, or that of this type of model."""
+    return name.lower().replace("-", "").startswith(UNSAFE_TOKENIZERS)
 
 
 def _read(location: str | Path, name: str, revision: str | None) -> dict[str, Any] | None:
@@ -77,13 +94,15 @@ def _complaints(content: Any, place: str = "") -> Iterator[str]:
     """Yield what is unsafe in a JSON value: foreign code, kernels, and repositories named inside a nested object."""
     for key, value in content.items() if isinstance(content, dict) else enumerate(content):
         where = f"{place}.{key}" if place else str(key)
-        if key == "trust_remote_code" and value is not False:
+        if key in RESERVED:
+            yield f"sets {where}, which is a part of transformers itself"
+        elif key == "trust_remote_code" and value is not False:
             yield f"asks to run code ({where})"
         elif place and key in ("auto_map", "_name_or_path") and value:
             yield f"names code or a model inside it ({where})"
         elif isinstance(key, str) and _IMPLEMENTATION_KEY.fullmatch(key):
-            named = value.values() if isinstance(value, dict) else [value]
-            if foreign := [name for name in named if name is not None and name not in IMPLEMENTATIONS]:
+            named = list(value.values()) if isinstance(value, dict) else [value]
+            if foreign := [name for name in named if name is not None and name not in list(IMPLEMENTATIONS)]:
                 yield f"asks for {foreign[0]!r} as {where}, which is not one of transformers' own"
         elif isinstance(value, dict | list):
             yield from _complaints(value, where)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
-from transformers import DataCollatorWithPadding, PreTrainedModel, set_seed
+from transformers import DataCollatorWithPadding, PreTrainedModel, get_scheduler, set_seed
 
 from recipe import __version__
 from recipe.arguments.parser import Arguments
@@ -79,11 +79,21 @@ def prepare(arguments: Arguments) -> TrainingJob:
             compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
             identity=identity(arguments, pretrained, reviews, type(model).__name__),
         )
-        # It would only be looked for once training starts.
-        trainer.get_optimizer_cls_and_kwargs(args, model)
-    except (ValueError, ImportError, RuntimeError) as error:
+        _try_settings(trainer, steps)
+    except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
     return TrainingJob(arguments, pretrained, reviews, model, trainer)
+
+
+def _try_settings(trainer: ReviewTrainer, steps: int) -> None:
+    """Raise what the optimiser or the schedule would raise only once training starts."""
+    args = trainer.args
+    kind, settings = trainer.get_optimizer_cls_and_kwargs(args)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
+    if kind.__module__.startswith("torch.optim"):
+        optimizer = kind(optimizer.param_groups[0]["params"], **settings)
+    more: Any = args.lr_scheduler_kwargs
+    get_scheduler(args.lr_scheduler_type, optimizer, args.get_warmup_steps(steps), steps, more)
 
 
 def logits_alone(outputs: Any, labels: torch.Tensor) -> torch.Tensor:

@@ -353,6 +353,9 @@ def test_help_shows_what_people_need_first_and_help_all_the_rest(capsys: pytest.
     ("flags", "message"),
     [
         ("--optim adamw_8bit", "these settings do not go together: .*bitsandbytes"),
+        ("--lr_scheduler_type cosine_with_min_lr", "these settings do not go together: .*min_lr"),
+        ("--lr_scheduler_type warmup_stable_decay", "these settings do not go together"),
+        ("--adam_beta1 2", "these settings do not go together: Invalid beta"),
         ("--eval_strategy steps --save_strategy steps --eval_steps 900 --save_steps 900", "--eval_steps 900 is after"),
     ],
 )

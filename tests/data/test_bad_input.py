@@ -82,7 +82,7 @@ CASES = [
         "column 'label' of ints.parquet holds int64, but the labels negative, ",
     ),
     ("--dataset_name good.csv", "good.csv is a file, where a folder is needed"),
-    ("--dataset_name other_columns", "no column 'content'"),
+    ("--dataset_name other_columns", "it has no 'content'"),
     ("--test_file good.csv", "--test_file needs a --train_file beside it"),
     ("--dataset_name ./nowhere", "no folder './nowhere' here"),
     ("--dataset_name cut", "cannot read the dataset"),

@@ -243,9 +243,26 @@ def test_a_warm_classifier_answers_in_the_processes_of_a_pool(method: str, class
         assert pool.map_async(classifier, [texts, texts]).get(timeout=60) == [expected, expected]
 
 
+def test_a_warm_classifier_answers_in_a_forked_child(classifier: OnnxClassifier) -> None:
+    texts = separable_reviews(20, seed=13)["content"][:]
+    expected = classifier(texts)
+    # Nothing is pickled on the way to a forked process: it has the parent's thread pool, whose threads are not there.
+    child = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(classifier(texts) != expected))
+    child.start()
+    child.join(timeout=60)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive and child.exitcode == 0
+
+
 def test_a_missing_text_is_empty_and_anything_else_is_named(classifier: OnnxClassifier) -> None:
     assert classifier([None, float("nan"), np.nan]) == classifier(["", "", ""])  # type: ignore[list-item]
     assert classifier([("good", None)]) == classifier([("good", "")])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="review 3000 is a int"):
+        classifier([*["good"] * 3000, 5])  # type: ignore[list-item]
+    for many in (b"good", {"text": "good"}):
+        with pytest.raises(TypeError, match="give a list of reviews, not a (bytes|dict)"):
+            classifier(many)  # type: ignore[arg-type]
     for wrong in (7, b"good", ["a", "b", "c"], {"text": "good"}):
         with pytest.raises(TypeError, match=rf"review 1 is a {type(wrong).__name__}: give a string"):
             classifier(["good", wrong])  # type: ignore[list-item]

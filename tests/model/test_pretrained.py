@@ -10,6 +10,7 @@ import torch
 import transformers
 from encoders import READS, write_encoder
 from optimum.exporters.tasks import TasksManager
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, set_seed
 
 from recipe.arguments.model import ModelArguments
@@ -178,3 +179,60 @@ def test_what_another_task_left_in_the_config_is_not_inherited(tiny_bert: Path, 
     change_json(tmp_path / "classifier" / "config.json", return_dict=False)
     outputs = load(tmp_path / "classifier")(input_ids=torch.tensor([[2, 5, 3]]), labels=torch.tensor([1]))
     assert set(outputs) == {"loss", "logits"}, "the loss of one label per review, and nothing else"
+
+
+@pytest.mark.parametrize("names", [None, NAMES, ["1", "2", "3"]])
+def test_weights_that_lack_a_part_of_the_encoder_are_refused(
+    names: list[str] | None, tiny_bert: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "weights"
+    if names:
+        write_classifier(tiny_bert, folder, names)
+    else:
+        shutil.copytree(tiny_bert, folder)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in tensors.items() if "encoder.layer.1." not in name}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match=r"lacks 16 of the weights .*encoder\.layer\.1\.attention.* would be random"):
+        load(folder)
+
+
+def test_a_head_that_is_missing_is_not_taken_for_the_classifiers_own(tiny_bert: Path, tmp_path: Path) -> None:
+    write_classifier(tiny_bert, tmp_path / "weights", NAMES)
+    tensors = load_file(tmp_path / "weights" / "model.safetensors")
+    del tensors["classifier.weight"]
+    save_file(tensors, tmp_path / "weights" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UsageError, match="lacks 1 of the weights .* classifier.weight first"):
+        load(tmp_path / "weights")
+
+
+@pytest.mark.parametrize("names", [NAMES, ["1", "2", "3"]])
+def test_half_precision_weights_are_trained_in_full(names: list[str], tiny_bert: Path, tmp_path: Path) -> None:
+    write_classifier(tiny_bert, tmp_path / "weights", names, dtype=torch.float16)
+    assert json.loads((tmp_path / "weights" / "config.json").read_text())["dtype"] == "float16"
+    assert {value.dtype for value in load(tmp_path / "weights").parameters()} == {torch.float32}
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(weights: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    tokenizer.add_tokens(["extra"])
+    tokenizer.save_pretrained(weights)
+    with pytest.raises(UsageError, match="has token 27, and its model reads 27 in all"):
+        load_tokenizer(find_pretrained(ModelArguments(str(weights)), 32), 32)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b"version https://git-lfs.github.com/spec/v1"),
+        ("model.safetensors", b""),
+        ("tokenizer.json", b"{"),
+        ("tokenizer.json", b"5"),
+        ("config.json", b'{"model_type": "bert", "hidden_size": "768"}'),
+        ("config.json", b'{"model_type": "bert", "vocab_size": null}'),
+    ],
+)
+def test_a_damaged_file_costs_one_line(file: str, content: bytes, weights: Path) -> None:
+    (weights / file).write_bytes(content)
+    with pytest.raises(UsageError, match="cannot read the (model|tokenizer|weights)"):
+        load(weights)

@@ -1,5 +1,6 @@
 """A model's folder that asks for code, kernels or other files is refused before transformers reads it."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 import transformers
 from conftest import ROOT, copy_of, run_script
 from loopback_hub import LoopbackHub
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from recipe.arguments.model import ModelArguments
 from recipe.errors import UsageError
@@ -20,7 +21,7 @@ from recipe.inference.onnx import OnnxClassifier
 from recipe.inference.optimum import OptimumClassifier
 from recipe.inference.pytorch import TorchClassifier
 from recipe.model.pretrained import find_pretrained, load_tokenizer, load_trained
-from recipe.model.safety import UNPICKLED_TOKENIZERS, require_safe
+from recipe.model.safety import TOKENIZERS, UNPICKLED_TOKENIZERS, is_unsafe_tokenizer, require_safe
 from recipe.run_folder import RunFolder
 
 LIGHTGLUE = {"model_type": "lightglue", "trust_remote_code": True}
@@ -96,7 +97,7 @@ def test_a_tokenizer_of_its_own_code_is_not_loaded(weights: Path, marker: Path, 
     shutil.copy(planted / "planted.py", weights)
     maps = {"AutoTokenizer": ["planted.PlantedTokenizer", None]}
     change_json(weights / "tokenizer_config.json", auto_map=maps, tokenizer_class="PlantedTokenizer")
-    with pytest.raises(UsageError, match="cannot read the tokenizer"):
+    with pytest.raises(UsageError, match="names the tokenizer 'PlantedTokenizer'"):
         load_tokenizer(find_pretrained(ModelArguments(str(weights)), 32), 32)
     assert not marker.exists()
 
@@ -125,8 +126,32 @@ def test_a_map_to_code_beside_a_known_model_is_ignored(weights: Path, marker: Pa
         ("config.json", {"transformers_weights": "../other.safetensors"}, "'transformers_weights', so it names other"),
         ("config.json", {"quantization_config": {"quant_method": "fp8"}}, "quantised weights"),
         ("tokenizer_config.json", {"trust_remote_code": True}, "tokenizer_config.json of .* asks to run code"),
-        ("tokenizer_config.json", {"tokenizer_class": "BloomTokenizerFast"}, "a tokenizer that transformers unpickles"),
-        ("tokenizer_config.json", {"tokenizer_class": "TransfoXLTokenizer"}, "a tokenizer that transformers unpickles"),
+        *(
+            (
+                file,
+                {"tokenizer_class": name},
+                f"names the tokenizer {re.escape(repr(name))}, which is none that is safe",
+            )
+            for file in ("config.json", "tokenizer_config.json")
+            for name in (
+                "BloomTokenizerFast",
+                "TransfoXLTokenizer",
+                "RagTokenizer",
+                "DetrModel",
+                "AutoConfig",
+                5,
+                ["x"],
+            )
+        ),
+        ("config.json", {"model_type": "bloom"}, "a tokenizer that transformers unpickles"),
+        ("config.json", {"model_type": ["bert"]}, r"a model of type \['bert'\]"),
+        ("config.json", {"trust_remote_code": "yes"}, "asks to run code"),
+        ("config.json", {"attribute_map": {"zz": "_attn_implementation"}, "zz": "own/kernels"}, "sets attribute_map"),
+        ("config.json", {"text_config": {"__class__": "x"}}, "sets text_config.__class__"),
+        ("config.json", {"get_text_config": 1}, "sets get_text_config"),
+        ("config.json", {"_attn_implementation": ["sdpa"]}, "asks for"),
+        ("config.json", {"_attn_implementation": {"a": {"b": "own/kernels"}}}, "asks for"),
+        ("model.safetensors.index.json", {"weight_map": ["a"]}, "which is no safetensors file"),
         ("adapter_config.json", {"base_model_name_or_path": "own/er"}, "an adapter for other weights"),
         ("model.safetensors.index.json", {"weight_map": {"a": "pytorch_model.bin"}}, "names 'pytorch_model.bin'"),
         ("model.safetensors.index.json", {"weight_map": {"a": "../a.safetensors"}}, r"names '\.\./a.safetensors'"),
@@ -150,6 +175,33 @@ def test_what_saved_configs_really_hold_is_accepted(weights: Path) -> None:
     attention = {"_attn_implementation": "sdpa", "_attn_implementation_autoset": True, "trust_remote_code": False}
     change_json(weights / "config.json", text_config={"_name_or_path": ""}, **names, **attention)
     require_safe(weights)
+
+
+def test_a_tokenizer_that_reads_other_folders_is_not_loaded(
+    weights: Path, marker: Path, hostile: dict[str, Any]
+) -> None:
+    change_json(weights / "config.json", question_encoder={"model_type": "bert"}, generator={"model_type": "bert"})
+    inner = weights / "question_encoder_tokenizer"
+    inner.mkdir()
+    (inner / "config.json").write_text(json.dumps(hostile))
+    (inner / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LightGlueConfig"}))
+    (weights / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RagTokenizer"}))
+    with contextlib.suppress(Exception):
+        AutoTokenizer.from_pretrained(weights)
+    assert marker.exists() or not transformers.__version__.startswith("4."), "the plant must be able to run"
+    marker.unlink(missing_ok=True)
+    with pytest.raises(UsageError, match="names the tokenizer 'RagTokenizer'"):
+        load_tokenizer(find_pretrained(ModelArguments(str(weights)), 32), 32)
+    assert not marker.exists()
+
+
+def test_every_tokenizer_that_is_accepted_only_reads_its_own_files() -> None:
+    for name in sorted(TOKENIZERS):
+        found = getattr(transformers, name, None)
+        if found is None or is_unsafe_tokenizer(name):
+            continue
+        with contextlib.suppress(ImportError):
+            assert found.from_pretrained.__func__ is PreTrainedTokenizerBase.from_pretrained.__func__, name
 
 
 def test_transformers_unpickles_no_other_tokenizer() -> None:
@@ -183,7 +235,7 @@ def test_a_checkpoint_and_an_exported_folder_run_no_code(
 
 READ = """
 import sys
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from recipe.arguments.model import ModelArguments
 from recipe.errors import UsageError
 from recipe.model.pretrained import find_pretrained
