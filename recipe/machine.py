@@ -35,7 +35,10 @@ def let_threads_sleep() -> None:
 
     By default they spin. Where other work takes one of the cores, the others then spin for as long as it does.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        # Some microseconds in the OpenMP of torch: as fast as spinning if quiet, as sleeping if busy (docs/training.md).
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def is_main_process() -> bool:

@@ -20,6 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Nor on the cores being free: threads that wait for each other spin otherwise, which beside other work makes the tiny
 # run below take ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import pytest
 import torch

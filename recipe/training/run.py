@@ -122,7 +122,9 @@ def prove_best_reloaded(trainer: ReviewTrainer) -> dict[str, Any]:
     rows = epoch_rows(trainer.state.log_history)
     best = next((row for row in rows if row["step"] == trainer.state.best_global_step), None)
     if best is None:
-        raise CheckFailed("training ended before the first validation, so there is no best epoch: lower --eval_steps")
+        raise CheckFailed(
+            "training ended before the first validation, so there is no best epoch: lower --eval_steps or --eval_delay"
+        )
     again = trainer.evaluate()
     for name in ("loss", *METRICS):
         if not math.isclose(again[f"eval_{name}"], best[name], rel_tol=RELOAD_TOLERANCE, abs_tol=RELOAD_TOLERANCE):
