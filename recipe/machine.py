@@ -37,7 +37,7 @@ def let_threads_sleep() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        # Some microseconds in the OpenMP of torch: as fast as spinning if quiet, as sleeping if busy (docs/training.md).
+        # Some microseconds in the OpenMP of torch: no slower if quiet, twice as fast if busy (docs/training.md).
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
