@@ -154,7 +154,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     values["output_dir"] = values["output_dir"] or f"runs/{run_name}"
     try:
         model, data, training = parser.parse_dict(values)
-    except (ValueError, ImportError, TypeError) as error:
+    except (ValueError, ImportError, TypeError, OSError) as error:
         raise UsageError(str(error)) from error
     return Arguments(config, model, data, training, _resolved(values, parser.defaults))
 

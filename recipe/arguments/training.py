@@ -20,6 +20,8 @@ POSITIVE = (
     *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
     "threads",
 )
+# Settings from 0 on, and their most.
+NOT_NEGATIVE = {"weight_decay": math.inf, "max_grad_norm": math.inf, "label_smoothing_factor": 1, "warmup_ratio": 1}
 # Values that would break the recipe, and the reason to give.
 REFUSED = {
     "load_best_model_at_end": (False, "False would keep the last epoch, not the best: leave it on"),
@@ -144,6 +146,11 @@ class TrainingArguments(transformers.TrainingArguments):
         for name, (refused, reason) in REFUSED.items():
             if getattr(self, name) == refused:
                 raise UsageError(f"--{name} {reason}")
+        if self.save_strategy == "no":
+            raise UsageError("--save_strategy no leaves no best epoch to reload: use epoch or steps")
+        for name, most in NOT_NEGATIVE.items():
+            if not 0 <= (value := getattr(self, name)) <= most:
+                raise UsageError(f"--{name} {value} must be from 0{f' to {most}' if most < math.inf else ' on'}")
         if self.label_names != ["labels"]:
             raise UsageError("--label_names is always labels here: --label_column names the column of your reviews")
         if self.deepspeed is not None:

@@ -327,6 +327,10 @@ def test_a_mistake_in_the_file_is_named_with_the_file(content: str, message: str
         ("--push_to_hub True", "--push_to_hub is not done while training"),
         ("--label_names label", "--label_names is always labels here: --label_column names the column"),
         ("--deepspeed ds.json", "--deepspeed is not supported"),
+        ("--save_strategy no", "--save_strategy no leaves no best epoch"),
+        ("--weight_decay -1", "--weight_decay -1.0 must be from 0 on"),
+        ("--label_smoothing_factor 2", "--label_smoothing_factor 2.0 must be from 0 to 1"),
+        ("--accelerator_config nowhere.json", "nowhere.json"),
     ],
 )
 def test_a_flag_of_transformers_that_cannot_work_here_is_refused_with_the_reason(flags: str, message: str) -> None:
