@@ -22,7 +22,7 @@ CASES = [
     ("--train_file nowhere.csv", "no file 'nowhere.csv' here"),
     (
         "--train_file good.xlsx",
-        "has the extension '.xlsx'; known are .csv, .tsv, .jsonl, .txt",
+        "has the extension '.xlsx'; known are .csv, .tsv, .jsonl, .ndjson, .json, .txt",
     ),
     ("--train_file good.csv --text_columns body", "has no column 'body'; it has label, content (--text_columns"),
     ("--train_file good.csv --label_column stars", "has no column 'stars'; it has label, content"),
@@ -82,7 +82,7 @@ CASES = [
         "column 'label' of ints.parquet holds int64, but the labels negative, ",
     ),
     ("--dataset_name good.csv", "good.csv is a file, where a folder is needed"),
-    ("--dataset_name other_columns", "it has no 'content'"),
+    ("--dataset_name other_columns", "no column 'content'"),
     ("--test_file good.csv", "--test_file needs a --train_file beside it"),
     ("--dataset_name ./nowhere", "no folder './nowhere' here"),
     ("--dataset_name cut", "cannot read the dataset"),
