@@ -9,7 +9,7 @@ import torch
 import yaml
 from conftest import files_under, separable_reviews, write_dataset
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
@@ -270,6 +270,17 @@ def test_training_that_ends_before_a_validation_is_said(tiny_arguments: Callable
 def test_the_record_is_valid_json_and_yaml(tiny_run: RunFolder) -> None:
     json.loads(tiny_run.record.read_text(encoding="utf-8"), parse_constant=lambda name: pytest.fail(name))
     assert yaml.safe_load(tiny_run.config.read_text(encoding="utf-8"))["max_length"] == 32
+
+
+def test_the_first_lines_say_that_a_head_for_other_labels_is_new(
+    tiny_bert: Path, tiny_arguments: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    labels = {"id2label": {0: "angry", 1: "calm"}, "label2id": {"angry": 0, "calm": 1}}
+    AutoModelForSequenceClassification.from_pretrained(tiny_bert, **labels).save_pretrained(tmp_path / "classifier")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "classifier")
+    said = header(prepare(tiny_arguments("--model_name_or_path", str(tmp_path / "classifier"))))
+    assert "head       new, as the weights' own is for other labels: angry, calm" in said.splitlines()
+    assert "head" not in header(prepare(tiny_arguments()))
 
 
 @pytest.mark.slow
