@@ -135,8 +135,8 @@ def load_tokenizer(pretrained: Pretrained, max_length: int, truncation_side: str
         raise UsageError(f"{location} has a slow tokenizer alone ({kind}): serving needs a tokenizer.json")
     if foreign := [name for name in tokenizer.model_input_names if name not in INPUTS]:
         raise UsageError(f"{location} needs {foreign[0]!r} ({kind}), which reviews do not give")
-    largest, size = max(tokenizer.get_vocab().values(), default=0), pretrained.config.vocab_size
-    if largest >= size:
+    largest, size = max(tokenizer.get_vocab().values(), default=0), getattr(pretrained.config, "vocab_size", None)
+    if size is not None and largest >= size:
         raise UsageError(f"the tokenizer of {location} has token {largest}, and its model reads {size} in all")
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
@@ -159,7 +159,7 @@ def load_model(pretrained: Pretrained, label_names: list[str], tokenizer: PreTra
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: label for label, name in enumerate(label_names)}
     config.pad_token_id = tokenizer.pad_token_id
-    # Half precision would be trained in as such, on a CPU too.
+    # Weights that are stored in half precision would also be trained in it.
     config.problem_type, config.return_dict, config.dtype = None, True, torch.float32
     config.output_hidden_states = config.output_attentions = config.use_cache = False
     settings: dict[str, Any] = {"config": config, "revision": pretrained.revision, "use_safetensors": True}

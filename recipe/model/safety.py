@@ -25,7 +25,7 @@ UNPICKLED_TOKENIZERS = ("bloom", "cohere", "transfoxl")
 UNSAFE_TOKENIZERS = (*UNPICKLED_TOKENIZERS, "rag")
 # `AutoTokenizer` would take any other object of transformers too, and call its `from_pretrained`.
 TOKENIZERS = {"PreTrainedTokenizerFast", *(name for pair in TOKENIZER_MAPPING_NAMES.values() for name in pair if name)}
-# What transformers sets on a configuration for each key, and a file must not: its methods, and names for other keys.
+# transformers sets every key of the file as an attribute. These would replace its own methods, or rename other keys.
 RESERVED = {*dir(PretrainedConfig)} - {
     *("model_type", "name_or_path", "num_labels", "output_attentions", "torch_dtype", "use_return_dict"),
     "_attn_implementation",
@@ -94,7 +94,10 @@ def _complaints(content: Any, place: str = "") -> Iterator[str]:
     """Yield what is unsafe in a JSON value: foreign code, kernels, and repositories named inside a nested object."""
     for key, value in content.items() if isinstance(content, dict) else enumerate(content):
         where = f"{place}.{key}" if place else str(key)
-        if key in RESERVED:
+        if place == "label2id":
+            # The keys are the user's own label names.
+            yield from _complaints(value, where) if isinstance(value, dict | list) else ()
+        elif key in RESERVED:
             yield f"sets {where}, which is a part of transformers itself"
         elif key == "trust_remote_code" and value is not False:
             yield f"asks to run code ({where})"

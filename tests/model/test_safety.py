@@ -149,6 +149,7 @@ def test_a_map_to_code_beside_a_known_model_is_ignored(weights: Path, marker: Pa
         ("config.json", {"attribute_map": {"zz": "_attn_implementation"}, "zz": "own/kernels"}, "sets attribute_map"),
         ("config.json", {"text_config": {"__class__": "x"}}, "sets text_config.__class__"),
         ("config.json", {"get_text_config": 1}, "sets get_text_config"),
+        ("config.json", {"label2id": {"a": {"_name_or_path": "own/er"}}}, r"\(label2id.a._name_or_path\)"),
         ("config.json", {"_attn_implementation": ["sdpa"]}, "asks for"),
         ("config.json", {"_attn_implementation": {"a": {"b": "own/kernels"}}}, "asks for"),
         ("model.safetensors.index.json", {"weight_map": ["a"]}, "which is no safetensors file"),
@@ -173,7 +174,8 @@ def test_a_config_that_is_no_object_costs_one_line(weights: Path, content: str) 
 def test_what_saved_configs_really_hold_is_accepted(weights: Path) -> None:
     names = {"_name_or_path": "bert-base-uncased", "auto_map": {"AutoConfig": "own/er--a.B"}}
     attention = {"_attn_implementation": "sdpa", "_attn_implementation_autoset": True, "trust_remote_code": False}
-    change_json(weights / "config.json", text_config={"_name_or_path": ""}, **names, **attention)
+    labels = {"label2id": {"update": 0, "trust_remote_code": 1}, "id2label": {"0": "update", "1": "trust_remote_code"}}
+    change_json(weights / "config.json", text_config={"_name_or_path": ""}, **names, **attention, **labels)
     require_safe(weights)
 
 
