@@ -21,6 +21,7 @@ from recipe.errors import CheckFailed, Interrupted, RecipeWarning, UsageError, d
 from recipe.machine import forget_leftover_launch, is_main_process, let_threads_sleep, silence_libraries
 
 DEFAULT_RUN = "runs/quickstart"
+SPLITS = ("train", "validation", "test")
 
 
 class OneLineErrors:
@@ -56,14 +57,14 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 
     def add_files(self, test: str = "") -> None:
         """Take the flags that say where a run's own files are now; `test` ends the help of the test file's."""
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             words = f"where the run's {split} file is now{test if split == 'test' else ''}"
             self.add_argument(f"--{split}_file", nargs="+", metavar="FILE", help=words)
 
     @staticmethod
     def files_of(flags: argparse.Namespace) -> dict[str, list[str]]:
         """Return what the flags of `add_files` were given, by split."""
-        named = {split: getattr(flags, f"{split}_file") for split in ("train", "validation", "test")}
+        named = {split: getattr(flags, f"{split}_file") for split in SPLITS}
         return {split: given for split, given in named.items() if given}
 
 

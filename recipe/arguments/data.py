@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from recipe.arguments.setting import setting
+from recipe.command_line import SPLITS
 from recipe.errors import UsageError
 from recipe.files.text_rows import Dialect, Escape, Quoting
 
-SPLITS = ("train", "validation", "test")
 # The settings that name the user's own files.
 FILES = tuple(f"{split}_file" for split in SPLITS)
 

@@ -11,7 +11,8 @@ import pyarrow
 import pyarrow.compute as compute
 from datasets import ClassLabel, Dataset, Value
 
-from recipe.arguments.data import SPLITS, DataArguments, data_arguments_of
+from recipe.arguments.data import DataArguments, data_arguments_of
+from recipe.command_line import SPLITS
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL, encode_labels, label_values
 from recipe.data.mapping import map_rows, progress_bars
@@ -22,7 +23,8 @@ from recipe.files.parts import Place, find_parts, joined_name
 from recipe.files.readers import require_file
 from recipe.run_folder import RunFolder
 
-# Names, until the run's own splits are made, test rows that the user measures in place of its own.
+# A split of test rows that the user measures in place of the run's own. It becomes `test` once the run's own splits are
+# made, because train leaves out what stands in the run's own test rows.
 OTHER = "other"
 
 

@@ -36,7 +36,7 @@ def measure_models(
         UsageError: A model cannot be loaded, or gives NaN.
     """
     sizes = {"pytorch": (run.path / "model.safetensors").stat().st_size}
-    sizes |= {name: found.bytes for name, found in run.runnable_variants(installed_providers()).items()}
+    sizes |= {name: found.bytes for name, found in run.read_certificate().runnable(installed_providers()).items()}
     logits, costs = {}, {}
     for name, size in sizes.items():
         classifier = trained if name == "pytorch" else OnnxClassifier.from_run(run.path, name, raw=True)

@@ -1,4 +1,4 @@
-"""Find the files that a user's words name: paths, patterns, and folders of parts."""
+"""Find the files that a user names by paths, patterns, and folders of parts."""
 
 import glob
 from collections.abc import Iterable
@@ -30,7 +30,8 @@ class Place(NamedTuple):
 def find_parts(given: Iterable[str]) -> list[str]:
     """Return the files that paths, patterns and folders name, each folder's and each pattern's sorted by name.
 
-    A name that is there is no pattern. What names nothing is returned as it is, for the reader to refuse.
+    An existing path is never taken for a pattern. A name that finds nothing is returned as it is, for the reader to
+    refuse.
 
     Raises:
         UsageError: A folder holds more than the parts of one file, or a file is named twice.

@@ -162,19 +162,17 @@ def load_model(pretrained: Pretrained, label_names: list[str], tokenizer: PreTra
     # Weights that are stored in half precision would also be trained in it.
     config.problem_type, config.return_dict, config.dtype = None, True, torch.float32
     config.output_hidden_states = config.output_attentions = config.use_cache = False
-    settings: dict[str, Any] = {"config": config, "revision": pretrained.revision, "use_safetensors": True}
-    settings["trust_remote_code"] = False
+    settings: dict[str, Any] = {"config": config, "revision": pretrained.revision}
+    settings |= {"use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     with hub.one_line_errors(f"the weights of {pretrained.location!r}", pretrained.revision):
         own = labels_of_classifier(pretrained.config)
         if own in (None, label_names):
-            loaded = AutoModelForSequenceClassification.from_pretrained(
-                pretrained.location, output_loading_info=True, **settings
-            )
-            model, missing = loaded[0], loaded[1]["missing_keys"]
+            model, info = AutoModelForSequenceClassification.from_pretrained(pretrained.location, **settings)
+            missing = info["missing_keys"]
         else:
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
             # A pooler that the classifier does not have is left out.
-            encoder, info = AutoModel.from_pretrained(pretrained.location, output_loading_info=True, **settings)
+            encoder, info = AutoModel.from_pretrained(pretrained.location, **settings)
             base = model.base_model_prefix
             found = getattr(model, base).load_state_dict(encoder.state_dict(), strict=False)
             missing = {f"{base}.{name}" for name in (*info["missing_keys"], *found.missing_keys)}

@@ -1,8 +1,10 @@
 """The content of `onnx/certificate.json`: measurements of the exported variants."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from recipe.machine import this_cpu
 from recipe.run_folder.document import Document
 
 
@@ -93,3 +95,15 @@ class Certificate(Document):
     variants: dict[str, VariantCertificate]
     refused: dict[str, VariantCertificate]
     notes: list[str] = field(default_factory=list)
+
+    def runnable(self, providers: Collection[str]) -> dict[str, VariantCertificate]:
+        """Return the variants that give the certified answers on this machine, by name.
+
+        Args:
+            providers: Those that ONNX Runtime has here: `cpu`, `cuda`.
+        """
+        found = {name: one for name, one in self.variants.items() if one.provider in providers}
+        if this_cpu() == "avx2" != self.target:
+            # It adds pairs of products in 16 bits, which a file for another CPU overflows without an error.
+            found.pop("int8", None)
+        return found

@@ -14,7 +14,6 @@ import yaml
 from recipe.errors import RecipeWarning, UsageError
 from recipe.files.atomic import file_sha256, write_json, write_whole
 from recipe.files.lock import holding
-from recipe.machine import this_cpu
 from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.record import RunRecord
 
@@ -77,31 +76,18 @@ class RunFolder:
             raise UsageError(f"{self.certificate} is damaged: it has no variants")
         return certificate
 
-    def runnable_variants(self, providers: list[str]) -> dict[str, VariantCertificate]:
-        """Return the certified variants that give the certified answers on this machine, by name.
-
-        Args:
-            providers: Those that ONNX Runtime has here: `cpu`, `cuda`.
-        """
-        content = self.read_certificate()
-        found = {name: one for name, one in content.variants.items() if one.provider in providers}
-        if this_cpu() == "avx2" != content.target:
-            # It adds pairs of products in 16 bits, which a file for another CPU overflows without an error.
-            found.pop("int8", None)
-        return found
-
     def choose_variant(self, name: str | None, providers: list[str]) -> tuple[str, VariantCertificate]:
         """Return a certified variant's name and certificate, after checking that its file is the certified one.
 
         Args:
-            name: Which; `None` is the fastest of `runnable_variants`.
+            name: Which; `None` is the fastest of `Certificate.runnable`.
             providers: Those that ONNX Runtime has here: `cpu`, `cuda`.
 
         Raises:
             UsageError: There is none, its file is damaged, or it is int8 for another kind of CPU.
         """
-        content, runnable = self.read_certificate(), self.runnable_variants(providers)
-        certified = content.variants
+        content = self.read_certificate()
+        certified, runnable = content.variants, content.runnable(providers)
         if name in (None, "int8") and "int8" in certified and "cpu" in providers and "int8" not in runnable:
             message = (
                 f"int8 of {self} was made for a CPU of the kind {content.target}, and this one would give other "

@@ -19,7 +19,7 @@ from recipe.inference.classifier import Classifier, Prediction, length_sorted_ba
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, open_session
 from recipe.inference.pytorch import TorchClassifier
-from recipe.run_folder import RunFolder, folder
+from recipe.run_folder import RunFolder, certificate
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_int8_for_another_kind_of_cpu_is_not_run(
     content["target"] = target
     content["variants"]["int8"]["reviews_per_second"] = 1e6
     run.certificate.write_text(json.dumps(content))
-    monkeypatch.setattr(folder, "this_cpu", lambda: cpu)
+    monkeypatch.setattr(certificate, "this_cpu", lambda: cpu)
     if runs:
         assert OnnxClassifier.from_run(run.path).variant == "int8"
         return
