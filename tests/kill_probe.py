@@ -1,6 +1,7 @@
 """Train as scripts/train.py does, and send a signal at a named moment: `kill_probe.py MOMENT NUMBER SIGNAL FLAGS…`.
 
-The process sends itself the signal when it reaches the moment for the NUMBERth time.
+The process sends itself and its data-loader workers the signal when it reaches the moment for the NUMBERth time, as a
+terminal or a cluster's scheduler does.
 """
 
 import multiprocessing
@@ -50,10 +51,10 @@ def send_at(moment: str, number: int, signal: int) -> None:
         calls += 1
         mine = calls == number
         if mine and not after:
-            os.kill(os.getpid(), signal)
+            os.killpg(0, signal)
         result = original(*args, **kwargs)
         if mine and after:
-            os.kill(os.getpid(), signal)
+            os.killpg(0, signal)
         return result
 
     setattr(owner, name, deadly)
@@ -63,6 +64,7 @@ def train_until(moment: str, number: int, signal: int, flags: list[str], stderr:
     """Train in this process, with its error output in a file."""
     if stderr:
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    os.setpgrp()
     send_at(moment, number, signal)
     sys.argv[1:] = flags
     run(lambda argv: training.train(parse_arguments(argv)) and None)

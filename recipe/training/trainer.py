@@ -26,6 +26,11 @@ from recipe.training.sampler import WholeBatchSampler
 from recipe.training.stop_request import StopRequest
 
 
+def outlive_stop(worker: int) -> None:
+    """Ignore SIGTERM in a data-loader worker: sent to all processes of a job, it must not break the step's end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
 class ReviewTrainer(Trainer):
     """A Trainer that batches reviews of like length, and resumes after a stop as if there had been none.
 
@@ -113,6 +118,7 @@ class ReviewTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=outlive_stop,
         )
         return self.accelerator.prepare(loader)
 

@@ -109,7 +109,7 @@ def test_a_signal_is_answered_with_a_checkpoint(
     never_killed: RunFolder,
     tmp_path: Path,
 ) -> None:
-    flags = [*tiny_flags, *STEPS, "--output_dir", str(tmp_path / "run")]
+    flags = [*tiny_flags, *STEPS, "--dataloader_num_workers", "1", "--output_dir", str(tmp_path / "run")]
     step = 8 if number == 8 else 12
     for time in range(times):
         # The second time it is the validation with which the resumed run begins.
