@@ -4,7 +4,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.record import RunRecord
 
 PACKAGES = (
-    "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime scikit-learn numpy"
+    "torch transformers datasets evaluate accelerate optimum optimum-onnx onnx onnxruntime onnxruntime-gpu "
+    "scikit-learn numpy"
 ).split()
 # Names as in `onnx/` folders on the Hub.
 VARIANT_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "model_fp16.onnx"}
@@ -176,4 +177,9 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the installed version of each library that a run's numbers depend on."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    found = {}
+    for name in PACKAGES:
+        # For a GPU, onnxruntime-gpu takes the place of onnxruntime.
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
