@@ -68,7 +68,9 @@ class Decision(Document):
         if self.certain_from is None:
             return Answers(labels, of_labels, np.ones(len(labels), dtype=bool))
         if len(self.certain_from) != classes:
-            raise UsageError(f"certain_from {self.certain_from}: it has one for each label, and the model has {classes}")
+            raise UsageError(
+                f"certain_from {self.certain_from}: it has one for each label, and the model has {classes}"
+            )
         return Answers(labels, of_labels, of_labels >= np.array(self.certain_from)[labels])
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
