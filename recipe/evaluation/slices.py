@@ -80,56 +80,63 @@ def most_frequent(column: Sequence[Any]) -> list[str]:
 
 def figures_by_slice(
     slices: Mapping[str, Sequence[str]], labels: np.ndarray, predicted: np.ndarray, classes: int
-) -> list[SliceFigures]:
-    """Return a model's figures on every slice of the rows.
+) -> tuple[list[SliceFigures], list[str]]:
+    """Return the figures of answers on every slice of the rows, and a note for each kind of slice that is left out.
 
-    Lengths stand from short to long; other values by number of rows, most first and `other` last.
+    A value that a single row has says nothing, and so does a slice that leaves one value for all rows. Lengths stand
+    from short to long; other values by number of rows, most first and `other` last.
 
     Args:
         slices: Each row's value, by the slice's name.
         labels, predicted: int64 (rows,).
         classes: Number of classes.
     """
-    found = []
+    found, single, alike = [], [], []
     for name, values in slices.items():
         counts, column = Counter(values), np.asarray(values, dtype=object)
+        shown = [value for value, rows in counts.items() if rows > 1]
+        if len(shown) < 2:
+            alike.append(f"{name} ({shown[0] if shown and shown != [OTHER] else 'different in each row'})")
+            continue
+        single += [f"{name} ({value})" for value, rows in counts.items() if rows == 1]
         if counts.keys() <= set(LENGTHS):
-            order = sorted(counts, key=LENGTHS.index)
+            shown.sort(key=LENGTHS.index)
         else:
-            order = sorted(counts, key=lambda value: (value == OTHER, -counts[value], value))
-        for value in order:
+            shown.sort(key=lambda value: (value == OTHER, -counts[value], value))
+        for value in shown:
             rows = column == value
             found.append(_figures(name, value, labels[rows], predicted[rows], classes))
-    return found
+    reasons = {"they would be of all rows or of single ones": alike, "a single row has the value": single}
+    return found, [f"Slices left out, because {why}: {', '.join(some)}." for why, some in reasons.items() if some]
 
 
 def most_confident_mistakes(
     labels: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     label_names: Sequence[str],
     texts: Mapping[str, Sequence[str]],
     count: int = MISTAKES,
 ) -> str:
-    """Return, as csv, the wrong predictions that a model was most confident of: model errors, or wrong labels.
+    """Return, as csv, the wrong answers with the highest probability: model errors, or wrong labels.
 
     Args:
-        labels: True labels, int64 (reviews,).
-        probabilities: float64 (reviews, classes).
+        labels, predicted: True and answered labels, int64 (reviews,).
+        probabilities: Of the answered labels, float64 (reviews,).
         texts: The text columns by name.
 
     Returns:
         Columns `row` (from 1, of the test rows), `label`, `predicted`, `probability` and the text columns; the most
         confident first.
     """
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(labels != predicted)
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(["row", "label", "predicted", "probability", *texts])
-    for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist():
+    for row in wrong[np.argsort(-probabilities[wrong], kind="stable")][:count].tolist():
         names = label_names[labels[row]], label_names[predicted[row]]
         of_row = [column[row] for column in texts.values()]
-        writer.writerow([row + 1, *names, round(float(confidence[row]), 4), *of_row])
+        writer.writerow([row + 1, *names, round(float(probabilities[row]), 4), *of_row])
     return content.getvalue()
 
 
