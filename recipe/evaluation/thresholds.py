@@ -227,8 +227,8 @@ def _recall_wish(wishes: Wishes, positive: np.ndarray, right: np.ndarray) -> tup
     sure = f"with a confidence of {100 * confidence:g} % (Clopper and Pearson)"
     if found := recall_bound(positive[right], target, confidence):
         sentence = (
-            f"label 1 from a probability of {found.score:.4f} on; of the {rows:,} validation reviews with label 1 "
-            f"{found.rows:,} lie there, and of all of them at least {100 * target:g} %, {sure}"
+            f"label 1 from a probability of {found.score:.4f} on; {found.rows:,} of {rows:,} validation reviews with "
+            f"label 1 lie there, and of all such reviews at least {100 * target:g} %, {sure}"
         )
         return found.score, Asked(wishes.said("target_recall"), True, sentence)
     best = int(100 * (1 - confidence) ** (1 / rows)) / 100 if rows else None
@@ -241,7 +241,7 @@ def _not_shown(wishes: Wishes, name: str, rows: str, sure: str, best: float | No
     """Return what to say of a target that the rows do not show: the best one that they do, and how many would do."""
     instead = "nobody is left to people" if name == "target_accuracy" else "the answer is the most probable label"
     shown = f"the best that they show is {best:g}" if best else "they show no share at all"
-    more = f"some {_rounded(enough):,} would do" if enough else "more of their kind are not seen to do"
+    more = f"some {_rounded(enough):,} like these would do" if enough else "no number of such reviews is seen to do"
     sentence = f"not adopted, {instead}: {rows} do not show it {sure}; {shown}, and {more}"
     return Asked(wishes.said(name), False, sentence)
 
@@ -262,9 +262,9 @@ def _f1_wish(wishes: Wishes, positive: np.ndarray, labels: np.ndarray) -> tuple[
     if low > 0:
         sentence = f"label 1 from a probability of {threshold:.4f} on; choosing a threshold {measured}"
         return threshold, Asked(wishes.said("best_f1"), True, sentence)
-    # The interval narrows with the root of the rows.
-    enough = math.ceil(len(labels) * ((gain - low) / gain) ** 2) if gain > 0 else None
-    more = f"some {_rounded(enough):,} validation reviews would tell" if enough else "it is no gain"
+    # The interval narrows with the root of the rows. No one has a thousand times as many.
+    times = ((gain - low) / gain) ** 2 if gain > 0 else math.inf
+    more = f"some {_rounded(math.ceil(times * len(labels))):,} reviews would tell" if times < 1000 else "it is no gain"
     sentence = (
         f"not adopted, the answer is the most probable label: the threshold of best F1, {threshold:.4f}, {measured}, "
         f"no more than noise; {more}"
@@ -294,7 +294,7 @@ def _two_bounds(positive: np.ndarray, high: float, share: float) -> tuple[list[f
         f"{between.sum():,} of {rows:,} validation reviews lie between"
     )
     if alone.sum() > wished:
-        sentence += f", {alone.sum():,} of them because of label 1's bound alone, more than was asked for"
+        sentence += f"; label 1's bound alone leaves {alone.sum():,} of them to people, more than was asked for"
     return [1 - low, high], sentence
 
 
