@@ -22,6 +22,8 @@ def named_shares(report: Report) -> Iterator[tuple[str, Share]]:
         yield "share left to people", doubtful.share
         if doubtful.accuracy:
             yield "accuracy of the rest", doubtful.accuracy
+        if doubtful.precision:
+            yield "precision of the rest", doubtful.precision
         if doubtful.accuracy_of_doubtful:
             yield "accuracy of those left", doubtful.accuracy_of_doubtful
 
@@ -58,8 +60,8 @@ def describe_ordinal(report: Report) -> str | None:
         return None
     kappa = "undefined" if found.quadratic_kappa is None else f"{found.quadratic_kappa:.4f}"
     return (
-        f"Labels as numbers: mean absolute error {found.mean_absolute_error:.4f}, {100 * found.within_one:.1f} % of the "
-        f"answers at most one step off, quadratic kappa {kappa}."
+        f"Labels as numbers: mean absolute error {found.mean_absolute_error:.4f}, {100 * found.within_one:.1f} % of "
+        f"the answers at most one step off, quadratic kappa {kappa}."
     )
 
 
