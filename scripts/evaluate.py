@@ -55,7 +55,8 @@ def main(argv: list[str]) -> None:
     wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
     wishes.require_sense()
     with folder.hold("--run"):
-        from recipe.evaluation.report import evaluate_run, summary
+        from recipe.evaluation.report import evaluate_run
+        from recipe.evaluation.screen import summary
 
         print(summary(evaluate_run(folder, wishes, flags.slice_by, Parser.files_of(flags))))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
