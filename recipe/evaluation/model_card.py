@@ -15,6 +15,7 @@ from recipe.evaluation.origin import Origin, rows_of, weights_of
 from recipe.evaluation.sentences import (
     SIGNIFICANCE,
     describe_certain,
+    describe_decision,
     describe_differences,
     describe_left_out,
     describe_ordinal,
@@ -29,7 +30,7 @@ HUB_METRICS = ("f1", "accuracy", "precision", "recall")
 # With more labels than this a table of all their counts would be too wide to read.
 MOST_COUNTED_LABELS = 12
 # Reviews that the Hub offers to try the model on, by language.
-EXAMPLES = {"en": ["A warm, funny film with a wonderful cast.", "It broke after two days, and nobody answered my mails."]}
+EXAMPLES = {"en": ["A warm, funny film with a wonderful cast.", "It broke after two days, and nobody answers."]}
 # What Markdown would take for something else than letters; underscores inside a word are none of it.
 MARKDOWN = re.compile(r"[\\`*\[\]<>$|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 
@@ -132,7 +133,7 @@ def _front_matter(name: str, report: Report, weights: Origin, origins: Mapping[s
         eval_results=[
             result(
                 metric_type=metric,
-                metric_name=f"{title} ({describe_served(report)})",
+                metric_name=f"{title} ({report.served}, {describe_decision(report.decision, report.labels)})",
                 metric_value=round(share.value, 6),
                 metric_args=None if metric == "accuracy" else average,
             )

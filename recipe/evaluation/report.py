@@ -39,9 +39,12 @@ from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder, RunRecord, versions
 
 
+NO_WISHES = Wishes()
+
+
 def evaluate_run(
     run: RunFolder,
-    wishes: Wishes = Wishes(),
+    wishes: Wishes = NO_WISHES,
     slice_by: str | None = None,
     files: Mapping[str, list[str]] | None = None,
 ) -> Report:

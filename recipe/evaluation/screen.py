@@ -36,24 +36,25 @@ def _answers(report: Report) -> list[str]:
 
 
 def _labels(report: Report) -> list[str]:
-    names = [_short(name) for name in report.labels]
+    """Return a line for each label, with the answers that its rows get where there are few labels."""
+    names, shown = [_short(name) for name in report.labels], list(range(len(report.labels)))
     counted = names if len(names) <= MOST_COUNTED else []
-    rows = [["", *(f"as {name}" for name in counted), "precision", "recall", "F1", "rows"]]
-    order = sorted(range(len(names)), key=lambda label: report.by_label[label].f1 or 0) if len(names) > MOST_SHOWN else range(len(names))
-    for label in order[:MOST_SHOWN]:
-        found = report.by_label[label]
-        shares = ["–" if value is None else f"{value:.4f}" for value in (found.precision, found.recall, found.f1)]
-        counts = [f"{count:,}" for count in report.answers.confusion[label]] if counted else []
-        rows.append([names[label], *counts, *shares, f"{found.rows:,}"])
-    lines = columns(rows)
+    rows = [["true label", *(f"as {name}" for name in counted), "precision", "recall", "F1", "rows"]]
+    notes = [sentence] if (sentence := describe_ordinal(report)) else []
     if len(names) > MOST_SHOWN:
-        lines.append(f"The {MOST_SHOWN} labels of lowest F1; all {len(names)} are in the card.")
-    ordinal = describe_ordinal(report)
-    return [*lines, *([ordinal] if ordinal else [])]
+        shown = sorted(shown, key=lambda label: report.by_label[label].f1 or 0)[:MOST_SHOWN]
+        notes.insert(0, f"These are the {MOST_SHOWN} labels of lowest F1; the card has all {len(names)}.")
+    for label in shown:
+        found, counts = report.by_label[label], report.answers.confusion[label][: len(counted)]
+        shares = ["–" if value is None else f"{value:.4f}" for value in (found.precision, found.recall, found.f1)]
+        rows.append([names[label], *(f"{count:,}" for count in counts), *shares, f"{found.rows:,}"])
+    return [*columns(rows), *notes]
 
 
 def _variants(report: Report) -> list[str]:
-    rows = [["most probable label", "F1", "95 % interval", "accuracy", "ROC AUC", "ECE", "reviews/s", "p50 ms", "changed"]]
+    rows = [
+        ["most probable label", "F1", "95 % interval", "accuracy", "ROC AUC", "ECE", "reviews/s", "p50 ms", "changed"]
+    ]
     for name, found in report.variants.items():
         roc_auc = "–" if found.roc_auc is None else f"{found.roc_auc:.4f}"
         ends = "{:.4f} to {:.4f}".format(*report.intervals.variants[name].f1)

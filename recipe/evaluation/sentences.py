@@ -13,11 +13,11 @@ SIGNIFICANCE = 0.05
 
 def named_shares(report: Report) -> Iterator[tuple[str, Share]]:
     """Yield the figures of the served answers, each with its name."""
-    answers, average = report.answers, "" if len(report.labels) == 2 else " (macro)"
-    yield f"F1{average}", answers.f1
+    answers, macro = report.answers, "" if len(report.labels) == 2 else "macro "
+    yield f"{macro}F1", answers.f1
     yield "accuracy", answers.accuracy
-    yield f"precision{average}", answers.precision
-    yield f"recall{average}", answers.recall
+    yield f"{macro}precision", answers.precision
+    yield f"{macro}recall", answers.recall
     if doubtful := answers.doubtful:
         yield "share left to people", doubtful.share
         if doubtful.accuracy:
@@ -29,7 +29,8 @@ def named_shares(report: Report) -> Iterator[tuple[str, Share]]:
 def describe_served(report: Report, quote: Callable[[str], str] = repr) -> str:
     """Return the served variant and its decision; `quote` sets off a label's name."""
     said, doubtful = describe_decision(report.decision, report.labels, quote), report.answers.doubtful
-    return f"{report.served}, {said}" + (f", {doubtful.reviews:,} reviews left to people" if doubtful else "")
+    people = f"; {doubtful.reviews:,} of {report.answers.reviews:,} reviews are left to people" if doubtful else ""
+    return f"{report.served}, {said}{people}"
 
 
 def describe_decision(decision: Decision, label_names: list[str], quote: Callable[[str], str] = repr) -> str:
@@ -57,8 +58,8 @@ def describe_ordinal(report: Report) -> str | None:
         return None
     kappa = "undefined" if found.quadratic_kappa is None else f"{found.quadratic_kappa:.4f}"
     return (
-        f"Labels as numbers: mean absolute error {found.mean_absolute_error:.4f}, {found.within_one:.1%} of the answers "
-        f"at most one step off, quadratic kappa {kappa}."
+        f"Labels as numbers: mean absolute error {found.mean_absolute_error:.4f}, {100 * found.within_one:.1f} % of the "
+        f"answers at most one step off, quadratic kappa {kappa}."
     )
 
 
@@ -96,9 +97,10 @@ def describe_differences(report: Report) -> list[str]:
             word = "better" if test.only_first_right > test.only_second_right else "worse"
             verdict = f"{first} is {word} than {second} by **more than noise**"
         found = differences[test.first, test.second]
+        # Adding 0 makes of -0.0, which would be printed with its sign, a 0.
         sentences.append(
             f"{verdict}: only {test.first} is right on {test.only_first_right:,} reviews, only {test.second} on "
-            f"{test.only_second_right:,} (exact McNemar p = {test.p_value:.2g}); F1 {found.f1:+.4f}, "
+            f"{test.only_second_right:,} (exact McNemar p = {test.p_value:.2g}); F1 {round(found.f1, 4) + 0:+.4f}, "
             f"95 % interval {found.f1_interval[0]:+.4f} to {found.f1_interval[1]:+.4f}."
         )
     return sentences

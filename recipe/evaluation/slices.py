@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from recipe.files.text_rows import Text
-from recipe.metrics.intervals import f1_interval, interval, resample, share_interval
+from recipe.metrics.intervals import label_intervals
 from recipe.metrics.scores import score_labels
 
 # The same for every run, so that slices of two runs can be compared; they include the usual values of max_length.
@@ -35,9 +35,7 @@ class SliceFigures:
 
     Attributes:
         slice, value: What the rows have in common, such as `length` and `up to 32`.
-        accuracy, accuracy_interval: The interval is Wilson's, which stays valid for few rows.
-        f1, f1_interval: `None` where all rows have one label. With more than two classes the interval is a bootstrap's;
-            it is `None` where no row is wrong, because then no resample has an error.
+        f1, f1_interval: `None` where all rows have one label.
     """
 
     slice: str
@@ -83,8 +81,8 @@ def figures_by_slice(
 ) -> tuple[list[SliceFigures], list[str]]:
     """Return the figures of answers on every slice of the rows, and a note for each kind of slice that is left out.
 
-    A value that a single row has says nothing, and so does a slice that leaves one value for all rows. Lengths stand
-    from short to long; other values by number of rows, most first and `other` last.
+    A value that a single row has says nothing, and neither does the only other value. Lengths stand from short to long;
+    other values by number of rows, most first and `other` last.
 
     Args:
         slices: Each row's value, by the slice's name.
@@ -106,8 +104,8 @@ def figures_by_slice(
         for value in shown:
             rows = column == value
             found.append(_figures(name, value, labels[rows], predicted[rows], classes))
-    reasons = {"they would be of all rows or of single ones": alike, "a single row has the value": single}
-    return found, [f"Slices left out, because {why}: {', '.join(some)}." for why, some in reasons.items() if some]
+    notes = {"Slices left out, because they compare nothing": alike, "Slices left out, of one row each": single}
+    return found, [f"{note}: {', '.join(some)}." for note, some in notes.items() if some]
 
 
 def most_confident_mistakes(
@@ -142,13 +140,14 @@ def most_confident_mistakes(
 
 def _figures(name: str, value: str, labels: np.ndarray, predicted: np.ndarray, classes: int) -> SliceFigures:
     """Return the figures of one slice."""
-    right, figures = labels == predicted, score_labels(labels, predicted, classes)
-    f1 = ends = None
-    if len(np.unique(labels)) > 1:
-        f1 = figures["f1"]
-        if classes == 2:
-            ends = f1_interval(labels, predicted)
-        elif not right.all():
-            ends = interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
-    wilson = share_interval(int(right.sum()), len(labels))
-    return SliceFigures(name, value, len(labels), figures["accuracy"], wilson, f1, ends)
+    figures, ends = score_labels(labels, predicted, classes), label_intervals(labels, predicted, classes)
+    has_f1 = len(np.unique(labels)) > 1
+    return SliceFigures(
+        slice=name,
+        value=value,
+        rows=len(labels),
+        accuracy=figures["accuracy"],
+        accuracy_interval=ends["accuracy"],
+        f1=figures["f1"] if has_f1 else None,
+        f1_interval=ends["f1"] if has_f1 else None,
+    )

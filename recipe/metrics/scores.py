@@ -153,10 +153,10 @@ def label_notes(by_label: Sequence[OfLabel], names: Sequence[str], rows: str = "
     """
     labels, notes = list(zip(names, by_label, strict=True)), []
     if missing := [repr(name) for name, found in labels if not found.rows]:
-        counts = ": it counts in no average" if len(missing) == 1 else ": they count in no average"
-        notes.append(f"No {rows} row has the label {listed(missing)}{counts if len(labels) > 2 else ''}.")
+        averages = ", which counts in no average" if len(labels) > 2 else ""
+        notes.append(f"No {rows} row has the label {listed(missing)}{averages}.")
     answered = [name for name, found in labels if found.predicted]
-    silent = [f"{name!r} ({found.rows:,} rows)" for name, found in labels if found.rows and not found.predicted]
+    silent = [f"{name!r} ({found.rows:,} of the rows)" for name, found in labels if found.rows and not found.predicted]
     if len(answered) == 1:
         notes.append(f"The model gives {answered[0]!r} to every review.")
     elif silent:
