@@ -34,8 +34,9 @@ class Fonts:
         with warnings.catch_warnings(), matplotlib.rc_context():
             warnings.simplefilter("ignore")
             matplotlib.rcdefaults()
-            own: dict[str, object] = {"text.parse_math": False, "axes.formatter.useoffset": False}
-            matplotlib.rcParams.update(own | {"font.family": self.families})
+            matplotlib.rc("font", family=self.families)
+            matplotlib.rc("text", parse_math=False)
+            matplotlib.rc("axes.formatter", useoffset=False)
             yield
 
 

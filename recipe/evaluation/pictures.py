@@ -115,7 +115,8 @@ def names_of_labels(labels: Sequence[str], fonts: Fonts) -> tuple[list[str], lis
     names = [shorten(one_line(label), LONGEST_NAME) for label in labels]
     found = {label: why for label in labels if (why := fonts.why_not(one_line(label)))}
     if len(set(names)) < len(names) and not found:
-        found = {label: "shortened, it is another's name too" for label, n in zip(labels, names) if names.count(n) > 1}
+        alike = (label for label, name in zip(labels, names, strict=True) if names.count(name) > 1)
+        found = dict.fromkeys(alike, "shortened, it is another label's name too")
     if not found:
         return names, []
     numbers = [str(number) for number in range(len(names))]
@@ -124,12 +125,14 @@ def names_of_labels(labels: Sequence[str], fonts: Fonts) -> tuple[list[str], lis
 
 def names_of_slices(slices: Sequence[SliceFigures], fonts: Fonts) -> tuple[list[str], list[str]]:
     """Return each slice's name as it is drawn, or its row in the report if it could not be read, and then a note."""
-    names, found = [], {}
+    names: list[str] = []
+    found: dict[str, str] = {}
     for number, row in enumerate(slices, 1):
         name = f"{shorten(one_line(row.slice), LONGEST_NAME)}: {shorten(one_line(row.value), LONGEST_NAME)}"
         why = fonts.why_not(one_line(row.slice + row.value))
         names.append(f"row {number}" if why else name)
-        found |= {f"{row.slice}: {row.value}": why} if why else {}
+        if why:
+            found[f"{row.slice}: {row.value}"] = why
     return names, _note("The picture of the slices names some by their row in the table of slices", found)
 
 
@@ -190,7 +193,8 @@ def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_nam
             axes.set_xticks(range(labels), label_names, rotation=90 if upright else 0, fontsize=font)
             axes.set_yticks(range(labels), label_names, fontsize=font)
         axes.set_title(title, fontsize="medium")
-        axes.set(ylabel="true" if axes in grid[:, 0] else "", xlabel="predicted")
+        numbered = ", labels by number" if labels > MOST_NAMED_LABELS else ""
+        axes.set(ylabel=f"true{numbered}" if axes in grid[:, 0] else "", xlabel=f"predicted{numbered}")
     figure.colorbar(image, ax=grid, label="share of the true label", shrink=min(1, 2.5 / height), aspect=15)
     return figure
 
@@ -222,7 +226,7 @@ def draw_precision_recall(
         star: dict[str, Any] = {"marker": "*", "markersize": 15, "markerfacecolor": "#F0E442", "clip_on": False}
         at = report.answers.recall.value, report.answers.precision.value
         axes.plot(*at, color="black", linestyle="", label=f"served: {served}", **star)
-    axes.axhline(labels.mean(), **REFERENCE, label=f"‘{name}’ to every review")
+    axes.axhline(labels.mean(), **REFERENCE, label=f"every review called ‘{name}’")
     axes.set(xlabel=f"recall of ‘{name}’", ylabel=f"precision of ‘{name}’", xlim=(0, 1.02))
     axes.set_title("Precision and recall on the test rows, at every threshold", fontsize="medium")
     axes.grid(**GRID)
@@ -236,7 +240,8 @@ def draw_reliability(calibration: Calibration, served: str) -> Figure:
     figure.suptitle(f"{served}, the most probable label", fontsize="medium")
     grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
     sides = (calibration.before, "as trained"), (calibration.after, f"temperature {calibration.temperature:.2f}")
-    start = np.floor(min(side.bins[0].confidence for side, _ in sides) * BINS) / BINS
+    # Three bins at least, however sure the model is.
+    start = np.floor(min(1 - 3 / BINS, *(side.bins[0].confidence for side, _ in sides)) * BINS) / BINS
     colour, marker = STYLES[served]["color"], STYLES[served]["marker"]
     for (above, below), (side, title) in zip(grid.T, sides, strict=True):
         confidence = [found.confidence for found in side.bins]
@@ -264,8 +269,8 @@ def draw_slices(slices: Sequence[SliceFigures], names: Sequence[str], overall: f
     figure = Figure(figsize=(8, 1.5 + 0.28 * (len(shown) + 0.7 * len(kinds))), layout="constrained")
     axes = figure.subplots()
     spans = [row.f1_interval or [f1, f1] for row, _, f1 in shown]
-    set_scale = [end for span, (row, _, _) in zip(spans, shown) if row.rows >= ROWS_THAT_SET_THE_SCALE for end in span]
-    ends = [overall, *(set_scale or np.ravel(spans))]
+    large = [span for span, (row, _, _) in zip(spans, shown, strict=True) if row.rows >= ROWS_THAT_SET_THE_SCALE]
+    ends = [overall, *np.ravel(large or spans)]
     margin = 0.05 * max(0.1, max(ends) - min(ends))
     low, high = min(ends) - margin, max(ends) + margin
     for place, (start, end), (_, _, f1) in zip(places, spans, shown, strict=True):
