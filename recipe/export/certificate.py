@@ -156,7 +156,8 @@ def f1_drop_interval(labels: np.ndarray, expected: np.ndarray, predicted: np.nda
     for label in counted:
         other = (label + 1) % classes
         answers = np.vstack([np.append(expected, [label, other]), np.append(predicted, [other, label])])
-        f1, _ = resample(np.append(labels, [label, label]), answers, -(-RESAMPLES // len(counted)), label, classes)
+        true, resamples = np.append(labels, [label, label]), -(-RESAMPLES // len(counted))
+        f1, _ = resample(true, answers, resamples=resamples, seed=label, classes=classes)
         drops.append(f1[:, 0] - f1[:, 1])
     return interval(np.concatenate(drops))
 

@@ -38,8 +38,9 @@ def export(
 ) -> Certificate:
     """Write `<run>/onnx/` and return its certificate.
 
-    The folder is written whole, with the variants that are certified, or not at all. An earlier one stays
-    until the new variants were measured.
+    The folder is written whole, with the variants that are certified, or not at all. An earlier one stays until the new
+    variants were measured. Where a variant is undecided and the run has more validation rows, all variants are measured
+    again on as many as would decide.
 
     Args:
         run: A finished run.
