@@ -276,7 +276,7 @@ def draw_slices(slices: Sequence[SliceFigures], names: Sequence[str], overall: f
     for place, (start, end), (_, _, f1) in zip(places, spans, shown, strict=True):
         axes.plot([start, end], [place, place], color=SLICE_COLOUR, linewidth=2)
         axes.plot(f1, place, color=SLICE_COLOUR, marker="o", markersize=7)
-        for at, arrow in [(low, "<")] * (start < low) + [(high, ">")] * (end > high):
+        for at, arrow in [(low, "<")] * bool(start < low) + [(high, ">")] * bool(end > high):
             axes.plot(at, place, color=SLICE_COLOUR, marker=arrow, markersize=7, clip_on=False, label="_goes on")
     axes.axvline(overall, **REFERENCE)
     axes.set(xlim=(low, high), ylim=(min(places, default=0) - 0.7, 0.7))

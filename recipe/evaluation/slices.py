@@ -104,7 +104,7 @@ def figures_by_slice(
         for value in shown:
             rows = column == value
             found.append(_figures(name, value, labels[rows], predicted[rows], classes))
-    notes = {"Slices left out, because they compare nothing": alike, "Slices left out, of one row each": single}
+    notes = {"Slices left out, because they compare nothing": alike, "Slice values left out, of one row each": single}
     return found, [f"{note}: {', '.join(some)}." for note, some in notes.items() if some]
 
 

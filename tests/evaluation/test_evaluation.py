@@ -1,6 +1,7 @@
 """The report's figures against counts by hand, what an evaluation writes, and rows that have changed since the run."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import copy_of, files_under, separable_reviews, write_dataset
+from conftest import copy_of, files_under, run_script, separable_reviews, write_dataset
 from oracles import CONFUSION, run_record
 
 from recipe.arguments.data import data_arguments_of
@@ -150,19 +151,25 @@ def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFold
     assert "fp32 and pytorch are right on the same reviews." in summary(read(evaluated)).splitlines()
 
 
-def test_the_card_holds_what_serving_answers(evaluated: RunFolder) -> None:
-    report, test = read(evaluated), reviews_of(evaluated).test
-    classifier = OnnxClassifier.from_run(evaluated.path)
-    said = [label for label, _ in classifier(test.texts["content"][:])]
-    names = [report.labels[label] for label in test.labels]
-    counts = [
-        [sum(pair == (true, answer) for pair in zip(names, said, strict=True)) for answer in report.labels]
-        for true in report.labels
-    ]
-    rows = [f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(report.labels, counts, strict=True)]
-    head = f"| true label, answered as → | {' | '.join(report.labels)} |"
-    assert "\n".join([head, "| --- | --: | --: |", *rows]) in evaluated.card.read_text()
-    assert counts == report.answers.confusion
+@pytest.mark.slow
+def test_the_card_holds_what_predict_answers(exported_run: RunFolder, tmp_path: Path) -> None:
+    run, rows = copy_of(exported_run, tmp_path), separable_reviews(90, seed=78)
+    # Every third label is wrong, so that no count is 0.
+    labels = [("negative", "positive")[label ^ (row % 3 == 0)] for row, label in enumerate(rows["label"])]
+    lines = [f"{label},{text}" for label, text in zip(labels, rows["content"], strict=True)]
+    (tmp_path / "other.csv").write_text("\n".join(["label,content", *lines]))
+    report = evaluate_run(run, Wishes(abstain=0.3), files={"test": [str(tmp_path / "other.csv")]})
+    flags = ("--run", run.path, "--input", "other.csv", "--output", "scored.jsonl", "--text_columns", "content")
+    assert run_script("predict", *flags, cwd=tmp_path).returncode == 0
+    said = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    counts = Counter((row["label"], row["predicted_label"]) for row in said)
+    first, second = ([counts[true, answer] for answer in report.labels] for true in report.labels)
+    assert min(*first, *second) > 0 and sum(first + second) == 90
+    table = ["| true label, answered as → | negative | positive |", "| --- | --: | --: |"]
+    table += [f"| negative | {first[0]} | {first[1]} |", f"| positive | {second[0]} | {second[1]} |"]
+    assert "\n".join(table) in run.card.read_text()
+    doubtful = sum(row["predicted_doubtful"] for row in said)
+    assert f"; {doubtful} of 90 reviews are left to people" in run.card.read_text() and doubtful > 0
 
 
 def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> None:

@@ -100,7 +100,7 @@ def test_a_slice_that_compares_nothing_is_left_out_with_a_line() -> None:
     found, notes = figures_by_slice(columns, np.tile([0, 1], 3), np.tile([0, 1], 3), 2)
     assert [(row.slice, row.value) for row in found] == [("source", "u"), ("source", "v")]
     compared, single = notes
-    assert compared.startswith("Slices left out") and single.startswith("Slices left out, of one row each")
+    assert compared.startswith("Slices left out") and single.startswith("Slice values left out, of one row each")
     assert "truncated (whole), length (up to 32), id (different in each row), shop (different in each row)" in compared
     assert single.endswith(": source (w), source (z).")
 
