@@ -1,5 +1,6 @@
 """The report's figures against counts by hand, what an evaluation writes, and rows that have changed since the run."""
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -168,6 +169,9 @@ def test_the_card_holds_what_predict_answers(exported_run: RunFolder, tmp_path: 
     table = ["| true label, answered as → | negative | positive |", "| --- | --: | --: |"]
     table += [f"| negative | {first[0]} | {first[1]} |", f"| positive | {second[0]} | {second[1]} |"]
     assert "\n".join(table) in run.card.read_text()
+    wrong = {(row["content"], row["predicted_label"]) for row in said if row["label"] != row["predicted_label"]}
+    with open(run.report_folder / "mistakes.csv", newline="", encoding="utf-8") as file:
+        assert {(row["content"], row["predicted"]) for row in csv.DictReader(file)} == wrong
     doubtful = sum(row["predicted_doubtful"] for row in said)
     assert f"; {doubtful} of 90 reviews are left to people" in run.card.read_text() and doubtful > 0
 
@@ -209,9 +213,24 @@ def test_a_new_evaluation_does_not_read_the_decision_of_the_last(
     assert again.variants["fp32"].log_loss == pytest.approx(before.variants["fp32"].log_loss)
 
 
+def test_what_the_pictures_leave_out_is_in_report_and_card(
+    exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, note = copy_of(exported_run, tmp_path), "The picture 'F1 by slice' could not be drawn: no ink."
+    monkeypatch.setattr("recipe.evaluation.report.draw_report", lambda *_: ({}, [note]))
+    report = evaluate_run(run)
+    assert report == read(run) and report.notes[-1] == note and f"\n- {note}\n" in run.card.read_text()
+    assert "## Pictures" not in run.card.read_text() and f"Note: {note}" in summary(report)
+
+
 def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
     with pytest.raises(UsageError, match="export_onnx.py"):
         evaluate_run(tiny_run)
+
+
+def test_a_wish_that_makes_no_sense_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UsageError, match="--abstain 1"):
+        evaluate_run(RunFolder("no/such/run"), Wishes(abstain=1.0))
 
 
 @pytest.mark.parametrize(
