@@ -14,7 +14,6 @@ from recipe.arguments.data import data_arguments_of, describe_truncation
 from recipe.evaluation.origin import Origin, rows_of, weights_of
 from recipe.evaluation.sentences import (
     SIGNIFICANCE,
-    describe_certain,
     describe_decision,
     describe_differences,
     describe_left_out,
@@ -73,7 +72,6 @@ def make_card(
         many=len(report.labels) > MOST_COUNTED_LABELS,
         described=describe_served(report, plain),
         shares=list(named_shares(report)),
-        certain=describe_certain(report, plain),
         ordinal=describe_ordinal(report),
         balanced=settings.get("class_weights") == "balanced",
         differences=describe_differences(report),

@@ -38,7 +38,6 @@ from recipe.metrics.significance import mcnemar
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder, RunRecord, versions
 
-
 NO_WISHES = Wishes()
 
 

@@ -1,7 +1,6 @@
 """A report on the screen."""
 
 from recipe.evaluation.sentences import (
-    describe_certain,
     describe_differences,
     describe_ordinal,
     describe_served,
@@ -30,9 +29,8 @@ def _answers(report: Report) -> list[str]:
     for name, share in named_shares(report):
         rows.append([name, f"{share.value:.4f}", "{:.4f} to {:.4f}".format(*share.interval)])
     asked = [f"{wish.wish}: {wish.sentence}" for wish in report.asked]
-    certain = describe_certain(report)
     head = f"Served: {describe_served(report)}. {report.answers.reviews:,} {where}:"
-    return [head, *columns(rows), *asked, *([certain] if certain else [])]
+    return [head, *columns(rows), *asked]
 
 
 def _labels(report: Report) -> list[str]:

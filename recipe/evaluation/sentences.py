@@ -22,6 +22,8 @@ def named_shares(report: Report) -> Iterator[tuple[str, Share]]:
         yield "share left to people", doubtful.share
         if doubtful.accuracy:
             yield "accuracy of the rest", doubtful.accuracy
+        if doubtful.precision:
+            yield "precision of the rest", doubtful.precision
         if doubtful.accuracy_of_doubtful:
             yield "accuracy of those left", doubtful.accuracy_of_doubtful
 
@@ -40,26 +42,14 @@ def describe_decision(decision: Decision, label_names: list[str], quote: Callabl
     return f"{quote(label_names[1])} from {decision.threshold:.4f} on"
 
 
-def describe_certain(report: Report, quote: Callable[[str], str] = repr) -> str | None:
-    """Return from which probability on an answer is certain; `None` where nobody is left to people."""
-    bounds = report.decision.certain_from
-    if bounds is None:
-        return None
-    if len(set(bounds)) == 1:
-        each = f"{bounds[0]:.4f}"
-    else:
-        each = ", ".join(f"{bound:.4f} for {quote(name)}" for name, bound in zip(report.labels, bounds, strict=True))
-    return f"Left to people: answers with a probability below {each}."
-
-
 def describe_ordinal(report: Report) -> str | None:
     """Return how far off the answers are, where the labels are numbers in order."""
     if (found := report.ordinal) is None:
         return None
     kappa = "undefined" if found.quadratic_kappa is None else f"{found.quadratic_kappa:.4f}"
     return (
-        f"Labels as numbers: mean absolute error {found.mean_absolute_error:.4f}, {100 * found.within_one:.1f} % of the "
-        f"answers at most one step off, quadratic kappa {kappa}."
+        f"Labels as numbers: mean absolute error {found.mean_absolute_error:.4f}, {100 * found.within_one:.1f} % of "
+        f"the answers at most one step off, quadratic kappa {kappa}."
     )
 
 
@@ -98,9 +88,10 @@ def describe_differences(report: Report) -> list[str]:
             verdict = f"{first} is {word} than {second} by **more than noise**"
         found = differences[test.first, test.second]
         # Adding 0 makes of -0.0, which would be printed with its sign, a 0.
+        ours, theirs = test.only_first_right, test.only_second_right
         sentences.append(
-            f"{verdict}: only {test.first} is right on {test.only_first_right:,} reviews, only {test.second} on "
-            f"{test.only_second_right:,} (exact McNemar p = {test.p_value:.2g}); F1 {round(found.f1, 4) + 0:+.4f}, "
+            f"{verdict}: only {test.first} is right on {ours:,} review{'s' * (ours != 1)}, only {test.second} on "
+            f"{theirs:,} (exact McNemar p = {test.p_value:.2g}); F1 {round(found.f1, 4) + 0:+.4f}, "
             f"95 % interval {found.f1_interval[0]:+.4f} to {found.f1_interval[1]:+.4f}."
         )
     return sentences

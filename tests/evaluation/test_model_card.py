@@ -207,18 +207,21 @@ def test_the_decision_is_said_in_words() -> None:
     assert summary(said[1][0]).startswith("Served: int8, 'positive' from 0.8123 on. 1,000 held-out test reviews:\n")
 
 
-@pytest.mark.parametrize("bounds", [[0.7, 0.7], [0.6, 0.9]])
-def test_reviews_left_to_people_are_counted_with_their_intervals(bounds: list[float]) -> None:
-    report = report_of(decision=Decision(1.0, None, bounds))
+def test_reviews_left_to_people_are_counted_with_their_intervals() -> None:
+    report = report_of(decision=Decision(1.0, None, [0.6, 0.9]))
     doubtful = report.answers.doubtful
-    assert doubtful and doubtful.accuracy and doubtful.reviews == round(1000 * doubtful.share.value) > 10
+    assert (
+        doubtful
+        and doubtful.accuracy
+        and doubtful.precision
+        and doubtful.reviews == round(1000 * doubtful.share.value) > 10
+    )
     card, screen = card_of(report).text, summary(report)
     for text in (card, screen):
         assert f"int8, the most probable label; {doubtful.reviews} of 1,000 reviews are left to people" in text
         assert f"{doubtful.share.value:.4f}" in text and f"{doubtful.accuracy.value:.4f}" in text
         assert "{:.4f} to {:.4f}".format(*doubtful.accuracy.interval) in text
-    each = "0.7000" if bounds[0] == bounds[1] else "0.6000 for negative, 0.9000 for positive"
-    assert f"Left to people: answers with a probability below {each}." in card
+        assert "precision of the rest" in text and f"{doubtful.precision.value:.4f}" in text
     assert "those left to people included" in card and "those left to people" not in card_of(report_of()).text
 
 

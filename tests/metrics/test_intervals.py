@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy.stats import binom, bootstrap
+from simulated_coverage import BALANCES, coverage, two_models
 from sklearn.metrics import accuracy_score, f1_score
 
 from recipe.metrics import intervals
@@ -184,3 +185,26 @@ def test_a_slice_without_a_mistake_is_not_beyond_doubt() -> None:
     low, high = f1_interval(np.array([0, 1] * 10), np.array([0, 1] * 10))
     assert 0.7 < low < 0.9 and high == pytest.approx(1)
     assert f1_interval(np.zeros(5, dtype=np.int64), np.zeros(5, dtype=np.int64)) == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("labels", "accuracy", "rows"),
+    [
+        ("two labels, 90:10", 0.95, 100),
+        ("three labels, even", 0.995, 300),
+        ("five labels, 5 % to 50 %", 0.7, 100),
+        ("five labels, 5 % to 50 %", 1.0, 100),
+        ("twenty labels, 1.4 % to 28 %", 0.7, 300),
+    ],
+)
+def test_95_in_100_intervals_hold_what_a_model_is_worth(labels: str, accuracy: float, rows: int) -> None:
+    held, _ = coverage(two_models(BALANCES[labels], accuracy), rows, draws=300)
+    assert min(held.values()) >= 0.93, held
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("labels", ["two labels, 50:50", "five labels, 5 % to 50 %"])
+def test_with_many_rows_and_errors_intervals_are_no_wider_than_they_must_be(labels: str) -> None:
+    held, _ = coverage(two_models(BALANCES[labels], 0.7), rows=2000, draws=300)
+    assert min(held.values()) >= 0.93 and max(held.values()) <= 0.98, held
