@@ -214,8 +214,7 @@ def _resampled(
     averaged = np.flatnonzero(_averaged(labels, classes))
 
     def figures_by(weights: np.ndarray) -> np.ndarray:
-        shares = weights / weights.sum(axis=1, keepdims=True)
-        return np.array([_weighted_figures(shares, true, of_model, averaged) for of_model in answers])
+        return np.array([_weighted_figures(weights, true, of_model, averaged) for of_model in answers])
 
     generator, at_a_time, parts = np.random.default_rng(seed), max(1, DRAWN_AT_A_TIME // len(counts)), []
     for start in range(0, resamples, at_a_time):
@@ -235,7 +234,7 @@ def _weighted_figures(
     f1, precision, recall = (
         np.divide(hits, some, out=np.zeros_like(hits), where=some > 0).mean(axis=1) for some in sizes
     )
-    return [f1, weights @ (true == answers), precision, recall]
+    return [f1, weights @ (true == answers) / weights.sum(axis=1), precision, recall]
 
 
 def _low_end(values: np.ndarray) -> float:

@@ -81,7 +81,7 @@ def table(draws: int) -> Iterator[str]:
         for rows in ROWS:
             found = [coverage(two_models(balance, accuracy), rows, draws) for accuracy in ACCURACIES]
             lowest = {figure: min(held[figure] for held, _ in found) for figure in found[0][0]}
-            cells = [f"{share:.1%} ({found[1][1][figure]:.3f})" for figure, share in lowest.items()]
+            cells = [f"{100 * share:.1f} % ({found[1][1][figure]:.3f})" for figure, share in lowest.items()]
             yield f"| {name} | {rows:,} | {' | '.join(cells)} |"
 
 

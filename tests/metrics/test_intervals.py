@@ -158,6 +158,16 @@ def test_a_rare_label_makes_a_macro_average_less_sure() -> None:
     assert found["accuracy"][0] > 0.996
 
 
+def test_few_rows_of_many_labels_do_not_pull_an_interval_below_what_a_model_is_worth() -> None:
+    """With 4 to 84 rows of each of twenty labels, F1 is too low on average, and lower still in resamples."""
+    source, draw, away = two_models(BALANCES["twenty labels, 1.4 % to 28 %"], 0.7), np.random.default_rng(0), []
+    for _ in range(15):
+        labels, predicted, _ = source.rows(300, draw)
+        worth = source.figures(0, tuple(np.unique(labels).tolist()))["f1"]
+        away.append(np.mean(label_intervals(labels, predicted, 20)["f1"]) - worth)
+    assert abs(np.mean(away)) < 0.015, away
+
+
 @pytest.mark.parametrize("rows, share", [(20, 0.9), (60, 0.95), (100, 0.995)])
 def test_a_share_of_few_rows_is_held_at_least_as_often_as_promised(rows: int, share: float) -> None:
     hits = np.arange(rows + 1)
@@ -199,12 +209,11 @@ def test_a_slice_without_a_mistake_is_not_beyond_doubt() -> None:
     ],
 )
 def test_95_in_100_intervals_hold_what_a_model_is_worth(labels: str, accuracy: float, rows: int) -> None:
-    held, _ = coverage(two_models(BALANCES[labels], accuracy), rows, draws=300)
+    held, _ = coverage(two_models(BALANCES[labels], accuracy), rows, draws=200)
     assert min(held.values()) >= 0.93, held
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("labels", ["two labels, 50:50", "five labels, 5 % to 50 %"])
-def test_with_many_rows_and_errors_intervals_are_no_wider_than_they_must_be(labels: str) -> None:
-    held, _ = coverage(two_models(BALANCES[labels], 0.7), rows=2000, draws=300)
-    assert min(held.values()) >= 0.93 and max(held.values()) <= 0.98, held
+def test_with_many_rows_and_errors_intervals_are_no_wider_than_they_must_be() -> None:
+    held, _ = coverage(two_models(BALANCES["five labels, 5 % to 50 %"], 0.7), rows=2000, draws=600)
+    assert min(held.values()) >= 0.93 and max(held.values()) <= 0.985, held
