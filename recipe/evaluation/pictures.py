@@ -276,14 +276,16 @@ def draw_slices(slices: Sequence[SliceFigures], names: Sequence[str], overall: f
     for place, (start, end), (_, _, f1) in zip(places, spans, shown, strict=True):
         axes.plot([start, end], [place, place], color=SLICE_COLOUR, linewidth=2)
         axes.plot(f1, place, color=SLICE_COLOUR, marker="o", markersize=7)
-        for at, arrow in [(low, "<")] * bool(start < low) + [(high, ">")] * bool(end > high):
-            axes.plot(at, place, color=SLICE_COLOUR, marker=arrow, markersize=7, clip_on=False, label="_goes on")
+        for at, arrow, beyond in ((low, "<", start < low), (high, ">", end > high)):
+            if beyond:
+                axes.plot(at, place, color=SLICE_COLOUR, marker=arrow, markersize=7, clip_on=False, label="_goes on")
     axes.axvline(overall, **REFERENCE)
     axes.set(xlim=(low, high), ylim=(min(places, default=0) - 0.7, 0.7))
     axes.set_yticks(places, [name for _, name, _ in shown])
     counts = axes.secondary_yaxis("right")
     counts.set_yticks(places, [f"{f1:.3f}, {row.rows:,} rows" for row, _, f1 in shown])
-    axes.set_xlabel("F1 with its 95 % interval" + ("; an arrow: it goes on" if min(map(min, spans)) < low else ""))
+    cut = any(start < low or end > high for start, end in spans)
+    axes.set_xlabel("F1 with its 95 % interval" + ("; an arrow: it goes on" if cut else ""))
     axes.set_title(f"F1 by slice; the vertical line is all rows, {overall:.3f}\n{served}", fontsize="medium")
     axes.grid(axis="x", **GRID)
     return figure
