@@ -10,8 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from recipe.data.reviews import Reviews
-from recipe.data.tokens import texts_of
-from recipe.evaluation.slices import flat
+from recipe.data.tokens import flat, texts_of
 from recipe.evaluation.types import Costs, Latency
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier, installed_providers
