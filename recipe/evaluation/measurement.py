@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 
 from recipe.data.reviews import Reviews
-from recipe.data.tokens import texts_of
-from recipe.evaluation.slices import flat
+from recipe.data.tokens import flat, texts_of
 from recipe.evaluation.types import Costs, Latency
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier, installed_providers

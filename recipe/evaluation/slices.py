@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recipe.data.tokens import flat
 from recipe.files.text_rows import Text
 from recipe.metrics.intervals import label_intervals
 from recipe.metrics.scores import score_labels
@@ -62,11 +63,6 @@ def slice_values(texts: Sequence[Text], tokens: np.ndarray, max_length: int) -> 
     if titles := [text[0] for text in texts if not isinstance(text, str)]:
         slices["title"] = ["present" if title.strip() else "missing" for title in titles]
     return slices | {"negation": ["present" if NEGATION.search(text) else "none" for text in flat(texts)]}
-
-
-def flat(texts: Sequence[Text]) -> list[str]:
-    """Return each text as one string; a title and its content are joined."""
-    return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
 def most_frequent(column: Sequence[Any]) -> list[str]:
