@@ -10,7 +10,7 @@ fp32 must give PyTorch's logits to 1e-4 and every label. The others may cost --m
 whole 95 % interval. Where some of the interval is over it, the validation reviews are too few to tell: the variant is
 undecided, and a line says how many would do. Only certified variants are written, and without fp32 none is.
 
-Exit codes: 0 done, and what was not written is undecided; 1 a variant is worse, or none was written; 2 a mistake in the
+Exit codes: 0 done, though a variant may be undecided; 1 a variant is worse, or none was written; 2 a mistake in the
 command or in the run.
 """
 

@@ -116,12 +116,12 @@ def judge(name: str, found: VariantCertificate, reviews: int, max_f1_drop: float
 
 
 def reviews_that_decide(found: VariantCertificate, reviews: int, max_f1_drop: float) -> int | None:
-    """Return how many reviews would, four times in five, decide on a variant that `reviews` reviews did not decide on.
+    """Return how many reviews would probably decide on a variant that `reviews` reviews left undecided.
 
     An interval's square shrinks with the number of reviews, but the part of the two reviews that `f1_drop_interval`
     adds with its square. So of its `labels_flipped + 2` reviews that differ, those seen count as the first, and half a
     one more for what too few reviews did not show (Jeffreys' prior); the rest of the two as the second. The drop is
-    taken to stay. Rounded up to two digits.
+    taken for the true one; then the number decides four times in five. Rounded up to two digits.
 
     Returns:
         `None` above a million: the drop is too near the budget.

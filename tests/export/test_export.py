@@ -1,6 +1,5 @@
 """Each variant of the ONNX model is certified to be the PyTorch one, or it is not there."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -195,10 +194,9 @@ def test_a_variant_that_is_worse_is_said_with_exit_code_1_and_the_others_stay(
     with pytest.raises(CheckFailed) as raised:
         load_script("export_onnx").main(["--run", str(run.path)])
     assert raised.value.code == 1
-    said = (
-        r"int8 is worse: on 60 validation reviews it costs 1.0000 of F1 \(95 % interval 0.\d+ to 1.0000, allowed 0.01\)"
-    )
-    assert re.fullmatch(rf"{said}. Written to {re.escape(str(run.onnx))}: fp32", str(raised.value))
+    said = str(raised.value)
+    assert said.startswith("int8 is worse: on 60 validation reviews it costs 1.0000 of F1 (95 % interval 0.")
+    assert said.endswith(f", allowed 0.01). Written to {run.onnx}: fp32")
     assert files_under(run.onnx) == ONNX_FILES - {INT8} and "would decide" not in capsys.readouterr().out
 
 
