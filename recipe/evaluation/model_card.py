@@ -54,7 +54,7 @@ def make_card(
     environment.filters["number"] = lambda value, form=".4f": "–" if value is None else format(value, form)
     environment.filters["thousands"] = "{:,}".format
     environment.filters["span"] = lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"
-    environment.filters |= {"plain": plain, "code": code, "origin": _describe_origin}
+    environment.filters |= {"plain": plain, "quoted": quoted_label, "code": code, "origin": _describe_origin}
     weights, data = weights_of(record), data_arguments_of(dict(settings))
     splits = [split for split in record.rows if split != "test"] + ["test"]
     origins = {split: rows_of(record, split, report.measured) for split in splits}
@@ -70,7 +70,7 @@ def make_card(
         record=record,
         report=report,
         many=len(report.labels) > MOST_COUNTED_LABELS,
-        described=describe_served(report, plain),
+        described=describe_served(report, quoted_label),
         shares=list(named_shares(report)),
         ordinal=describe_ordinal(report),
         balanced=settings.get("class_weights") == "balanced",
@@ -87,6 +87,11 @@ def make_card(
 def plain(text: str) -> str:
     """Return Markdown that shows a text as it is, on one line."""
     return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def quoted_label(name: str) -> str:
+    """Return a label's name in quotation marks, as Markdown."""
+    return f"‘{plain(name)}’"
 
 
 def code(text: str) -> str:

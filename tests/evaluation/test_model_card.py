@@ -201,7 +201,7 @@ def test_the_first_tables_are_of_the_served_answers(threshold: float | None) -> 
 def test_the_decision_is_said_in_words() -> None:
     said = [
         (report_of(), "**int8, the most probable label**"),
-        (report_of(decision=Decision(1.5, 0.8123)), "**int8, positive from 0.8123 on**"),
+        (report_of(decision=Decision(1.5, 0.8123)), "**int8, ‘positive’ from 0.8123 on**"),
     ]
     assert all(f"Served is {words}. On the" in card_of(report).text for report, words in said)
     assert summary(said[1][0]).startswith("Served: int8, 'positive' from 0.8123 on. 1,000 held-out test reviews:\n")
