@@ -44,22 +44,11 @@ def make_card(
         settings: The run's `config.yaml`.
         pictures: Each picture's path from the run's folder, by its title.
     """
-    # `ModelCard.from_template` prints nothing for a misspelt name, and an empty line for each line of control.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["number"] = lambda value, form=".4f": "–" if value is None else format(value, form)
-    environment.filters["thousands"] = "{:,}".format
-    environment.filters["span"] = lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"
-    environment.filters |= {"plain": plain, "quoted": quoted_label, "code": code, "origin": _describe_origin}
     weights, data = weights_of(record), data_arguments_of(dict(settings))
     splits = [split for split in record.rows if split != "test"] + ["test"]
     origins = {split: rows_of(record, split, report.measured) for split in splits}
     quoted = partial(json.dumps, ensure_ascii=False)
-    content = environment.get_template("card.md.jinja").render(
+    content = _template().render(
         name=name,
         path=quoted(name),
         onnx_path=quoted(f"{name}/onnx"),
@@ -82,6 +71,22 @@ def make_card(
         truncation=describe_truncation(data.max_length, data.truncation_side),
     )
     return ModelCard(content)
+
+
+def _template() -> jinja2.Template:
+    """Return the card's template with the filters that it uses."""
+    # `ModelCard.from_template` prints nothing for a misspelt name, and an empty line for each line of control.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["number"] = lambda value, form=".4f": "–" if value is None else format(value, form)
+    environment.filters["thousands"] = "{:,}".format
+    environment.filters["span"] = lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"
+    environment.filters |= {"plain": plain, "quoted": quoted_label, "code": code, "origin": _describe_origin}
+    return environment.get_template("card.md.jinja")
 
 
 def plain(text: str) -> str:
@@ -110,18 +115,6 @@ def _front_matter(name: str, report: Report, weights: Origin, origins: Mapping[s
     language = data.facts.get("language") or (own if isinstance(own, str) else None)
     examples = EXAMPLES.get(language, []) if isinstance(language, str) else []
     facts = {key: value for key, value in weights.facts.items() if key != "language"}
-    average = {"average": "binary" if len(report.labels) == 2 else "macro"}
-    result = partial(
-        EvalResult,
-        task_type="text-classification",
-        task_name="Text Classification",
-        # What the cards of the Hub's own libraries say of a dataset that is not on it.
-        dataset_type=tested.hub_id or "unknown",
-        dataset_name=tested.name,
-        dataset_config=tested.config,
-        dataset_revision=tested.revision,
-        dataset_split="test",
-    )
     return ModelCardData(
         model_name=name,
         library_name="transformers",
@@ -133,14 +126,32 @@ def _front_matter(name: str, report: Report, weights: Origin, origins: Mapping[s
         language=language,
         metrics=list(HUB_METRICS),
         widget=[{"text": text} for text in examples] or None,
-        eval_results=[
-            result(
-                metric_type=metric,
-                metric_name=f"{title} ({report.served}, {describe_decision(report.decision, report.labels)})",
-                metric_value=round(share.value, 6),
-                metric_args=None if metric == "accuracy" else average,
-            )
-            for metric, (title, share) in zip(HUB_METRICS, named_shares(report), strict=False)
-        ],
+        eval_results=_results(report, tested),
         **facts,
     )
+
+
+def _results(report: Report, tested: Origin) -> list[EvalResult]:
+    """Return one result per metric, of the served answers to the test rows."""
+    result = partial(
+        EvalResult,
+        task_type="text-classification",
+        task_name="Text Classification",
+        # What the cards of the Hub's own libraries say of a dataset that is not on it.
+        dataset_type=tested.hub_id or "unknown",
+        dataset_name=tested.name,
+        dataset_config=tested.config,
+        dataset_revision=tested.revision,
+        dataset_split="test",
+    )
+    decision = describe_decision(report.decision, report.labels)
+    average = {"average": "binary" if len(report.labels) == 2 else "macro"}
+    return [
+        result(
+            metric_type=metric,
+            metric_name=f"{title} ({report.served}, {decision})",
+            metric_value=round(share.value, 6),
+            metric_args=None if metric == "accuracy" else average,
+        )
+        for metric, (title, share) in zip(HUB_METRICS, named_shares(report), strict=False)
+    ]
