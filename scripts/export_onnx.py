@@ -7,9 +7,11 @@
 Writes <run>/onnx/: model.onnx (fp32), model_quantized.onnx (int8), model_fp16.onnx (where there is a GPU), config.json
 with the label names, the tokenizer, and certificate.json: how far each variant lies from PyTorch, and its F1 drop.
 fp32 must give PyTorch's logits to 1e-4 and every label. The others may cost --max_f1_drop of F1, compared with the
-upper end of the 95 % interval. A variant over its budget is not written, and without fp32 none is.
+whole 95 % interval. Where some of the interval is over it, the validation reviews are too few to tell: the variant is
+undecided, and a line says how many would do. Only certified variants are written, and without fp32 none is.
 
-Exit codes: 0 done, 1 a variant is over its budget, 2 a mistake in the command or in the run.
+Exit codes: 0 done, though a variant may be undecided; 1 a variant is worse, or none was written; 2 a mistake in the
+command or in the run.
 """
 
 import sys
@@ -58,11 +60,15 @@ def main(argv: list[str]) -> None:
         content = export(folder, flags.variants, flags.target, flags.max_f1_drop, Parser.files_of(flags))
     print(as_table(content))
     print(f"In full: {folder.certificate}")
+    rejected = f"{describe_rejected(content)}. Written to {folder.onnx}: {' and '.join(content.variants)}"
+    worse = any(found.verdict == "worse" for found in content.refused.values())
+    if content.refused and not worse:
+        print(rejected)
     if had_decision:
         print("The temperature and the threshold were removed with the earlier export: evaluate again")
     print(f"Next: python scripts/evaluate.py --run {folder}", flush=True)
-    if content.refused:
-        raise CheckFailed(f"{describe_rejected(content)}. The others were written to {folder.onnx}")
+    if worse:
+        raise CheckFailed(rejected)
 
 
 if __name__ == "__main__":

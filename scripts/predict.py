@@ -7,14 +7,14 @@
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
 the order given, with white space inside a review as single blanks; --json prints an object per line, with the review as
-it was. Once the run is evaluated, labels follow the temperature and the threshold chosen there; where the evaluation
-also chose an abstain bound, a doubtful label has a question mark. --raw ignores all of these.
+it was. Once the run is evaluated, answers follow the decision made there: its temperature, and a threshold if one was
+wished for; where some reviews are left to people, a doubtful label has a question mark. --raw ignores all of these.
 
 --input and --output name a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
 after it; - is standard input or output. An input may be .json too. --input also takes several files, a pattern or a
 folder; their rows follow one another in the one output, which may have another format. All rows are written in their
 order, with the columns label, probability and truncated (was the review longer than the model reads?) after their own,
-and doubtful where there is an abstain bound; they are called predicted_label and so on where the file has columns of
+and doubtful where some are left to people; they are called predicted_label and so on where the file has columns of
 these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
 appears when it is complete. Malformed rows that were skipped are reported in OUTPUT.errors.jsonl. Processes that a
 launcher started share the rows; without the -- torchrun would take --run for a flag of its own.
@@ -110,7 +110,7 @@ def label_texts(args: argparse.Namespace) -> None:
             name = classifier.label_names[label]
             if args.json:
                 answer = {"text": text, "label": name, "probability": round(float(probability), 6)}
-                doubtful = {} if classifier.decision.abstain_below is None else {"doubtful": not certain}
+                doubtful = {} if classifier.decision.certain_from is None else {"doubtful": not certain}
                 print(json.dumps(answer | doubtful, ensure_ascii=False))
             else:
                 print(f"{name}{'' if certain else '?'}\t{probability:.4f}\t{' '.join(text.split())}")

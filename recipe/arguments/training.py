@@ -34,6 +34,7 @@ REFUSED = {
     "remove_unused_columns": (False, "False would give the model columns that it does not take: leave it on"),
     "prediction_loss_only": (True, "would leave no metric to pick the best epoch by: leave it out"),
     "batch_eval_metrics": (True, "would average F1 over batches, which is another figure: leave it out"),
+    "use_legacy_prediction_loop": (True, "would average the loss over batches, not rows: leave it out"),
     "do_predict": (True, "does nothing here: python scripts/evaluate.py measures the test rows"),
     "push_to_hub": (True, "is not done while training: publish the finished folder with `hf upload`"),
 }

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from recipe.data.mapping import map_rows
 from recipe.data.reviews import Split
+from recipe.files.text_rows import Text
 from recipe.model.vocabulary import unknown_id
 
 # Attributes of a `tokenizers.Encoding` by the names that a model's inputs have.
@@ -61,6 +62,11 @@ def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 def texts_of(split: Split) -> list[str] | list[tuple[str, str]]:
     """Return the reviews' texts: strings, or pairs if there are two text columns."""
     return _singles_or_pairs([split.texts[column][:] for column in split.texts.column_names])
+
+
+def flat(texts: Sequence[Text]) -> list[str]:
+    """Return each text as one string; a title and its content are joined."""
+    return [text if isinstance(text, str) else " ".join(text) for text in texts]
 
 
 def _singles_or_pairs(columns: Sequence[list[str]]) -> Any:

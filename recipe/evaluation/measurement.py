@@ -3,28 +3,24 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
 
 from recipe.data.reviews import Reviews
-from recipe.data.tokens import texts_of
-from recipe.evaluation.slices import flat
+from recipe.data.tokens import flat, texts_of
 from recipe.evaluation.types import Costs, Latency
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.scores import require_numbers
 from recipe.metrics.softmax import softmax
+from recipe.model.baseline import fit_baseline, predict_probabilities
 from recipe.run_folder import RunFolder
 
 Predict = Callable[[Sequence[Text]], np.ndarray]
 # Reviews that are timed one by one, for the median and the 95th percentile.
 TIMED_ALONE = 100
-# Rows whose TF-IDF vectors are held at a time.
-BASELINE_ROWS = 20_000
 
 
 def measure_models(
@@ -45,27 +41,15 @@ def measure_models(
     return logits, costs
 
 
-def fit_baseline(texts: Sequence[Text], labels: np.ndarray) -> Pipeline:
-    """Return TF-IDF with logistic regression, fitted to words and word pairs; its `predict` takes what `flat` returns.
-
-    Sublinear term counts and pairs are the usual, stronger choice for sentiment (Wang and Manning, *Baselines and
-    Bigrams*, 2012). All else is scikit-learn's default, because nothing is tuned for BERT either.
-    """
-    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000))
-    return model.fit(flat(texts), labels)
-
-
-def measure_baseline(reviews: Reviews, texts: Sequence[Text]) -> tuple[np.ndarray, Costs]:
-    """Return TF-IDF's probabilities, float64 (reviews, classes), and what they cost; 0 for a label no train row has."""
+def measure_baseline(
+    reviews: Reviews, texts: Sequence[Text], class_weights: Literal["none", "balanced"]
+) -> tuple[np.ndarray, Costs]:
+    """Return the probabilities, float64 (reviews, classes), of TF-IDF fitted to the train rows, and what they cost."""
     train = reviews.splits["train"]
-    baseline = fit_baseline(texts_of(train), train.labels)
+    baseline = fit_baseline(flat(texts_of(train)), train.labels, class_weights)
 
     def predict(some: Sequence[Text]) -> np.ndarray:
-        probabilities = np.zeros((len(some), len(reviews.label_names)))
-        for start in range(0, len(some), BASELINE_ROWS):
-            block = flat(some[start : start + BASELINE_ROWS])
-            probabilities[start : start + len(block), baseline.classes_] = baseline.predict_proba(block)
-        return probabilities
+        return predict_probabilities(baseline, flat(some), len(reviews.label_names))
 
     return _timed(predict, predict, texts)
 

@@ -1,37 +1,80 @@
 """A run's README: a Hugging Face model card, whose text is `card.md.jinja`."""
 
+import json
+import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from recipe.arguments.data import data_arguments_of, describe_truncation
+from recipe.evaluation.origin import Origin, rows_of, weights_of
+from recipe.evaluation.sentences import (
+    SIGNIFICANCE,
+    describe_decision,
+    describe_differences,
+    describe_left_out,
+    describe_ordinal,
+    describe_served,
+    describe_unlike,
+    named_shares,
+)
 from recipe.evaluation.types import Report
-from recipe.files.parts import joined_name
 from recipe.run_folder import VARIANT_FILES, RunRecord
 
-# The figures that the Hub's front matter shows: the Hub's name of each, and its title.
-HUB_METRICS = {
-    "f1": ("f1", "F1"),
-    "accuracy": ("accuracy", "accuracy"),
-    "precision": ("precision", "precision"),
-    "recall": ("recall", "recall"),
-    "roc_auc": ("roc_auc", "ROC AUC"),
-    "average_precision": ("average_precision", "average precision"),
-    "matthews": ("matthews_correlation", "Matthews correlation"),
-}
-BASELINE = "tfidf"
-# Largest chance that a report takes noise for a difference, in all of its comparisons together.
-SIGNIFICANCE = 0.05
+HUB_METRICS = ("f1", "accuracy", "precision", "recall")
+# With more labels than this a table of all their counts would be too wide to read.
+MOST_COUNTED_LABELS = 12
+# Reviews that the Hub offers to try the model on, by language.
+EXAMPLES = {"en": ["A warm, funny film with a wonderful cast.", "It broke after two days, and nobody answers."]}
+# What Markdown would take for something else than letters; underscores inside a word are none of it.
+MARKDOWN = re.compile(r"[\\`*\[\]<>$|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 
 
-def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[str, str], truncation: str) -> ModelCard:
+def make_card(
+    name: str, report: Report, record: RunRecord, settings: Mapping[str, Any], pictures: Mapping[str, str]
+) -> ModelCard:
     """Return the model card of a run.
 
     Args:
+        name: Of the run's folder.
+        settings: The run's `config.yaml`.
         pictures: Each picture's path from the run's folder, by its title.
-        truncation: Where a review is cut, in words.
     """
+    weights, data = weights_of(record), data_arguments_of(dict(settings))
+    splits = [split for split in record.rows if split != "test"] + ["test"]
+    origins = {split: rows_of(record, split, report.measured) for split in splits}
+    quoted = partial(json.dumps, ensure_ascii=False)
+    content = _template().render(
+        name=name,
+        path=quoted(name),
+        onnx_path=quoted(f"{name}/onnx"),
+        file=VARIANT_FILES[report.served],
+        front_matter=_front_matter(name, report, weights, origins).to_yaml(),
+        weights=weights,
+        origins=origins,
+        record=record,
+        report=report,
+        many=len(report.labels) > MOST_COUNTED_LABELS,
+        described=describe_served(report, quoted_label),
+        shares=list(named_shares(report)),
+        ordinal=describe_ordinal(report),
+        balanced=settings.get("class_weights") == "balanced",
+        differences=describe_differences(report),
+        level=SIGNIFICANCE / len(report.mcnemar),
+        left_out=describe_left_out(report),
+        unlike={name: describe_unlike(report, name) for name in report.variants},
+        pictures=pictures,
+        truncation=describe_truncation(data.max_length, data.truncation_side),
+    )
+    return ModelCard(content)
+
+
+def _template() -> jinja2.Template:
+    """Return the card's template with the filters that it uses."""
     # `ModelCard.from_template` prints nothing for a misspelt name, and an empty line for each line of control.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -42,78 +85,73 @@ def make_card(run: Path, report: Report, record: RunRecord, pictures: Mapping[st
     environment.filters["number"] = lambda value, form=".4f": "–" if value is None else format(value, form)
     environment.filters["thousands"] = "{:,}".format
     environment.filters["span"] = lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"
-    # A bar or a new line would break the table.
-    environment.filters["cell"] = lambda text: " ".join(text.replace("|", "\\|").split())
-    content = environment.get_template("card.md.jinja").render(
-        name=run.resolve().name,
-        run=run,
-        file=VARIANT_FILES[report.served],
-        front_matter=_front_matter(run, report, record).to_yaml(),
-        record=record,
-        report=report,
-        differences=describe_differences(report),
-        level=SIGNIFICANCE / len(report.mcnemar),
-        pictures=pictures,
-        truncation=truncation,
-    )
-    return ModelCard(content)
+    environment.filters |= {"plain": plain, "quoted": quoted_label, "code": code, "origin": _describe_origin}
+    return environment.get_template("card.md.jinja")
 
 
-def describe_differences(report: Report) -> list[str]:
-    """Return a sentence per comparison: whether the difference is more than noise, and how large it is.
-
-    More than noise means that an exact McNemar test rejects chance at 5 %, shared by all comparisons (Bonferroni). So
-    at most one report in twenty takes chance for a difference.
-    """
-    differences = {(found.first, found.second): found for found in report.intervals.differences}
-    sentences = []
-    for test in report.mcnemar:
-        first, second = f"**{test.first}**", f"**{test.second}**"
-        if not test.only_first_right + test.only_second_right:
-            sentences.append(f"{first} and {second} are right on the same reviews.")
-            continue
-        verdict = f"{first} differs from {second} by **no more than noise**"
-        if test.p_value < SIGNIFICANCE / len(report.mcnemar):
-            word = "better" if test.only_first_right > test.only_second_right else "worse"
-            verdict = f"{first} is {word} than {second} by **more than noise**"
-        found = differences[test.first, test.second]
-        sentences.append(
-            f"{verdict}: only {test.first} is right on {test.only_first_right:,} reviews, only {test.second} on "
-            f"{test.only_second_right:,} (exact McNemar p = {test.p_value:.2g}); F1 {found.f1:+.4f}, "
-            f"95 % interval {found.f1_interval[0]:+.4f} to {found.f1_interval[1]:+.4f}."
-        )
-    return sentences
+def plain(text: str) -> str:
+    """Return Markdown that shows a text as it is, on one line."""
+    return MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _front_matter(run: Path, report: Report, record: RunRecord) -> ModelCardData:
-    """Return what the Hub reads: the origin of the weights and reviews, and the figures with their split."""
-    weights, dataset = record.weights, record.dataset
-    # What was measured has a name of its own where it is not the dataset's test split.
-    tested = {"name": joined_name([part["file"] for part in report.measured.files])} if report.measured else dataset
+def quoted_label(name: str) -> str:
+    """Return a label's name in quotation marks, as Markdown."""
+    return f"‘{plain(name)}’"
+
+
+def code(text: str) -> str:
+    """Return a text as Markdown's code."""
+    return "`" + " ".join(text.split()).replace("`", "'") + "`"
+
+
+def _describe_origin(origin: Origin) -> str:
+    return code(origin.name) + (f", {origin.pin}" if origin.pin else "")
+
+
+def _front_matter(name: str, report: Report, weights: Origin, origins: Mapping[str, Origin]) -> ModelCardData:
+    """Return what the Hub reads: origin, licence and language where they are known, and the served answers' figures."""
+    data, tested, own = origins["train"], origins["test"], weights.facts.get("language")
+    # The languages of a multilingual encoder are not those of the reviews.
+    language = data.facts.get("language") or (own if isinstance(own, str) else None)
+    examples = EXAMPLES.get(language, []) if isinstance(language, str) else []
+    facts = {key: value for key, value in weights.facts.items() if key != "language"}
     return ModelCardData(
-        model_name=run.resolve().name,
+        model_name=name,
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["onnx", "onnxruntime", "text-classification"],
-        # Only what has a revision is on the Hub and can be linked to.
-        base_model=weights["name"] if weights.get("revision") else None,
-        datasets=[dataset["name"]] if dataset.get("revision") else None,
-        metrics=["f1", "accuracy", "precision", "recall"],
-        eval_results=[
-            EvalResult(
-                task_type="text-classification",
-                task_name="Text Classification",
-                dataset_type=tested["name"],
-                dataset_name=tested["name"],
-                dataset_config=tested.get("config"),
-                dataset_revision=tested.get("revision"),
-                dataset_split="test",
-                metric_type=metric,
-                metric_name=f"{title} ({variant})",
-                metric_value=round(value, 6),
-            )
-            for variant, figures in report.variants.items()
-            for name, (metric, title) in HUB_METRICS.items()
-            if variant != BASELINE and (value := getattr(figures, name)) is not None
-        ],
+        tags=["onnx", "onnxruntime"],
+        base_model=weights.hub_id,
+        base_model_relation="finetune" if weights.hub_id else None,
+        datasets=[data.hub_id] if data.hub_id else None,
+        language=language,
+        metrics=list(HUB_METRICS),
+        widget=[{"text": text} for text in examples] or None,
+        eval_results=_results(report, tested),
+        **facts,
     )
+
+
+def _results(report: Report, tested: Origin) -> list[EvalResult]:
+    """Return one result per metric, of the served answers to the test rows."""
+    result = partial(
+        EvalResult,
+        task_type="text-classification",
+        task_name="Text Classification",
+        # What the cards of the Hub's own libraries say of a dataset that is not on it.
+        dataset_type=tested.hub_id or "unknown",
+        dataset_name=tested.name,
+        dataset_config=tested.config,
+        dataset_revision=tested.revision,
+        dataset_split="test",
+    )
+    decision = describe_decision(report.decision, report.labels)
+    average = {"average": "binary" if len(report.labels) == 2 else "macro"}
+    return [
+        result(
+            metric_type=metric,
+            metric_name=f"{title} ({report.served}, {decision})",
+            metric_value=round(share.value, 6),
+            metric_args=None if metric == "accuracy" else average,
+        )
+        for metric, (title, share) in zip(HUB_METRICS, named_shares(report), strict=False)
+    ]

@@ -2,40 +2,48 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from recipe.arguments.data import data_arguments_of, describe_truncation
 from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
 from recipe.evaluation.measurement import measure_baseline, measure_models
-from recipe.evaluation.model_card import BASELINE, describe_differences, make_card
+from recipe.evaluation.model_card import make_card
 from recipe.evaluation.pictures import draw_report
+from recipe.evaluation.sentences import BASELINE
 from recipe.evaluation.slices import figures_by_slice, most_confident_mistakes, most_frequent, slice_values
-from recipe.evaluation.thresholds import choose_decision, thresholds_of
+from recipe.evaluation.thresholds import Asked, Wishes, choose_decision, served_figures
 from recipe.evaluation.types import Costs, Measured, Report, VariantFigures
 from recipe.files.atomic import write_json, write_whole
-from recipe.files.parts import joined_name
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
-from recipe.metrics.calibration import calibration_of
+from recipe.metrics.calibration import calibration_of, temperature_at_bound
 from recipe.metrics.intervals import intervals_of
-from recipe.metrics.scores import figures_of, require_numbers, require_two_labels
+from recipe.metrics.scores import (
+    figures_by_label,
+    figures_of,
+    label_notes,
+    label_values,
+    ordinal_figures,
+    require_numbers,
+    require_two_labels,
+)
 from recipe.metrics.significance import mcnemar
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder, RunRecord, versions
-from recipe.text_table import columns
+
+NO_WISHES = Wishes()
 
 
 def evaluate_run(
     run: RunFolder,
-    target_precision: float | None = None,
-    abstain: float | None = None,
+    wishes: Wishes = NO_WISHES,
     slice_by: str | None = None,
     files: Mapping[str, list[str]] | None = None,
 ) -> Report:
@@ -45,17 +53,18 @@ def evaluate_run(
     `<run>/onnx/decision.json`, which the exported model applies from then on.
 
     Args:
-        target_precision: Precision wanted for label 1; `None` takes the threshold of best F1.
-        abstain: Share of reviews to leave to a person; `None` leaves none.
+        wishes: What the decision is to reach on validation rows.
         slice_by: A column of the test rows to report figures by.
         files: Where the run's files are now, by split, as `reviews_of` takes them.
 
     Raises:
         UsageError: The run is not finished and exported, its rows have changed, all test rows have one label, a model
-            gives NaN, or an option cannot be met.
+            gives NaN, or an option makes no sense.
         CheckFailed: The trained model has not the F1 on validation rows that it had in training.
     """
-    record = run.read_record()
+    wishes.require_sense()
+    record, settings = run.read_record(), run.read_config()
+    wishes.require_labels(len(record.labels))
     served = run.choose_variant(None, installed_providers())[0]
     reviews = reviews_of(run, files)
     test, validation = reviews.test, reviews.splits["validation"]
@@ -72,15 +81,14 @@ def evaluate_run(
         slices[slice_by] = most_frequent(test.column(slice_by))
     validated = classifier.logits(texts_of(validation), "validation rows")
     require_numbers(softmax(validated), served)
-    decision = choose_decision(validated, validation.labels, target_precision, abstain)
+    decision, asked = choose_decision(validated, validation.labels, wishes)
     logits, costs = measure_models(run, trained, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
-    probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts)
-    report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, slices)
+    probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts, settings.get("class_weights", "none"))
+    report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, asked, slices)
     if reviews.other_test:
         report = replace(report, measured=_measured(reviews))
-    _write(run, record, report, test, probabilities | {served: decision.probabilities(logits[served])})
-    return report
+    return _write(run, record, settings, report, test, probabilities, logits[served])
 
 
 def _measured(reviews: Reviews) -> Measured:
@@ -104,6 +112,7 @@ def make_report(
     served: str,
     logits: np.ndarray,
     decision: Decision,
+    asked: list[Asked],
     slices: Mapping[str, Sequence[str]],
 ) -> Report:
     """Return the report of several models' answers on the same rows.
@@ -113,65 +122,69 @@ def make_report(
         probabilities: Of `pytorch`, the exported variants and TF-IDF, float64 (reviews, classes), without a decision.
         costs: Of the same.
         labels: True labels, int64 (reviews,).
-        served, decision: As the report has them.
+        served, decision, asked: As the report has them.
         logits: The served variant's, float32 (reviews, classes).
         slices: Each row's value, by the slice's name.
     """
+    names, answers = record.labels, decision(logits).labels
     predicted = {name: values.argmax(axis=1) for name, values in probabilities.items()}
     pairs = [(name, "pytorch") for name in predicted if name not in ("pytorch", BASELINE)] + [("pytorch", BASELINE)]
+    by_label, numbers = figures_by_label(labels, answers, len(names)), label_values(names)
+    sliced, left_out = figures_by_slice(slices, labels, answers, len(names))
     return Report(
         run=record.config,
         versions=versions(),
-        labels=record.labels,
+        labels=names,
         served=served,
         decision=decision,
+        asked=asked,
+        answers=served_figures(decision, logits, labels),
+        by_label=by_label,
+        ordinal=ordinal_figures(labels, answers, numbers) if numbers else None,
         variants={
             name: VariantFigures(
                 **vars(figures_of(labels, values)),
                 **vars(costs[name]),
                 labels_changed=int((predicted[name] != predicted["pytorch"]).sum()),
+                labels_not_served=int((predicted[name] != answers).sum()),
             )
             for name, values in probabilities.items()
         },
-        intervals=intervals_of(labels, predicted, len(record.labels), pairs),
+        intervals=intervals_of(labels, predicted, len(names), pairs),
         mcnemar=[mcnemar(labels, predicted, *pair) for pair in pairs],
         calibration=calibration_of(logits, labels, decision.temperature),
-        thresholds=thresholds_of(decision, logits, labels),
-        slices=figures_by_slice(slices, labels, predicted[served], len(record.labels)),
+        slices=sliced,
+        notes=[*label_notes(by_label, names), *_temperature_notes(decision.temperature), *left_out],
     )
 
 
-def summary(report: Report) -> str:
-    """Return a table of the variants for the screen, and a sentence per comparison."""
-    rows = [["", "F1", "95 % interval", "accuracy", "ROC AUC", "ECE", "reviews/s", "p50 ms", "changed"]]
-    for name, found in report.variants.items():
-        low, high = report.intervals.variants[name].f1
-        roc_auc = "–" if found.roc_auc is None else f"{found.roc_auc:.4f}"
-        figures = [f"{found.f1:.4f}", f"{low:.4f} to {high:.4f}", f"{found.accuracy:.4f}", roc_auc]
-        costs = [f"{found.reviews_per_second:,.1f}", f"{found.latency_ms.p50:.1f}", str(found.labels_changed)]
-        rows.append([name, *figures, f"{found.calibration_error:.4f}", *costs])
-    reviews = report.variants["pytorch"].reviews
-    where = "held-out test reviews"
-    if report.measured:
-        where = f"reviews of {joined_name([part['file'] for part in report.measured.files])}"
-    note = f"{reviews:,} {where}; changed: labels that differ from PyTorch's."
-    sentences = [sentence.replace("**", "") for sentence in describe_differences(report)]
-    return "\n".join([*columns(rows), note, *sentences])
+def _temperature_notes(temperature: float) -> list[str]:
+    if not temperature_at_bound(temperature):
+        return []
+    return [f"The temperature, {temperature:.3g}, is at the end of its range: too few validation rows to fit it."]
 
 
 def _write(
-    run: RunFolder, record: RunRecord, report: Report, test: Split, probabilities: Mapping[str, np.ndarray]
-) -> None:
-    """Write pictures, mistakes, model card, decision and report; the served probabilities are the decision's."""
+    run: RunFolder,
+    record: RunRecord,
+    settings: Mapping[str, Any],
+    report: Report,
+    test: Split,
+    probabilities: Mapping[str, np.ndarray],
+    logits: np.ndarray,
+) -> Report:
+    """Write pictures, mistakes, model card, decision and report; return the report with the pictures' notes."""
+    answers = report.decision(logits)
     positive = {name: values[:, 1] for name, values in probabilities.items()}
-    pictures = draw_report(report, record, test.labels, positive, run.report_folder)
+    positive[report.served] = report.decision.probabilities(logits)[:, 1]
+    pictures, notes = draw_report(report, record, test.labels, positive, run.report_folder)
+    report = replace(report, notes=report.notes + notes)
     texts = {column: test.texts[column][:] for column in test.text_columns}
-    mistakes = most_confident_mistakes(test.labels, probabilities[report.served], report.labels, texts)
+    mistakes = most_confident_mistakes(test.labels, answers.labels, answers.probabilities, report.labels, texts)
     write_whole(run.report_folder / "mistakes.csv", mistakes)
-    data = data_arguments_of(run.read_config())
-    truncation = describe_truncation(data.max_length, data.truncation_side)
     paths = {title: f"report/{file}" for title, file in pictures.items()}
-    card = make_card(run.path, report, record, paths, truncation)
+    card = make_card(run.path.resolve().name, report, record, settings, paths)
     write_whole(run.card, str(card))
     write_json(run.decision, report.decision.to_json())
     write_json(run.report, report.to_json())
+    return report

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from recipe.data.tokens import flat
 from recipe.files.text_rows import Text
-from recipe.metrics.intervals import f1_interval, interval, resample, share_interval
+from recipe.metrics.intervals import label_intervals
 from recipe.metrics.scores import score_labels
 
 # The same for every run, so that slices of two runs can be compared; they include the usual values of max_length.
@@ -35,9 +36,7 @@ class SliceFigures:
 
     Attributes:
         slice, value: What the rows have in common, such as `length` and `up to 32`.
-        accuracy, accuracy_interval: The interval is Wilson's, which stays valid for few rows.
-        f1, f1_interval: `None` where all rows have one label. With more than two classes the interval is a bootstrap's;
-            it is `None` where no row is wrong, because then no resample has an error.
+        f1, f1_interval: `None` where all rows have one label.
     """
 
     slice: str
@@ -66,11 +65,6 @@ def slice_values(texts: Sequence[Text], tokens: np.ndarray, max_length: int) -> 
     return slices | {"negation": ["present" if NEGATION.search(text) else "none" for text in flat(texts)]}
 
 
-def flat(texts: Sequence[Text]) -> list[str]:
-    """Return each text as one string; a title and its content are joined."""
-    return [text if isinstance(text, str) else " ".join(text) for text in texts]
-
-
 def most_frequent(column: Sequence[Any]) -> list[str]:
     """Return a column's values as text: the 10 most frequent, and `other` for the rest."""
     values = ["(empty)" if value is None or value == "" else str(value) for value in column]
@@ -80,68 +74,76 @@ def most_frequent(column: Sequence[Any]) -> list[str]:
 
 def figures_by_slice(
     slices: Mapping[str, Sequence[str]], labels: np.ndarray, predicted: np.ndarray, classes: int
-) -> list[SliceFigures]:
-    """Return a model's figures on every slice of the rows.
+) -> tuple[list[SliceFigures], list[str]]:
+    """Return the figures of answers on every slice of the rows, and a note for each kind of slice that is left out.
 
-    Lengths stand from short to long; other values by number of rows, most first and `other` last.
+    A value that a single row has says nothing, and neither does the only other value. Lengths stand from short to long;
+    other values by number of rows, most first and `other` last.
 
     Args:
         slices: Each row's value, by the slice's name.
         labels, predicted: int64 (rows,).
         classes: Number of classes.
     """
-    found = []
+    found, single, alike = [], [], []
     for name, values in slices.items():
         counts, column = Counter(values), np.asarray(values, dtype=object)
+        shown = [value for value, rows in counts.items() if rows > 1]
+        if len(shown) < 2:
+            alike.append(f"{name} ({shown[0] if shown and shown != [OTHER] else 'different in each row'})")
+            continue
+        single += [f"{name} ({value})" for value, rows in counts.items() if rows == 1]
         if counts.keys() <= set(LENGTHS):
-            order = sorted(counts, key=LENGTHS.index)
+            shown.sort(key=LENGTHS.index)
         else:
-            order = sorted(counts, key=lambda value: (value == OTHER, -counts[value], value))
-        for value in order:
+            shown.sort(key=lambda value: (value == OTHER, -counts[value], value))
+        for value in shown:
             rows = column == value
             found.append(_figures(name, value, labels[rows], predicted[rows], classes))
-    return found
+    notes = {"Slices left out, because they compare nothing": alike, "Slice values left out, of one row each": single}
+    return found, [f"{note}: {', '.join(some)}." for note, some in notes.items() if some]
 
 
 def most_confident_mistakes(
     labels: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     label_names: Sequence[str],
     texts: Mapping[str, Sequence[str]],
     count: int = MISTAKES,
 ) -> str:
-    """Return, as csv, the wrong predictions that a model was most confident of: model errors, or wrong labels.
+    """Return, as csv, the wrong answers with the highest probability: model errors, or wrong labels.
 
     Args:
-        labels: True labels, int64 (reviews,).
-        probabilities: float64 (reviews, classes).
+        labels, predicted: True and answered labels, int64 (reviews,).
+        probabilities: Of the answered labels, float64 (reviews,).
         texts: The text columns by name.
 
     Returns:
         Columns `row` (from 1, of the test rows), `label`, `predicted`, `probability` and the text columns; the most
         confident first.
     """
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(labels != predicted)
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(["row", "label", "predicted", "probability", *texts])
-    for row in wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist():
+    for row in wrong[np.argsort(-probabilities[wrong], kind="stable")][:count].tolist():
         names = label_names[labels[row]], label_names[predicted[row]]
         of_row = [column[row] for column in texts.values()]
-        writer.writerow([row + 1, *names, round(float(confidence[row]), 4), *of_row])
+        writer.writerow([row + 1, *names, round(float(probabilities[row]), 4), *of_row])
     return content.getvalue()
 
 
 def _figures(name: str, value: str, labels: np.ndarray, predicted: np.ndarray, classes: int) -> SliceFigures:
     """Return the figures of one slice."""
-    right, figures = labels == predicted, score_labels(labels, predicted, classes)
-    f1 = ends = None
-    if len(np.unique(labels)) > 1:
-        f1 = figures["f1"]
-        if classes == 2:
-            ends = f1_interval(labels, predicted)
-        elif not right.all():
-            ends = interval(resample(labels, predicted[None], classes=classes)[0][:, 0])
-    wilson = share_interval(int(right.sum()), len(labels))
-    return SliceFigures(name, value, len(labels), figures["accuracy"], wilson, f1, ends)
+    figures, ends = score_labels(labels, predicted, classes), label_intervals(labels, predicted, classes)
+    has_f1 = len(np.unique(labels)) > 1
+    return SliceFigures(
+        slice=name,
+        value=value,
+        rows=len(labels),
+        accuracy=figures["accuracy"],
+        accuracy_interval=ends["accuracy"],
+        f1=figures["f1"] if has_f1 else None,
+        f1_interval=ends["f1"] if has_f1 else None,
+    )

@@ -1,111 +1,311 @@
-"""Choose the threshold between two labels and the bound below which a model abstains, on validation rows."""
+"""Choose a decision that fulfils wishes, on validation rows, and measure it on test rows."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.metrics import precision_recall_curve
+from scipy.special import expit, logit
+from sklearn.metrics import confusion_matrix, precision_recall_curve
+from sklearn.model_selection import StratifiedKFold
 
 from recipe.errors import UsageError
 from recipe.inference.decision import Decision
+from recipe.metrics.bounds import below, best_share, recall_bound, rows_for_recall, rows_for_share, share_bound
 from recipe.metrics.calibration import fit_temperature
-from recipe.metrics.scores import LabelFigures, score_labels
+from recipe.metrics.intervals import difference_intervals, label_intervals, share_interval
+from recipe.metrics.scores import score_labels
+
+FOLDS = 10
+TARGETS = ("target_precision", "target_recall", "target_accuracy")
+# Wishes of which a decision can fulfil one only.
+EXCLUSIVE = (("target_precision", "target_recall", "best_f1", "target_accuracy"), ("target_accuracy", "abstain"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Threshold(LabelFigures):
-    """The probability from which on the label is 1, and the figures of these labels."""
-
-    threshold: float
-
-
-@dataclass(frozen=True)
-class Abstention:
-    """How many reviews are left to a person, those with a confidence `below` a bound.
+class Wishes:
+    """What a decision is to reach; without arguments, the most probable label is the answer.
 
     Attributes:
-        accuracy: On the other reviews; `None` if there are none.
-        accuracy_of_doubtful: Of the labels the model would have given to the reviews left to a person.
+        target_precision, target_recall: Of label 1, above 0 and below 1; two labels only.
+        best_f1: Whether to take the threshold of best F1 of label 1; two labels only.
+        target_accuracy: Of the reviews that are not left to people, as few as will do; above 0 and below 1.
+        abstain: Share of reviews to leave to people, from 0 to below 1.
+        confidence: With which a target is reached on other rows, from 0.5 to below 1.
     """
 
-    below: float
-    reviews: int
-    share: float
-    accuracy: float | None
-    accuracy_of_doubtful: float | None
+    target_precision: float | None = None
+    target_recall: float | None = None
+    best_f1: bool = False
+    target_accuracy: float | None = None
+    abstain: float | None = None
+    confidence: float = 0.9
+
+    def require_sense(self) -> None:
+        """Raise a `UsageError` that names a wish which is out of its range, or wishes that exclude each other."""
+        for name in TARGETS:
+            if self._has(name) and not 0 < getattr(self, name) < 1:
+                raise UsageError(f"{self.said(name)}: a target is above 0 and below 1, as 0.9")
+        if self.abstain is not None and not 0 <= self.abstain < 1:
+            raise UsageError(f"{self.said('abstain')}: the share of reviews for people is from 0 to below 1, as 0.05")
+        for names in EXCLUSIVE:
+            first, *more = [f"--{name}" for name in names if self._has(name)] or [""]
+            if more:
+                raise UsageError(f"{first} and {more[0]} exclude each other: give one of them")
+        if not 0.5 <= self.confidence < 1:
+            raise UsageError(f"{self.said('confidence')}: a confidence is from 0.5 to below 1, as 0.9")
+        if self.confidence != Wishes.confidence and not any(map(self._has, TARGETS)):
+            flags = ", ".join(f"--{name}" for name in TARGETS)
+            raise UsageError(f"--confidence is that of reaching a target: give one of {flags}, or leave it out")
+
+    def require_labels(self, classes: int) -> None:
+        """Raise a `UsageError` for a wish that needs two labels where there are not two."""
+        for name in ("target_precision", "target_recall", "best_f1"):
+            if classes != 2 and self._has(name):
+                raise UsageError(f"--{name} is for two labels, and this model has {classes}: leave it out")
+
+    def said(self, name: str) -> str:
+        """Return a wish as the command line has it."""
+        value = getattr(self, name)
+        return f"--{name}" if value is True else f"--{name} {value:g}"
+
+    def _has(self, name: str) -> bool:
+        # Not by truth, as 0 is a number that was given.
+        return getattr(self, name) is not None and getattr(self, name) is not False
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """A decision's figures on rows that it was not chosen on, beside those of the most probable labels (`default`)."""
+class Asked:
+    """A wish as the command line has it, whether the decision follows it, and in words what came of it."""
 
-    default: LabelFigures
-    chosen: Threshold | None = None
-    abstain: Abstention | None = None
+    wish: str
+    adopted: bool
+    sentence: str
 
 
-def choose_decision(
-    logits: np.ndarray, labels: np.ndarray, target_precision: float | None = None, abstain: float | None = None
-) -> Decision:
-    """Return the temperature, threshold and abstain bound that fit validation rows best.
+@dataclass(frozen=True)
+class Share:
+    """A figure from 0 to 1, and its 95 % interval `[low, high]`."""
+
+    value: float
+    interval: list[float]
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """The reviews left to people.
+
+    Attributes:
+        share: Of all reviews.
+        accuracy: On the other reviews; `None` if there are none.
+        accuracy_of_doubtful: Of the answers to the reviews left to people; `None` if there are none.
+        precision: Of label 1 among the certain answers; `None` if there are none, or with more than two labels.
+    """
+
+    reviews: int
+    share: Share
+    accuracy: Share | None
+    accuracy_of_doubtful: Share | None
+    precision: Share | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedFigures:
+    """Figures of the answers that a decision gives, doubtful ones included, as `score_labels` defines them.
+
+    Attributes:
+        confusion: Counts, rows true and columns answered.
+        doubtful: `None` where the decision leaves nobody to people.
+    """
+
+    f1: Share
+    accuracy: Share
+    precision: Share
+    recall: Share
+    confusion: list[list[int]]
+    reviews: int
+    doubtful: Doubtful | None
+
+
+def served_figures(decision: Decision, logits: np.ndarray, labels: np.ndarray) -> ServedFigures:
+    """Return a decision's figures on test rows: logits, float32 (reviews, classes), and labels, int64 (reviews,)."""
+    classes, answers = logits.shape[1], decision(logits)
+    intervals = label_intervals(labels, answers.labels, classes)
+    values = score_labels(labels, answers.labels, classes)
+    right, kept = answers.labels == labels, answers.certain
+    doubtful = None
+    if decision.certain_from is not None:
+        certain_ones = right[kept & (answers.labels == 1) & (classes == 2)]
+        shares = (_share(some) if len(some) else None for some in (right[kept], right[~kept], certain_ones))
+        doubtful = Doubtful(int((~kept).sum()), _share(~kept), *shares)
+    return ServedFigures(
+        **{name: Share(value, intervals[name]) for name, value in values.items()},
+        confusion=confusion_matrix(labels, answers.labels, labels=range(classes)).tolist(),
+        reviews=len(labels),
+        doubtful=doubtful,
+    )
+
+
+def choose_decision(logits: np.ndarray, labels: np.ndarray, wishes: Wishes) -> tuple[Decision, list[Asked]]:
+    """Return the temperature that fits validation rows best, with what fulfils the wishes, and what came of each.
+
+    A wish is adopted only where the rows show that it holds on others too; else the answers stay as they are.
 
     Args:
         logits: float32 (reviews, classes), of validation rows.
         labels: int64 (reviews,).
-        target_precision: Precision wanted for label 1, above 0 and up to 1. `None` takes the threshold of best F1, or
-            none where there are more than two classes.
-        abstain: Share of reviews to leave to a person, from 0 to below 1; `None` leaves none.
+        wishes: What the decision is to reach.
 
     Raises:
-        UsageError: No threshold reaches the precision, there are more than two classes, or a number is out of range.
+        UsageError: The wishes make no sense, or need two labels.
     """
-    decision, classes = Decision(fit_temperature(logits, labels)), logits.shape[1]
-    if classes == 2:
-        threshold = choose_threshold(labels, decision.probabilities(logits)[:, 1], target_precision)
-        decision = replace(decision, threshold=threshold)
-    elif target_precision is not None:
-        raise UsageError(f"--target_precision is for two labels, and this model has {classes}: leave it out")
-    if abstain is not None:
-        decision = replace(decision, abstain_below=abstain_bound(decision.confidence(logits), abstain))
-    return decision
+    wishes.require_sense()
+    wishes.require_labels(logits.shape[1])
+    decision = Decision(fit_temperature(logits, labels))
+    probabilities, classes = decision.probabilities(logits), logits.shape[1]
+    positive, most, asked = probabilities[:, 1], probabilities.max(axis=1), list[Asked]()
+    certain_from = threshold = None
+    if wishes.target_accuracy is not None:
+        bound, found = _share_wish(wishes, "target_accuracy", most, probabilities.argmax(axis=1) == labels)
+        certain_from = None if bound is None else [bound] * classes
+        asked.append(found)
+    elif (chosen := _threshold(positive, labels, wishes)) is not None:
+        threshold, found = chosen
+        asked.append(found)
+    if wishes.abstain is not None:
+        if threshold is None:
+            certain_from, sentence = _one_bound(most, wishes.abstain, classes)
+        elif wishes.target_precision is not None:
+            certain_from, sentence = _two_bounds(positive, max(threshold, 0.5), wishes.abstain)
+            threshold = None
+        else:
+            certain_from, sentence = _bounds_around(threshold, positive, wishes.abstain)
+        asked.append(Asked(wishes.said("abstain"), True, sentence))
+    return replace(decision, threshold=threshold, certain_from=certain_from), asked
 
 
-def choose_threshold(labels: np.ndarray, positive: np.ndarray, target_precision: float | None = None) -> float:
-    """Return the threshold with the best F1 of label 1, or with the best recall for a target precision.
+def best_f1_threshold(labels: np.ndarray, positive: np.ndarray) -> float:
+    """Return the lowest threshold that has the best F1 of label 1.
 
     Args:
         labels: 0 or 1, int64 (reviews,); both occur.
         positive: Probability of label 1, float64 (reviews,).
-        target_precision: Above 0 and up to 1; `None` takes the best F1, and the lowest threshold that has it.
-
-    Raises:
-        UsageError: No threshold reaches the precision (names the best one), or it is out of range.
     """
-    if target_precision is not None and not 0 < target_precision <= 1:
-        raise UsageError(f"--target_precision {target_precision:g}: a precision is above 0 and at most 1")
     precision, recall, values = precision_recall_curve(labels, positive)
     # The curve's last point, where nothing is labelled 1, has no threshold.
-    precision, recall = precision[:-1], recall[:-1]
-    # Halfway to the next lower probability, so that no label changes where another machine's logits differ in their
-    # last bits.
-    lower = np.append(0.0, values[:-1])
-    middle = (lower + values) / 2
-    # Neighbouring floats have no number between them, and a threshold of 1 is none.
-    thresholds = np.minimum(np.where(middle > lower, middle, values), np.nextafter(1, 0))
-    if target_precision is None:
-        f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
-        return float(thresholds[f1.argmax()])
-    # Recall falls as the threshold rises, so the lowest threshold that reaches the precision is the best.
-    reached = thresholds[precision >= target_precision]
-    if not reached.size:
-        best = thresholds[precision.argmax()]
-        figures = score_labels(labels, (positive >= best).astype(np.int64), classes=2)
-        # Rounded down, so that asking for the precision that the message names succeeds.
-        raise UsageError(
-            f"no threshold reaches --target_precision {target_precision:g} on the validation rows: the best is "
-            f"{int(figures['precision'] * 10_000) / 10_000}, at a threshold of {best:.4f} with a recall of "
-            f"{figures['recall']:.4f}"
+    f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+    return below(positive, float(values[f1[:-1].argmax()]))
+
+
+def _threshold(positive: np.ndarray, labels: np.ndarray, wishes: Wishes) -> tuple[float | None, Asked] | None:
+    """Return the threshold that a wish leads to, `None` where it is not adopted; nothing without such a wish."""
+    if wishes.target_precision is not None:
+        return _share_wish(wishes, "target_precision", positive, labels == 1)
+    if wishes.target_recall is not None:
+        return _recall_wish(wishes, positive, labels == 1)
+    return _f1_wish(wishes, positive, labels) if wishes.best_f1 else None
+
+
+def _share_wish(wishes: Wishes, name: str, scores: np.ndarray, right: np.ndarray) -> tuple[float | None, Asked]:
+    """Return the lowest bound from which on a target share of the rows is right."""
+    target, confidence, rows = getattr(wishes, name), wishes.confidence, len(scores)
+    sure = f"with a confidence of {100 * confidence:g} % (binomial tests in a fixed sequence)"
+    if found := share_bound(scores, right, target, confidence):
+        what = "label 1" if name == "target_precision" else "an answer is certain"
+        kind = "label 1" if name == "target_precision" else "answered right"
+        sentence = (
+            f"{what} from a probability of {found.score:.4f} on; {found.rows:,} of {rows:,} validation reviews lie "
+            f"there, {found.right:,} of them {kind}, and of all such reviews at least {100 * target:g} %, {sure}"
         )
-    return float(reached[0])
+        return found.score, Asked(wishes.said(name), True, sentence)
+    best, enough = best_share(scores, right, target, confidence), rows_for_share(scores, right, target, confidence)
+    return None, _not_shown(wishes, name, f"{rows:,} validation reviews", sure, best, enough)
+
+
+def _recall_wish(wishes: Wishes, positive: np.ndarray, right: np.ndarray) -> tuple[float | None, Asked]:
+    """Return the highest threshold that a target share of the rows with label 1 reaches."""
+    target, confidence, rows = wishes.target_recall or 0.0, wishes.confidence, int(right.sum())
+    sure = f"with a confidence of {100 * confidence:g} % (Clopper and Pearson)"
+    if found := recall_bound(positive[right], target, confidence):
+        sentence = (
+            f"label 1 from a probability of {found.score:.4f} on; {found.rows:,} of {rows:,} validation reviews with "
+            f"label 1 lie there, and of all such reviews at least {100 * target:g} %, {sure}"
+        )
+        return found.score, Asked(wishes.said("target_recall"), True, sentence)
+    best = int(100 * (1 - confidence) ** (1 / rows)) / 100 if rows else None
+    enough = math.ceil(rows_for_recall(target, confidence) * len(positive) / rows) if rows else None
+    who = f"{len(positive):,} validation reviews, {rows:,} of them with label 1,"
+    return None, _not_shown(wishes, "target_recall", who, sure, best, enough)
+
+
+def _not_shown(wishes: Wishes, name: str, rows: str, sure: str, best: float | None, enough: int | None) -> Asked:
+    """Return what to say of a target that the rows do not show: the best one that they do, and how many would do."""
+    instead = "nobody is left to people" if name == "target_accuracy" else "the answer is the most probable label"
+    shown = f"the best that they show is {best:g}" if best else "they show no share at all"
+    more = f"some {_rounded(enough):,} like these would do" if enough else "no number of such reviews is seen to do"
+    sentence = f"not adopted, {instead}: {rows} do not show it {sure}; {shown}, and {more}"
+    return Asked(wishes.said(name), False, sentence)
+
+
+def _f1_wish(wishes: Wishes, positive: np.ndarray, labels: np.ndarray) -> tuple[float | None, Asked]:
+    """Return the threshold of best F1, where choosing one gains F1 on rows that it was not chosen on."""
+    folds = min(FOLDS, int(np.bincount(labels, minlength=2).min()))
+    if folds < 2:
+        sentence = "not adopted, the answer is the most probable label: fewer than two validation reviews of a label"
+        return None, Asked(wishes.said("best_f1"), False, sentence)
+    crossed, plain = np.zeros_like(labels), (positive > 0.5).astype(labels.dtype)
+    for others, fold in StratifiedKFold(folds, shuffle=True, random_state=0).split(positive, labels):
+        crossed[fold] = positive[fold] >= best_f1_threshold(labels[others], positive[others])
+    gain = score_labels(labels, crossed, 2)["f1"] - score_labels(labels, plain, 2)["f1"]
+    low, high = difference_intervals(labels, crossed, plain, 2)["f1"]
+    threshold = best_f1_threshold(labels, positive)
+    measured = f"gains {gain:+.4f} in cross-fitting ({folds} folds), 95 % interval {low:+.4f} to {high:+.4f}"
+    if low > 0:
+        sentence = f"label 1 from a probability of {threshold:.4f} on; choosing a threshold {measured}"
+        return threshold, Asked(wishes.said("best_f1"), True, sentence)
+    # The interval narrows with the root of the rows. No one has a thousand times as many.
+    times = ((gain - low) / gain) ** 2 if gain > 0 else math.inf
+    more = f"some {_rounded(math.ceil(times * len(labels))):,} reviews would tell" if times < 1000 else "it is no gain"
+    sentence = (
+        f"not adopted, the answer is the most probable label: the threshold of best F1, {threshold:.4f}, {measured}, "
+        f"no more than noise; {more}"
+    )
+    return None, Asked(wishes.said("best_f1"), False, sentence)
+
+
+def _one_bound(confidences: np.ndarray, share: float, classes: int) -> tuple[list[float], str]:
+    """Return one bound for all labels, below which a share of the rows lies."""
+    bound = abstain_bound(confidences, share)
+    rows = f"{(confidences < bound).sum():,} of {len(confidences):,} validation reviews lie below"
+    return [bound] * classes, f"an answer is certain from a probability of {bound:.4f} on; {rows}"
+
+
+def _two_bounds(positive: np.ndarray, high: float, share: float) -> tuple[list[float], str]:
+    """Return a bound for label 0, so that at least a share of the rows lies between it and label 1's, and the latter.
+
+    No certain answer is held less probable than the other.
+    """
+    rows, wished = len(positive), math.ceil(share * len(positive) - 1e-9)
+    falling = np.sort(positive[positive < high])[::-1]
+    last = falling[min(wished, len(falling)) - 1] if wished and len(falling) else 1.0
+    low = min(below(positive, float(last)), 0.5)
+    between, alone = ((some < positive) & (positive < high) for some in (low, 0.5))
+    sentence = (
+        f"label 0 is certain up to a probability of {low:.4f} of label 1, label 1 from {high:.4f} on; "
+        f"{between.sum():,} of {rows:,} validation reviews lie between"
+    )
+    if alone.sum() > wished:
+        sentence += f"; label 1's bound alone leaves {alone.sum():,} of them to people, more than was asked for"
+    return [1 - low, high], sentence
+
+
+def _bounds_around(threshold: float, positive: np.ndarray, share: float) -> tuple[list[float], str]:
+    """Return bounds as far from the threshold on either side in log-odds, with a share of the rows between them."""
+    distances = np.abs(logit(positive) - logit(threshold))
+    distance = max(float(logit(abstain_bound(expit(distances), share))), 0.0)
+    low, high = expit(logit(threshold) - distance), expit(logit(threshold) + distance)
+    rows = f"{(distances < distance).sum():,} of {len(positive):,} validation reviews lie between"
+    sentence = f"answers are certain up to a probability of {low:.4f} of label 1, and from {high:.4f} on; {rows}"
+    return [float(1 - low), float(high)], sentence
 
 
 def abstain_bound(confidences: np.ndarray, share: float) -> float:
@@ -114,32 +314,20 @@ def abstain_bound(confidences: np.ndarray, share: float) -> float:
     Where several reviews have the same confidence at the bound, none of them is left to a person.
 
     Args:
-        confidences: Of validation rows, float64 (reviews,), as `Decision.confidence` returns them.
+        confidences: Of validation rows, float64 (reviews,), from 0 to 1.
         share: From 0 to below 1.
-
-    Raises:
-        UsageError: The share is out of range.
     """
-    if not 0 <= share < 1:
-        raise UsageError(f"--abstain {share:g}: the share of reviews for a person is from 0 to below 1, as 0.05")
     # The small number, because 0.29 * 100 is 28.999999999999996.
     rank = int(share * len(confidences) + 1e-9)
-    return float(np.partition(confidences, rank)[rank])
+    return below(confidences, float(np.partition(confidences, rank)[rank]))
 
 
-def thresholds_of(decision: Decision, logits: np.ndarray, labels: np.ndarray) -> Thresholds:
-    """Return a decision's figures on test rows: logits, float32 (reviews, classes), and labels, int64 (reviews,)."""
-    classes, answers = logits.shape[1], decision(logits)
-    chosen = abstain = None
-    if decision.threshold is not None:
-        chosen = Threshold(threshold=decision.threshold, **score_labels(labels, answers.labels, classes))
-    if decision.abstain_below is not None:
-        right, kept = answers.labels == labels, answers.certain
-        abstain = Abstention(
-            below=decision.abstain_below,
-            reviews=int((~kept).sum()),
-            share=float((~kept).mean()),
-            accuracy=float(right[kept].mean()) if kept.any() else None,
-            accuracy_of_doubtful=float(right[~kept].mean()) if not kept.all() else None,
-        )
-    return Thresholds(LabelFigures(**score_labels(labels, Decision()(logits).labels, classes)), chosen, abstain)
+def _rounded(rows: int) -> int:
+    """Return a number rounded up to two digits, as it is no more certain."""
+    step = 10 ** max(len(str(rows)) - 2, 0)
+    return math.ceil(rows / step) * step
+
+
+def _share(hits: np.ndarray) -> Share:
+    """Return the share of true values, bool (reviews,)."""
+    return Share(float(hits.mean()), share_interval(int(hits.sum()), len(hits)))

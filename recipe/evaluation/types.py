@@ -1,19 +1,15 @@
 """The content of `report.json`."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from recipe.evaluation.slices import SliceFigures
-from recipe.evaluation.thresholds import Thresholds
+from recipe.evaluation.thresholds import Asked, ServedFigures
 from recipe.inference.decision import Decision
 from recipe.metrics.calibration import Calibration
 from recipe.metrics.intervals import Intervals
-from recipe.metrics.scores import Figures
+from recipe.metrics.scores import Figures, OfLabel, Ordinal
 from recipe.metrics.significance import McNemar
 from recipe.run_folder.document import Document
-
-# Keys that report.json leaves out where there is no value; any other key is then null.
-LEFT_OUT = {"roc_auc", "average_precision", "bytes", "f1", "f1_interval", "chosen", "abstain", "measured"}
 
 
 @dataclass(frozen=True)
@@ -35,9 +31,15 @@ class Costs:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantFigures(Costs, Figures):
-    """Everything measured of one model, and how many of its labels differ from PyTorch's."""
+    """Everything measured of one model, whose answers are its most probable labels.
+
+    Attributes:
+        labels_changed: How many of them differ from PyTorch's.
+        labels_not_served: How many of them differ from the answers that are served.
+    """
 
     labels_changed: int
+    labels_not_served: int
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,18 @@ class Report(Document):
 
     Attributes:
         run: Name of the run's config.
-        served: The fastest variant; calibration, thresholds and slices are reported for it.
-        decision: Temperature, threshold and abstain bound, chosen on validation rows.
+        served: The fastest variant. It gives the answers that are served, and the calibration is its own.
+        decision: What turns its logits into answers, chosen on validation rows.
+        asked: What was wished of the decision, and what came of it.
+        answers: Figures of the served answers.
+        by_label: Figures of the served answers for each label.
+        ordinal: How far off the served answers are, where the labels are numbers in order.
         variants: `pytorch`, the exported variants and `tfidf`. Figures of the most probable labels, without a decision.
-        intervals: Of F1 and accuracy, and of their differences.
+        intervals: Of the variants' F1 and accuracy, and of their differences.
         mcnemar: A test of each exported variant against PyTorch, and of PyTorch against `tfidf`.
-        calibration, thresholds: What the decision changes.
+        calibration: What the temperature changes.
+        slices: Figures of the served answers.
+        notes: What a reader should know besides, a sentence each.
         measured: Where the test rows come from, if they are not the run's own.
     """
 
@@ -68,14 +76,14 @@ class Report(Document):
     labels: list[str]
     served: str
     decision: Decision
+    asked: list[Asked]
+    answers: ServedFigures
+    by_label: list[OfLabel]
+    ordinal: Ordinal | None
     variants: dict[str, VariantFigures]
     intervals: Intervals
     mcnemar: list[McNemar]
     calibration: Calibration
-    thresholds: Thresholds
     slices: list[SliceFigures]
+    notes: list[str]
     measured: Measured | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of the file."""
-        return asdict(self, dict_factory=lambda pairs: {k: v for k, v in pairs if not (v is None and k in LEFT_OUT)})

@@ -18,7 +18,7 @@ from recipe.export.quantization import write_int8
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier, installed_providers
-from recipe.inference.pytorch import TorchClassifier
+from recipe.inference.pytorch import CHECKED_REVIEWS, TorchClassifier
 from recipe.machine import this_cpu
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder
@@ -38,8 +38,9 @@ def export(
 ) -> Certificate:
     """Write `<run>/onnx/` and return its certificate.
 
-    The folder is written whole, with the variants that are within their budget, or not at all. An earlier one stays
-    until the new variants were measured.
+    The folder is written whole, with the variants that are certified, or not at all. An earlier one stays until the new
+    variants were measured. Where a variant is undecided and the run has more validation rows, all variants are measured
+    again on as many as would decide.
 
     Args:
         run: A finished run.
@@ -50,14 +51,14 @@ def export(
 
     Raises:
         UsageError: There is no finished run, its weights or reviews cannot be read or changed, or fp16 has no GPU.
-        CheckFailed: No variant is within its budget, or fp32, which the others are made from, is not; or the trained
-            model has not the F1 that it had in training.
+        CheckFailed: No variant is certified, or fp32, which the others are made from, is not; or the trained model has
+            not the F1 that it had in training.
     """
     run.require_finished()
     chosen, target = variants or default_variants(), target or this_cpu()
     if "fp16" in chosen and "cuda" not in installed_providers():
         raise UsageError("fp16 is for a GPU, and ONNX Runtime has none here: leave it out of --variants")
-    checked, calibration = reviews_for_checks(run, files)
+    checked, calibration = reviews_for_checks(run, CHECKED_REVIEWS, files)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=run.path) as temporary:
         folder = Path(temporary) / "onnx"
         write_onnx(run.path, folder)
@@ -65,6 +66,9 @@ def export(
         if not shares.keys():
             raise UsageError(f"int8: {NO_INT8}, so only --variants fp32 can be written")
         content = certificate(checked, folder, shares, target, max_f1_drop)
+        while more := reviews_to_add(content, run.read_record().rows["validation"]):
+            checked, _ = reviews_for_checks(run, more, files)
+            content = certificate(checked, folder, shares, target, max_f1_drop)
         if "int8" in set(chosen) - shares.keys():
             content.notes.append(f"int8: {NO_INT8}, so it was not written.")
         for name in VARIANT_FILES.keys() - content.variants.keys():
@@ -116,10 +120,21 @@ def write_variants(folder: Path, chosen: list[str], target: str, calibration: li
     return shares
 
 
+def reviews_to_add(content: Certificate, rows: int) -> int:
+    """Return on how many of the run's validation rows to measure again, so that an undecided variant is decided.
+
+    Returns:
+        As many as would decide, or all `rows`; 0 if no variant is undecided, or all rows were measured.
+    """
+    undecided = [found for found in content.refused.values() if found.verdict == "undecided"]
+    wanted = max((found.reviews_needed or rows for found in undecided), default=0)
+    return min(wanted, rows) if content.reviews < rows else 0
+
+
 def reviews_for_checks(
-    run: RunFolder, files: Mapping[str, list[str]] | None = None
+    run: RunFolder, most: int, files: Mapping[str, list[str]] | None = None
 ) -> tuple[CheckedReviews, list[Text]]:
-    """Return validation reviews with PyTorch's logits, and the train reviews that calibrate int8.
+    """Return up to `most` validation reviews with PyTorch's logits, and the train reviews that calibrate int8.
 
     Raises:
         UsageError: The weights or the dataset cannot be read any more, or its rows have changed.
@@ -128,6 +143,6 @@ def reviews_for_checks(
     trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run, files)
     # The same batches: some architectures (ConvBERT, MobileBERT) read padding, which depends on them.
     trained.batch_size = OnnxClassifier.batch_size
-    rows, logits = trained.require_recorded_f1(reviews.splits["validation"], run.read_record())
+    rows, logits = trained.require_recorded_f1(reviews.splits["validation"], run.read_record(), most)
     checked = CheckedReviews(texts_of(rows), rows.labels, reviews.label_names, logits)
     return checked, list(texts_of(reviews.splits["train"].spread(CALIBRATION_REVIEWS)))

@@ -108,9 +108,9 @@ class Classifier(ABC):
                 yield Prediction(self.label_names[label], probability)
 
     def answer(self, scores: Scores) -> Answers:
-        """Return the decision's answers; where it has an abstain bound, it is not certain of a wordless review."""
+        """Return the decision's answers; where it leaves some to people, so it does a wordless review."""
         answers = self.decision(scores.logits)
-        if self.decision.abstain_below is None:
+        if self.decision.certain_from is None:
             return answers
         return answers._replace(certain=answers.certain & ~scores.wordless)
 

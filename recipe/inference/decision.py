@@ -1,4 +1,4 @@
-"""Turn a model's logits into answers with a temperature, a threshold and an abstain bound."""
+"""Turn a model's logits into answers with a temperature, a threshold and what is certain of each label."""
 
 import math
 from dataclasses import dataclass, fields
@@ -34,12 +34,13 @@ class Decision(Document):
             Neural Networks*, 2017).
         threshold: Probability, after the temperature, from which on the label is 1. Two classes only; `None` takes the
             most probable label.
-        abstain_below: Confidence, as in `confidence`, below which a person should decide; `None` never asks.
+        certain_from: For each label, the probability, after the temperature, from which on its answers are certain;
+            the others are doubtful. `None` leaves no review to people.
     """
 
     temperature: float = 1.0
     threshold: float | None = None
-    abstain_below: float | None = None
+    certain_from: list[float] | None = None
 
     def __post_init__(self) -> None:
         """Raise a `UsageError` that names a number which is out of its range, and the range."""
@@ -47,55 +48,46 @@ class Decision(Document):
             raise UsageError(f"a temperature of {self.temperature}: it must be a number above 0 (1 changes nothing)")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"a threshold of {self.threshold}: it must be above 0 and below 1, or null for none")
-        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
-            raise UsageError(f"abstain_below {self.abstain_below}: it must be from 0 to 1, or null for never")
+        if self.certain_from is not None and not all(0 <= bound <= 1 for bound in self.certain_from):
+            raise UsageError(f"certain_from {self.certain_from}: each must be from 0 to 1, or null in place of all")
 
     def __call__(self, logits: np.ndarray) -> Answers:
         """Return the answers to logits, float32 (reviews, classes).
 
         Raises:
-            UsageError: There is a threshold, and there are not two classes.
+            UsageError: There is a threshold, and there are not two classes; or not as many bounds as classes.
         """
-        probabilities, certain = self.probabilities(logits), self.confidence(logits) >= (self.abstain_below or 0)
+        probabilities, classes = self.probabilities(logits), logits.shape[1]
         if self.threshold is None:
             labels = probabilities.argmax(axis=1)
-        else:
+        elif classes == 2:
             labels = (probabilities[:, 1] >= self.threshold).astype(np.int64)
+        else:
+            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {classes}")
         of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-        return Answers(labels, of_labels, certain)
+        if self.certain_from is None:
+            return Answers(labels, of_labels, np.ones(len(labels), dtype=bool))
+        if len(self.certain_from) != classes:
+            raise UsageError(
+                f"certain_from {self.certain_from}: it has one for each label, and the model has {classes}"
+            )
+        return Answers(labels, of_labels, of_labels >= np.array(self.certain_from)[labels])
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return each review's probability of each label, float64 (reviews, classes), from logits of that shape."""
         return softmax(logits, self.temperature)
 
-    def confidence(self, logits: np.ndarray) -> np.ndarray:
-        """Return how far each answer is from turning into another, float64 (reviews,).
-
-        Without a threshold, the probability of the most probable label. With one, what that probability would be if the
-        log-odds were moved so that the threshold stood at 0.5: the logistic function of their distance from the
-        threshold's own, from 0.5 at the threshold to 1. So a review at 0.80 is in doubt where the threshold is 0.81,
-        both meanings agree at 0.5, and the doubtful band lies around the threshold on either side.
-
-        Raises:
-            UsageError: There is a threshold, and there are not two classes.
-        """
-        if self.threshold is None:
-            return np.asarray(self.probabilities(logits).max(axis=1))
-        if logits.shape[1] != 2:
-            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {logits.shape[1]}")
-        # From logits and not from probabilities, whose log-odds are infinite once they are rounded to 1.
-        log_odds = np.diff(np.asarray(logits, dtype=np.float64), axis=1)[:, 0] / self.temperature
-        distance = np.abs(log_odds - math.log(self.threshold / (1 - self.threshold)))
-        return np.asarray(1 / (1 + np.exp(-distance)))
-
     @classmethod
     def from_json(cls, content: dict[str, Any], where: object) -> "Decision":
-        """Return the decision that a file's content describes, which has to name all three numbers and nothing else.
+        """Return the decision that a file's content describes, which has to name all three fields and nothing else.
 
         Raises:
-            UsageError: A key is missing or not known, or what it holds is no number in its range.
+            UsageError: A key is missing or not known, what it holds is no number in its range, or an earlier version
+                wrote the file.
         """
         known = [field.name for field in fields(cls)]
+        if "abstain_below" in content:
+            raise UsageError(f"{where} is of an earlier version of this recipe: evaluate the run again")
         if content.keys() != set(known):
             raise UsageError(f"{where}: a decision has {', '.join(known)}, not {', '.join(content) or 'nothing'}")
         return super().from_json(content, where)

@@ -36,13 +36,15 @@ class TorchClassifier(Classifier):
         with loading_errors_as_usage_error(folder.path):
             return cls(folder.path)
 
-    def require_recorded_f1(self, validation: Split, record: RunRecord) -> tuple[Split, np.ndarray]:
-        """Return up to `CHECKED_REVIEWS` validation rows and their logits, float32 (reviews, classes).
+    def require_recorded_f1(
+        self, validation: Split, record: RunRecord, most: int = CHECKED_REVIEWS
+    ) -> tuple[Split, np.ndarray]:
+        """Return up to `most` validation rows and their logits, float32 (reviews, classes).
 
         Raises:
             CheckFailed: Their F1 is not what training has recorded, as `RunRecord.require_f1` says.
         """
-        rows = validation.spread(CHECKED_REVIEWS)
+        rows = validation.spread(most)
         logits = self.logits(texts_of(rows), "PyTorch, validation rows")
         # What is not a number is refused where it is measured.
         if np.isfinite(logits).all():

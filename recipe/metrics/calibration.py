@@ -66,6 +66,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     return math.exp(fitted.x)
 
 
+def temperature_at_bound(temperature: float) -> bool:
+    """Return whether a fitted temperature is the lowest or highest one allowed: the rows were too few to fit it."""
+    return any(math.isclose(temperature, bound, rel_tol=1e-3) for bound in (LOWEST, HIGHEST))
+
+
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[Bin]:
     """Return confidence and accuracy in bins of equal width that include their upper end; empty bins are left out.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from recipe.machine import this_cpu
 from recipe.run_folder.document import Document
@@ -41,8 +41,11 @@ class VariantCertificate:
         flipped: The reviews whose label changes, each with the true label and both models' labels and probabilities.
         f1_drop, f1_drop_interval: PyTorch's F1 minus this one, and the two ends of its 95 % interval.
         reviews_per_second: Median of passes that take turns with the other variants; it ranks them only.
-        objection: Why the variant is over its budget; `None` if it is not.
         quantized_share: Share of the multiplications by weights that are 8-bit.
+        verdict: `worse` than its budget allows, or `undecided` because the reviews were too few to tell.
+        objection: What is said of a variant that is not certified, after its name.
+        reviews_needed: How many validation reviews would probably decide; `None` for more than a million, or where the
+            verdict is not `undecided`.
     """
 
     file: str
@@ -63,8 +66,10 @@ class VariantCertificate:
     alone: AloneCheck
     onnx_classifier: EngineCheck
     reviews_per_second: float
-    objection: str | None = None
     quantized_share: float = 0.0
+    verdict: Literal["certified", "worse", "undecided"] = "certified"
+    objection: str | None = None
+    reviews_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Certificate(Document):
     Attributes:
         target: The kind of CPU that int8 was made for: `vnni`, `avx2` or `arm`.
         reviews: Number of validation reviews.
-        variants, refused: Those within their budget, and the others, by name.
+        variants, refused: Those that are certified, and the others, by name.
         notes: What else a reader should know of this architecture, a sentence each.
     """
 

@@ -99,9 +99,11 @@ class RunFolder:
             warnings.warn(f"{message}; now another variant is used", RecipeWarning, stacklevel=2)
         chosen = name or max(runnable, key=lambda key: certified[key].reviews_per_second, default="")
         if chosen not in certified:
+            refused = content.refused.get(chosen)
             raise UsageError(
                 f"{self} has no certified variant {chosen or 'for this machine'!r}, only {', '.join(certified)}: "
-                f"see {self.certificate}, or export it with python scripts/export_onnx.py --run {self}"
+                + (f"{chosen} {refused.objection}; " if refused else "")
+                + f"see {self.certificate}, or export it with python scripts/export_onnx.py --run {self}"
             )
         file, found = self.onnx / VARIANT_FILES[chosen], certified[chosen]
         if not file.is_file() or file_sha256(file) != found.sha256:

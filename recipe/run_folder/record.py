@@ -38,6 +38,22 @@ class BestEpoch(Epoch):
 
 
 @dataclass(frozen=True)
+class Validation:
+    """What the trained model's answers to the validation rows are worth.
+
+    Attributes:
+        majority, majority_share: The label with the most train rows, and its share of the validation rows.
+        baseline_f1: Of TF-IDF, fitted to a sample of the train rows; `None` where it could not be.
+        notes: Sentences on what is wrong with the answers, the last one with what to try; none if nothing is.
+    """
+
+    majority: str
+    majority_share: float
+    baseline_f1: float | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class RunRecord(Document):
     """The weights, data, machine and results of a training.
 
@@ -48,6 +64,7 @@ class RunRecord(Document):
         rows_sha256: SHA-256 of each split's texts and labels in their order.
         threads: Of each process.
         best: The epoch with the best validation metric.
+        validation: `None` in a run of an older version.
     """
 
     config: str
@@ -67,6 +84,7 @@ class RunRecord(Document):
     epochs: list[Epoch]
     best: BestEpoch
     seconds: float
+    validation: Validation | None = None
 
     def require_f1(self, f1: float, rows: int) -> None:
         """Check that F1 of the weights, on `rows` of the validation rows, is what training found in the best epoch.

@@ -28,7 +28,7 @@ class Request:
         delimiter, quoting, escape, column_names: How csv and tsv are spelled, see `dialect`.
         limit: Number of rows to score at most.
         overwrite: Whether to replace an existing output, and the journal of another scoring.
-        raw: Whether to ignore the run's decision: temperature, threshold and abstain bound.
+        raw: Whether to ignore the run's decision: temperature, threshold and what is certain.
     """
 
     run: Path

@@ -155,7 +155,7 @@ class _Scoring:
         run, streams = RunFolder(request.run), request.inputs == [STANDARD_STREAM]
         text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
         self.reviews = reviews = _open(request, source, text_columns)
-        self.abstains = self.classifier.decision.abstain_below is not None
+        self.abstains = self.classifier.decision.certain_from is not None
         self.names = added_names(reviews.columns, reviews.name, self.abstains)
         for file in reviews.files:
             file.reserved = set(self.names)

@@ -22,7 +22,7 @@ from recipe.machine import usable_cores
 from recipe.model.dropout import draw_masks_faster
 from recipe.model.pretrained import Pretrained, find_pretrained, labels_of_classifier, load_model, load_tokenizer
 from recipe.quickstart import is_package
-from recipe.run_folder import BestEpoch, Epoch, RunRecord, versions
+from recipe.run_folder import BestEpoch, Epoch, RunRecord, Validation, versions
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
 from recipe.training.resuming import identity
@@ -172,7 +172,7 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
     }
 
 
-def run_record(job: TrainingJob, best: dict[str, Any], seconds: float) -> RunRecord:
+def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation) -> RunRecord:
     """Return the content of `run.json`."""
     return RunRecord(
         config=job.arguments.config.stem,
@@ -190,4 +190,5 @@ def run_record(job: TrainingJob, best: dict[str, Any], seconds: float) -> RunRec
         epochs=[Epoch(**row) for row in epoch_rows(job.trainer.state.log_history)[:-1]],
         best=BestEpoch(**best, checkpoint=f"checkpoint-{int(best['step'])}"),
         seconds=round(seconds, 1),
+        validation=validation,
     )

@@ -19,6 +19,7 @@ from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
 from recipe.training.job import TrainingJob, header, prepare, run_record
+from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
 from recipe.training.resuming import find_checkpoint, require_same_run
 from recipe.training.trainer import ReviewTrainer
@@ -90,7 +91,7 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     trainer.save_model(str(run.path))
     if trainer.is_world_process_zero():
         # The record makes the run finished, so it follows the model.
-        run.write_record(run_record(job, best, seconds))
+        run.write_record(run_record(job, best, seconds, validation_of(job)))
         checkpoints.drop_states(run.path)
     trainer.accelerator.wait_for_everyone()
 

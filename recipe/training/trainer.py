@@ -40,11 +40,13 @@ class ReviewTrainer(Trainer):
     Attributes:
         identity: The data, weights and settings that make this run the one it is; written into every checkpoint.
         stopping: Whether some process has a signal, as agreed at the end of the last step.
+        validated: The logits and labels of the last validation, in the order of its rows; on every process.
         validation_due: Whether the last checkpoint was written in the middle of its validation.
     """
 
     args: TrainingArguments
     model: torch.nn.Module
+    validated: EvalLoopOutput
 
     def __init__(self, *args: Any, identity: dict[str, Any], **kwargs: Any) -> None:
         """Prepare the training of one run; `args` and `kwargs` are Trainer's."""
@@ -169,7 +171,7 @@ class ReviewTrainer(Trainer):
 
         Trainer's own loss is a mean over batches, where on several processes some rows stand twice to fill the last.
         """
-        output = super().evaluation_loop(*args, **kwargs)
+        self.validated = output = super().evaluation_loop(*args, **kwargs)
         logits, labels = (torch.from_numpy(np.asarray(part)) for part in (output.predictions, output.label_ids))
         loss = cross_entropy(logits.double(), labels).item()
         self.require_finite(loss, "validation loss", self.state.global_step)

@@ -323,6 +323,7 @@ def test_a_mistake_in_the_file_is_named_with_the_file(content: str, message: str
         ("--remove_unused_columns False", "--remove_unused_columns False would give the model columns"),
         ("--prediction_loss_only True", "--prediction_loss_only would leave no metric"),
         ("--batch_eval_metrics True", "--batch_eval_metrics would average F1 over batches"),
+        ("--use_legacy_prediction_loop True", "--use_legacy_prediction_loop would average the loss over batches"),
         ("--do_predict True", "--do_predict does nothing here: python scripts/evaluate.py"),
         ("--push_to_hub True", "--push_to_hub is not done while training"),
         ("--label_names label", "--label_names is always labels here: --label_column names the column"),

@@ -1,29 +1,33 @@
 """The report's figures against counts by hand, what an evaluation writes, and rows that have changed since the run."""
 
+import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import copy_of, files_under, separable_reviews, write_dataset
+from conftest import copy_of, files_under, run_script, separable_reviews, write_dataset
 from oracles import CONFUSION, run_record
 
 from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import load_reviews
+from recipe.data.reviews import load_reviews, reviews_of
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
-from recipe.evaluation.measurement import fit_baseline
-from recipe.evaluation.report import count_tokens, make_report, summary
-from recipe.evaluation.slices import flat
+from recipe.evaluation.measurement import measure_baseline
+from recipe.evaluation.report import count_tokens, make_report
+from recipe.evaluation.screen import summary
+from recipe.evaluation.thresholds import Asked, Wishes
 from recipe.evaluation.types import Costs, Latency
 from recipe.inference import Decision, OnnxClassifier
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
 
 LABELS, PREDICTED = CONFUSION.labels, CONFUSION.predicted
-DECISION = Decision(1.5, 0.4, 0.7)
+DECISION = Decision(1.5, 0.4, [0.7, 0.7])
 REPORT_FILES = {
     *("learning_curve.png", "confusion.png", "precision_recall.png", "reliability.png", "slices.png", "trade_off.png"),
     "mistakes.csv",
@@ -39,13 +43,14 @@ def report_of(decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb
     probabilities = {name: softmax(values) for name, values in logits.items()}
     costs = dict.fromkeys(predicted, Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)))
     slices = {"source": list(source)}
-    return make_report(run_record(), probabilities, costs, LABELS, "fp32", logits["fp32"], decision, slices)
+    asked = [Asked("--best_f1", True, "It gains.")]
+    return make_report(run_record(), probabilities, costs, LABELS, "fp32", logits["fp32"], decision, asked, slices)
 
 
 @pytest.fixture(scope="module")
 def evaluated(exported_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = copy_of(exported_run, tmp_path_factory.mktemp("with_options"))
-    evaluate_run(run, abstain=0.1, slice_by="title")
+    evaluate_run(run, Wishes(abstain=0.1), slice_by="title")
     return run
 
 
@@ -79,12 +84,20 @@ def test_each_variant_is_held_against_pytorch_and_pytorch_against_tfidf() -> Non
     assert right == [(0, 0), (3, 0), (7, 0)]
 
 
-def test_calibration_thresholds_and_slices_are_those_of_the_served_variant() -> None:
-    report = report_of(pytorch=LABELS, fp32=PREDICTED, tfidf=LABELS)
-    assert report.served == "fp32" and report.decision.threshold == 0.4
-    assert report.thresholds.default.accuracy == 0.7
-    assert [row.accuracy for row in report.slices] == [0.6, 0.8]
+def test_answers_labels_slices_and_calibration_are_those_that_are_served() -> None:
+    # Under a threshold of 0.95 nothing is a 1, and the most probable label is another.
+    report = report_of(Decision(1.0, 0.95), pytorch=LABELS, fp32=PREDICTED, tfidf=LABELS)
+    assert report.served == "fp32" and report.decision.threshold == 0.95
+    assert report.answers.confusion == [[5, 0], [5, 0]] and report.variants["fp32"].confusion == CONFUSION.matrix
+    assert [(found.rows, found.predicted) for found in report.by_label] == [(5, 10), (5, 0)]
+    assert [row.accuracy for row in report.slices] == [0.2, 0.8], "1 of 5 and 4 of 5 are 0"
+    assert report.notes == ["The model gives 'negative' to every review."]
     assert report.calibration.before.calibration_error == pytest.approx(0.2), "0.9 sure, 0.7 right"
+
+
+def test_labels_not_served_counts_a_variant_against_the_answers() -> None:
+    report = report_of(Decision(1.0, 0.95), pytorch=LABELS, fp32=PREDICTED, tfidf=0 * LABELS)
+    assert [found.labels_not_served for found in report.variants.values()] == [5, 4, 0], "the number of 1s"
 
 
 @pytest.mark.parametrize("decision", [DECISION, Decision()])
@@ -93,17 +106,23 @@ def test_a_report_is_read_as_it_was_written(decision: Decision) -> None:
     report = report_of(decision, source, pytorch=LABELS, fp32=PREDICTED, tfidf=LABELS)
     content = json.loads(json.dumps(report.to_json()))
     assert Report.from_json(content, "report.json") == report
-    assert ("chosen" in content["thresholds"]) == ("abstain" in content["thresholds"]) == (decision != Decision())
-    assert "bytes" not in content["variants"]["tfidf"] and "f1" not in content["slices"][1]
-    assert content["decision"] == decision.to_json(), "null, where other parts leave a key out"
+    assert content["variants"]["tfidf"]["bytes"] is content["slices"][1]["f1"] is content["measured"] is None
+    assert content["decision"] == decision.to_json() and content["asked"][0]["wish"] == "--best_f1"
     with pytest.raises(UsageError, match="report.json is damaged: .*variants"):
         Report.from_json({name: part for name, part in content.items() if name != "variants"}, "report.json")
 
 
-def test_the_baseline_learns_words_and_takes_pairs() -> None:
-    rows = separable_reviews(200, seed=3)
-    model = fit_baseline(rows["content"][:], rows["label"][:])
-    assert model.predict(flat([("a lovely", "film"), ("an awful", "film")])).tolist() == [1, 0]
+def test_the_baseline_reads_pairs_and_has_the_class_weights_asked_for(exported_run: RunFolder) -> None:
+    reviews = reviews_of(exported_run)
+    pairs = [("a lovely", "film"), ("an awful", "film")]
+    plain, balanced = (measure_baseline(reviews, pairs, weights)[0] for weights in ("none", "balanced"))
+    assert plain.argmax(axis=1).tolist() == [1, 0] and plain.shape == (2, 2)
+    # 120 of each label train it, so that the weights are all 1.
+    np.testing.assert_allclose(plain, balanced, atol=1e-6)
+    few = replace(reviews.splits["train"], labels=(np.arange(len(reviews.splits["train"])) < 10).astype(np.int64))
+    reviews.splits["train"] = few
+    rare = [measure_baseline(reviews, ["film"], weights)[0][0, 1] for weights in ("none", "balanced")]
+    assert rare[0] < 0.2 < rare[1], "balanced weights make of a rare label an even one"
 
 
 def test_tokens_are_counted_before_truncation(exported_run: RunFolder) -> None:
@@ -117,23 +136,44 @@ def test_tokens_are_counted_before_truncation(exported_run: RunFolder) -> None:
 
 def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFolder) -> None:
     report = json.loads(evaluated.report.read_text(encoding="utf-8"))
-    assert set(report) == set(
-        "run versions labels served decision variants intervals mcnemar calibration thresholds slices".split()
-    )
+    wanted = "run versions labels served decision asked answers by_label ordinal variants intervals mcnemar calibration"
+    assert set(report) == {*wanted.split(), "slices", "notes", "measured"}
     assert list(report["variants"]) == ["pytorch", "fp32", "int8", "tfidf"]
-    for name, figures in report["variants"].items():
+    for figures in report["variants"].values():
         wanted = "f1 accuracy precision recall matthews roc_auc average_precision log_loss calibration_error brier"
-        wanted += " confusion reviews reviews_per_second latency_ms labels_changed" + " bytes" * (name != "tfidf")
+        wanted += " confusion reviews reviews_per_second latency_ms labels_changed labels_not_served bytes"
         assert set(figures) == set(wanted.split())
         assert figures["reviews"] == 60 and np.sum(figures["confusion"]) == 60
     assert report["variants"]["fp32"]["f1"] == report["variants"]["pytorch"]["f1"] == 1.0
-    assert {row["slice"] for row in report["slices"]} == {"length", "truncated", "negation", "title"}
+    assert {row["slice"] for row in report["slices"]} == {"title"}, "the others have one value"
+    assert "length (up to 32), truncated (whole), negation (none)" in report["notes"][0]
     assert files_under(evaluated.report_folder) == REPORT_FILES
     assert "report/slices.png" in evaluated.card.read_text() and "model-index" in evaluated.card.read_text()
-    lines = summary(read(evaluated)).splitlines()
-    assert lines[0].split()[:2] == ["F1", "95"] and len({len(line) for line in lines[:5]}) == 1
-    assert [line.split()[:2] for line in lines[1:4]] == [[name, "1.0000"] for name in ("pytorch", "fp32", "int8")]
-    assert "fp32 and pytorch are right on the same reviews." in lines
+    assert "fp32 and pytorch are right on the same reviews." in summary(read(evaluated)).splitlines()
+
+
+@pytest.mark.slow
+def test_the_card_holds_what_predict_answers(exported_run: RunFolder, tmp_path: Path) -> None:
+    run, rows = copy_of(exported_run, tmp_path), separable_reviews(90, seed=78)
+    # Every third label is wrong, so that no count is 0.
+    labels = [("negative", "positive")[label ^ (row % 3 == 0)] for row, label in enumerate(rows["label"])]
+    lines = [f"{label},{text}" for label, text in zip(labels, rows["content"], strict=True)]
+    (tmp_path / "other.csv").write_text("\n".join(["label,content", *lines]))
+    report = evaluate_run(run, Wishes(abstain=0.3), files={"test": [str(tmp_path / "other.csv")]})
+    flags = ("--run", run.path, "--input", "other.csv", "--output", "scored.jsonl", "--text_columns", "content")
+    assert run_script("predict", *flags, cwd=tmp_path).returncode == 0
+    said = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    counts = Counter((row["label"], row["predicted_label"]) for row in said)
+    first, second = ([counts[true, answer] for answer in report.labels] for true in report.labels)
+    assert min(*first, *second) > 0 and sum(first + second) == 90
+    table = ["| true label, answered as → | negative | positive |", "| --- | --: | --: |"]
+    table += [f"| negative | {first[0]} | {first[1]} |", f"| positive | {second[0]} | {second[1]} |"]
+    assert "\n".join(table) in run.card.read_text()
+    wrong = {(row["content"], row["predicted_label"]) for row in said if row["label"] != row["predicted_label"]}
+    with open(run.report_folder / "mistakes.csv", newline="", encoding="utf-8") as file:
+        assert {(row["content"], row["predicted"]) for row in csv.DictReader(file)} == wrong
+    doubtful = sum(row["predicted_doubtful"] for row in said)
+    assert f"; {doubtful} of 90 reviews are left to people" in run.card.read_text() and doubtful > 0
 
 
 def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> None:
@@ -143,34 +183,44 @@ def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> 
     classifier = OnnxClassifier.from_run(evaluated.path)
     assert classifier.decision == decision == read(evaluated).decision
     found = classifier.decision(classifier.logits(validation.texts["content"][:]))
-    assert (found.labels == validation.labels).all(), "the rows are separable, so the best threshold makes no mistake"
+    assert (found.labels == validation.labels).all(), "the rows are separable"
     assert (~found.certain).sum() == len(validation) // 10, "--abstain 0.1"
 
 
 def test_the_exported_model_applies_the_decision_unless_told_not_to(evaluated: RunFolder, tmp_path: Path) -> None:
     run = copy_of(evaluated, tmp_path)
-    run.decision.write_text(json.dumps({"temperature": 4.0, "threshold": 0.999, "abstain_below": None}))
+    run.decision.write_text(json.dumps({"temperature": 4.0, "threshold": 0.999, "certain_from": None}))
     (label, probability), raw = (
         OnnxClassifier.from_run(run.path, "fp32", raw=raw)(["a lovely film"])[0] for raw in (False, True)
     )
     assert label == "negative" and raw.label == "positive" and 1 - probability < raw.probability
     run.decision.write_text("{}")
-    with pytest.raises(UsageError, match="a decision has temperature, threshold, abstain_below, not nothing"):
+    with pytest.raises(UsageError, match="a decision has temperature, threshold, certain_from, not nothing"):
         OnnxClassifier.from_run(run.path, "fp32")
 
 
 @pytest.mark.parametrize(
     "decision",
-    ["{}", pytest.param('{"temperature": 4.0, "threshold": 0.999, "abstain_below": null}', marks=pytest.mark.slow)],
+    ["{}", pytest.param('{"temperature": 4.0, "threshold": 0.999, "certain_from": null}', marks=pytest.mark.slow)],
 )
 def test_a_new_evaluation_does_not_read_the_decision_of_the_last(
     decision: str, evaluated: RunFolder, tmp_path: Path
 ) -> None:
     run = copy_of(evaluated, tmp_path)
     run.decision.write_text(decision)
-    again, before = evaluate_run(run, abstain=0.1), read(evaluated)
+    again, before = evaluate_run(run, Wishes(abstain=0.1)), read(evaluated)
     assert again.decision.temperature == pytest.approx(before.decision.temperature)
     assert again.variants["fp32"].log_loss == pytest.approx(before.variants["fp32"].log_loss)
+
+
+def test_what_the_pictures_leave_out_is_in_report_and_card(
+    exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, note = copy_of(exported_run, tmp_path), "The picture 'F1 by slice' could not be drawn: no ink."
+    monkeypatch.setattr("recipe.evaluation.report.draw_report", lambda *_: ({}, [note]))
+    report = evaluate_run(run)
+    assert report == read(run) and report.notes[-1] == note and f"\n- {note}\n" in run.card.read_text()
+    assert "## Pictures" not in run.card.read_text() and f"Note: {note}" in summary(report)
 
 
 def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
@@ -178,13 +228,18 @@ def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
         evaluate_run(tiny_run)
 
 
+def test_a_wish_that_makes_no_sense_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UsageError, match="--abstain 1"):
+        evaluate_run(RunFolder("no/such/run"), Wishes(abstain=1.0))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"slice_by": "colour"}, "--slice_by colour: .* no such column; they have .*content"),
         ({"slice_by": "content"}, "--slice_by content: a text, or what the rows are sliced by already"),
-        ({"target_precision": 1.5}, "--target_precision 1.5: a precision is above 0 and at most 1"),
-        ({"abstain": 1.0}, "--abstain 1: the share of reviews for a person"),
+        ({"wishes": Wishes(target_precision=1.5)}, "--target_precision 1.5"),
+        ({"wishes": Wishes(abstain=1.0)}, "--abstain 1"),
     ],
 )
 def test_an_option_that_cannot_be_met_is_refused_before_anything_is_written(
@@ -233,5 +288,5 @@ def test_a_finished_run_is_measured_on_other_rows(exported_run: RunFolder, tmp_p
     report = evaluate_run(run, files={"test": [str(tmp_path / "other.csv")]})
     assert report == read(run) and report.variants["fp32"].reviews == 40 and report.variants["fp32"].f1 == 1.0
     assert report.measured is not None and report.measured.files[0]["file"] == str(tmp_path / "other.csv")
-    assert 4 <= report.measured.seen < 12 and "other.csv; changed" in summary(report)
-    assert "other.csv` (sha256 `" in run.card.read_text()
+    assert 4 <= report.measured.seen < 12 and "40 reviews of " in summary(report)
+    assert "test reviews of `other.csv`:" in run.card.read_text() and str(tmp_path) not in run.card.read_text()

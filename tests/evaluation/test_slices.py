@@ -50,21 +50,22 @@ def test_a_column_keeps_its_ten_most_frequent_values() -> None:
 
 
 def test_a_slice_has_the_figures_of_its_own_rows() -> None:
-    labels = np.array([0, 1, 1, 1, 0, 0, 1, 0])
-    predicted = np.array([0, 1, 0, 1, 1, 0, 1, 0])
-    first, second, third = figures_by_slice({"title": list("aaaaabbc")}, labels, predicted, 2)
+    labels = np.array([0, 1, 1, 1, 0, 0, 1, 0, 0])
+    predicted = np.array([0, 1, 0, 1, 1, 0, 1, 0, 0])
+    (first, second, third), _ = figures_by_slice({"title": list("aaaaabbcc")}, labels, predicted, 2)
     assert (first.slice, first.value, first.rows, first.accuracy) == ("title", "a", 5, 0.6)
     assert first.f1 == pytest.approx(f1_score(labels[:5], predicted[:5])) == pytest.approx(2 / 3)
-    wilson = binomtest(3, 5).proportion_ci(method="wilson")
-    assert first.accuracy_interval == pytest.approx([wilson.low, wilson.high])
+    exact = binomtest(3, 5).proportion_ci(method="exact")
+    assert first.accuracy_interval == pytest.approx([exact.low, exact.high])
     assert first.f1_interval and first.f1_interval[0] < first.f1 < first.f1_interval[1]
     assert (second.value, second.f1) == ("b", 1.0) and second.f1_interval and second.f1_interval[0] < 0.6
-    assert third.f1 is third.f1_interval is None and third.accuracy == 1.0
-    assert third.accuracy_interval == pytest.approx([0.2065, 1.0], abs=1e-4), "one review says next to nothing"
+    assert third.f1 is third.f1_interval is None and third.accuracy == 1.0, "one label"
+    assert third.accuracy_interval[0] < 0.2 and third.accuracy_interval[1] == 1.0, "two reviews say next to nothing"
 
 
 def test_a_slice_with_one_label_has_no_f1() -> None:
-    (found,) = figures_by_slice({"title": ["a"] * 4}, np.ones(4, dtype=np.int64), np.array([1, 1, 0, 1]), 2)
+    columns, labels = {"title": list("aaaabb")}, np.array([1, 1, 1, 1, 0, 1])
+    (found, _), _ = figures_by_slice(columns, labels, np.array([1, 1, 0, 1, 0, 1]), 2)
     assert found.f1 is found.f1_interval is None and found.accuracy == 0.75
 
 
@@ -73,38 +74,65 @@ def test_with_more_classes_a_slice_has_the_macro_average() -> None:
     labels = draw.integers(3, size=200)
     predicted = np.where(draw.random(200) < 0.8, labels, draw.integers(3, size=200))
     predicted[150:] = labels[150:]
-    found, right = figures_by_slice({"source": ["a"] * 150 + ["b"] * 50}, labels, predicted, 3)
+    (found, right), _ = figures_by_slice({"source": ["a"] * 150 + ["b"] * 50}, labels, predicted, 3)
     assert found.f1 == pytest.approx(f1_score(labels[:150], predicted[:150], average="macro"))
     assert found.f1_interval and found.f1_interval[0] < found.f1 < found.f1_interval[1]
-    assert right.f1 == 1.0 and right.f1_interval is None
+    assert right.f1 == 1.0 and right.f1_interval and right.f1_interval[0] < 1, "no error among 50 is no certainty"
 
 
 def test_lengths_stand_in_order_and_other_values_by_rows() -> None:
-    labels = np.tile([0, 1], 5)
-    by_length = values_of("length", tokens=[200, 5, 200, 5, 200, 40, 200, 600, 600, 600])
-    columns = {"length": by_length, "source": ["other"] * 4 + ["imdb"] * 2 + ["yelp"] * 3 + ["a"]}
-    found = [(row.slice, row.value) for row in figures_by_slice(columns, labels, labels, 2)]
+    labels = np.tile([0, 1], 6)
+    by_length = values_of("length", tokens=[200, 5, 200, 5, 200, 40, 40, 600, 600, 600, 5, 5])
+    columns = {"length": by_length, "source": ["other"] * 5 + ["imdb"] * 2 + ["yelp"] * 3 + ["a"] * 2}
+    found = [(row.slice, row.value) for row in figures_by_slice(columns, labels, labels, 2)[0]]
     assert [value for name, value in found if name == "length"] == ["up to 32", "33 to 64", "129 to 256", "over 512"]
-    assert [value for name, value in found if name == "source"] == ["yelp", "imdb", "a", "other"]
+    assert [value for name, value in found if name == "source"] == ["yelp", "a", "imdb", "other"]
+
+
+def test_a_slice_that_compares_nothing_is_left_out_with_a_line() -> None:
+    columns = {
+        "truncated": ["whole"] * 6,
+        "length": ["up to 32"] * 5 + ["over 512"],
+        "id": list("abcdef"),
+        "shop": ["x", "y", *["other"] * 4],
+        "source": list("uuvvw") + ["z"],
+    }
+    found, notes = figures_by_slice(columns, np.tile([0, 1], 3), np.tile([0, 1], 3), 2)
+    assert [(row.slice, row.value) for row in found] == [("source", "u"), ("source", "v")]
+    compared, single = notes
+    assert compared.startswith("Slices left out") and single.startswith("Slice values left out, of one row each")
+    assert "truncated (whole), length (up to 32), id (different in each row), shop (different in each row)" in compared
+    assert single.endswith(": source (w), source (z).")
+
+
+def test_slices_that_all_compare_something_need_no_line() -> None:
+    assert figures_by_slice({"source": list("uuvv")}, np.tile([0, 1], 2), np.tile([0, 1], 2), 2)[1] == []
 
 
 def test_the_most_confident_mistakes_come_first_and_right_answers_never() -> None:
     labels, positive = np.array([0, 1, 1, 0, 1]), np.array([0.7, 0.99, 0.05, 0.9, 0.4])
+    predicted, probabilities = (positive > 0.5).astype(np.int64), np.maximum(positive, 1 - positive)
     names, texts = ["negative", "positive"], {"title": list("abcde"), "content": list("vwxyz")}
-    probabilities = np.stack([1 - positive, positive], axis=1)
-    first, *others = rows_of(most_confident_mistakes(labels, probabilities, names, texts, count=3))
+    first, *others = rows_of(most_confident_mistakes(labels, predicted, probabilities, names, texts, count=3))
     expected = {"row": "3", "label": "positive", "predicted": "negative", "probability": "0.95"}
     assert first == expected | {"title": "c", "content": "x"}
     assert [other["row"] for other in others] == ["4", "1"]
-    assert len(rows_of(most_confident_mistakes(labels, probabilities, names, texts))) == 4
+    assert len(rows_of(most_confident_mistakes(labels, predicted, probabilities, names, texts))) == 4
+
+
+def test_a_mistake_is_one_of_the_answers_given_and_not_of_the_most_probable_labels() -> None:
+    # Under a threshold of 0.8, 0.7 is a negative, and right; 0.75 is one, and wrong.
+    labels, predicted, probabilities = np.array([0, 1]), np.array([0, 0]), np.array([0.3, 0.25])
+    (row,) = rows_of(most_confident_mistakes(labels, predicted, probabilities, ["no", "yes"], {"content": ["a", "b"]}))
+    assert row == {"row": "2", "label": "yes", "predicted": "no", "probability": "0.25", "content": "b"}
 
 
 def test_mistakes_survive_csv_whatever_their_texts_hold() -> None:
-    text, names = 'He said "no",\nand left; ünïcode\r\n', ["negative", "positive"]
-    (row,) = rows_of(most_confident_mistakes(np.array([0]), np.array([[0.1, 0.9]]), names, {"content": [text]}))
+    text, names, positive = 'He said "no",\nand left; ünïcode\r\n', ["negative", "positive"], np.array([1])
+    answer = positive, np.array([0.9]), names, {"content": [text]}
+    (row,) = rows_of(most_confident_mistakes(np.array([0]), *answer))
     assert row == {"row": "1", "label": "negative", "predicted": "positive", "probability": "0.9", "content": text}
-    none = most_confident_mistakes(np.array([1]), np.array([[0.1, 0.9]]), names, {"content": [text]})
-    assert none == "row,label,predicted,probability,content\n"
+    assert most_confident_mistakes(positive, *answer) == "row,label,predicted,probability,content\n"
 
 
 def rows_of(content: str) -> list[dict[str, str]]:

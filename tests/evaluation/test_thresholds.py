@@ -1,18 +1,32 @@
-"""Thresholds against trying every one there is, and abstaining against counts."""
+"""Decisions against trying every threshold there is, counts by hand, and draws from the quickstart's own logits."""
 
-import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import logit
-from sklearn.metrics import f1_score, precision_score, recall_score
+from scipy.special import expit, logit
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
 from recipe.errors import UsageError
-from recipe.evaluation.thresholds import abstain_bound, choose_decision, choose_threshold, thresholds_of
+from recipe.evaluation.thresholds import (
+    Wishes,
+    abstain_bound,
+    best_f1_threshold,
+    choose_decision,
+    served_figures,
+)
 from recipe.inference import Decision
 
 # Every threshold there is between probabilities of two places.
 BETWEEN = np.arange(0.005, 1, 0.01)
+# How the table was made stands in tests/metrics/test_bounds.py.
+TABLE = np.loadtxt(
+    Path(__file__).parents[1] / "metrics" / "quickstart_logits.csv", delimiter=",", skiprows=1, usecols=(1, 2, 3)
+)
+LABELS, LOGITS = TABLE[:, 0].astype(np.int64), TABLE[:, 1:].astype(np.float32)
+# The quickstart's validation rows, and its test rows.
+VALIDATION, TEST = slice(1000), slice(1000, None)
 
 
 def reviews(rows: int, seed: int = 0, places: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -27,122 +41,259 @@ def of_probabilities(positive: np.ndarray) -> np.ndarray:
     return np.stack([np.zeros(len(positive)), logit(positive)], axis=1).astype(np.float32)
 
 
+def validated(rows: int = 1000, **wishes: float) -> tuple[Decision, list[str], list[bool]]:
+    """Return the decision by the first validation rows of the quickstart, what is said, and which wish is adopted."""
+    decision, asked = choose_decision(LOGITS[:rows], LABELS[:rows], Wishes(**wishes))  # type: ignore[arg-type]
+    return decision, [found.sentence for found in asked], [found.adopted for found in asked]
+
+
+@pytest.mark.parametrize(
+    "wishes, message",
+    [
+        (Wishes(target_precision=1.0), "--target_precision 1: a target is above 0 and below 1"),
+        (Wishes(target_recall=0.0), "--target_recall 0: a target is"),
+        (Wishes(target_accuracy=float("nan")), "--target_accuracy nan: a target is"),
+        (Wishes(abstain=1.0), "--abstain 1: the share of reviews for people is from 0 to below 1"),
+        (Wishes(abstain=-0.1), "--abstain -0.1: the share"),
+        (Wishes(target_precision=0.9, best_f1=True), "--target_precision and --best_f1 exclude each other"),
+        (Wishes(target_precision=0.9, target_recall=0.9), "--target_precision and --target_recall exclude each other"),
+        (Wishes(target_recall=0.9, target_accuracy=0.9), "--target_recall and --target_accuracy exclude each other"),
+        (Wishes(abstain=0.0, target_accuracy=0.9), "--target_accuracy and --abstain exclude each other"),
+        (Wishes(target_recall=0.9, confidence=1.0), "--confidence 1: a confidence is from 0.5 to below 1"),
+        (Wishes(target_recall=0.9, confidence=0.4), "--confidence 0.4: a confidence is from 0.5"),
+        (Wishes(abstain=0.1, confidence=0.95), "--confidence is that of reaching a target: give one of --target_prec"),
+    ],
+)
+def test_wishes_that_make_no_sense_are_refused(wishes: Wishes, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wishes.require_sense()
+    with pytest.raises(UsageError, match=message):
+        choose_decision(LOGITS[:20], LABELS[:20], wishes)
+
+
+@pytest.mark.parametrize("wish", [{"target_precision": 0.9}, {"target_recall": 0.9}, {"best_f1": True}])
+def test_a_wish_for_label_1_needs_two_labels(wish: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=f"--{next(iter(wish))} is for two labels, and this model has 3"):
+        choose_decision(np.zeros((4, 3)), np.array([0, 1, 2, 0]), Wishes(**wish))  # type: ignore[arg-type]
+    Wishes(target_accuracy=0.9).require_labels(3)
+
+
+def test_without_wishes_the_answer_is_the_most_probable_label_and_nobody_is_asked() -> None:
+    decision, asked = choose_decision(LOGITS[VALIDATION], LABELS[VALIDATION], Wishes())
+    assert decision == Decision(decision.temperature) and decision.temperature > 1 and not asked
+
+
+@pytest.mark.parametrize("wish", ["target_precision", "target_recall", "target_accuracy"])
+@pytest.mark.parametrize("rows", [300, 1000])
+def test_a_wish_is_adopted_and_missed_on_all_rows_in_one_draw_of_ten_at_most(wish: str, rows: int) -> None:
+    draw, draws, missed, adopted = np.random.default_rng(0), 150, 0, 0
+    for _ in range(draws):
+        some = draw.integers(len(LABELS), size=rows)
+        decision, (asked,) = choose_decision(LOGITS[some], LABELS[some], Wishes(**{wish: 0.9}))
+        answers = decision(LOGITS)
+        of = {"target_precision": answers.labels == 1, "target_recall": LABELS == 1, "target_accuracy": answers.certain}
+        reached = (answers.labels == LABELS)[of[wish]].mean()
+        adopted, missed = adopted + asked.adopted, missed + (asked.adopted and reached < 0.9)
+    assert missed <= binom.ppf(0.999, draws, 0.1) and adopted > 0.75 * draws
+
+
+def test_a_precision_that_is_shown_has_its_threshold_and_holds_on_test_rows() -> None:
+    decision, (said,), adopted = validated(target_precision=0.9)
+    positive = decision.probabilities(LOGITS[VALIDATION])[:, 1]
+    there = positive >= decision.threshold
+    assert adopted == [True] and decision.certain_from is None
+    assert f"{there.sum()} of 1,000 validation reviews lie there, {LABELS[VALIDATION][there].sum()} of them" in said
+    assert precision_score(LABELS[TEST], decision(LOGITS[TEST]).labels) >= 0.9
+
+
+def test_a_wish_that_the_rows_do_not_show_leaves_the_most_probable_label_and_says_how_many_would() -> None:
+    for name in ("target_precision", "target_accuracy"):
+        decision, (said,), adopted = validated(100, **{name: 0.9})
+        assert adopted == [False] and decision == Decision(decision.temperature)
+        assert "100 validation reviews do not show it with a confidence of 90 %" in said
+        assert "the best that they show is 0.8" in said and "like these would do" in said
+    decision, (said,), adopted = validated(40, target_recall=0.9)
+    positives = int(LABELS[:40].sum())
+    assert adopted == [False] and decision.threshold is None
+    # 22 rows with label 1 are enough, as 0.9 to the power 22 is below 0.1.
+    assert f"40 validation reviews, {positives} of them with label 1," in said
+    assert f"some {int(np.ceil(22 * 40 / positives))} like these would do" in said
+    assert f"the best that they show is {int(100 * 0.1 ** (1 / positives)) / 100}" in said
+
+
+def test_a_higher_confidence_asks_more_of_the_rows() -> None:
+    thresholds = [validated(target_precision=0.9, confidence=some)[0].threshold or 0 for some in (0.6, 0.9, 0.99)]
+    assert thresholds == sorted(thresholds) and len(set(thresholds)) == 3
+    assert "with a confidence of 99 %" in validated(target_precision=0.9, confidence=0.99)[1][0]
+
+
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3, 4))])
 def test_no_threshold_has_a_better_f1(seed: int) -> None:
     labels, positive = reviews(80, seed)
     tried = [f1_score(labels, positive >= threshold) for threshold in BETWEEN]
-    assert f1_score(labels, positive >= choose_threshold(labels, positive)) == pytest.approx(max(tried))
-
-
-@pytest.mark.parametrize("wished", [0.7, 0.8, 0.9])
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-def test_a_wished_precision_is_reached_with_the_highest_recall(seed: int, wished: float) -> None:
-    labels, positive = reviews(80, seed)
-    found = positive >= choose_threshold(labels, positive, wished)
-    tried = [positive >= threshold for threshold in BETWEEN if (positive >= threshold).any()]
-    precise = [some for some in tried if precision_score(labels, some) >= wished]
-    assert precision_score(labels, found) >= wished
-    assert recall_score(labels, found) == max(recall_score(labels, some) for some in precise)
-
-
-def test_a_precision_is_reached_when_it_is_met_exactly() -> None:
-    labels, positive = np.array([1] * 9 + [0, 0]), np.array([0.9] * 9 + [0.9, 0.1])
-    assert precision_score(labels, positive >= choose_threshold(labels, positive, 0.9)) == 0.9
-
-
-def test_a_precision_out_of_reach_names_the_best_one_which_is_in_reach() -> None:
-    labels, positive = np.array([0, 1, 1, 1, 0]), np.array([0.9, 0.9, 0.9, 0.2, 0.1])
-    with pytest.raises(UsageError, match="no threshold reaches --target_precision 0.95") as refused:
-        choose_threshold(labels, positive, 0.95)
-    best, threshold = re.search(r"best is (\S+), at a threshold of (\S+)", str(refused.value)).groups()  # type: ignore
-    assert float(best) == precision_score(labels, positive >= choose_threshold(labels, positive, float(best))) == 0.75
-    assert float(threshold) == pytest.approx(0.15)
-
-
-def test_the_named_best_precision_is_never_rounded_up_out_of_reach() -> None:
-    labels, positive = np.array([0, 1, 1]), np.array([0.9, 0.9, 0.9])
-    with pytest.raises(UsageError, match="the best is 0.6666,"):
-        choose_threshold(labels, positive, 0.9)
-
-
-@pytest.mark.parametrize("wished", [0, -0.5, 1.01, float("nan")])
-def test_a_wish_that_is_no_precision_is_refused(wished: float) -> None:
-    with pytest.raises(UsageError, match="above 0 and at most 1"):
-        choose_threshold(*reviews(10), wished)
+    assert f1_score(labels, positive >= best_f1_threshold(labels, positive)) == pytest.approx(max(tried))
 
 
 def test_a_threshold_lies_between_reviews() -> None:
     labels, positive = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.6, 0.9])
-    assert choose_threshold(labels, positive) == 0.5
-    assert choose_threshold(np.array([1, 1, 1, 0]), positive[::-1]) == 0.25
+    assert best_f1_threshold(labels, positive) == 0.5
+    assert best_f1_threshold(np.array([1, 1, 1, 0]), positive[::-1]) == 0.25
 
 
-def test_neighbouring_floats_and_certainty_still_have_a_threshold() -> None:
-    labels, positive = np.array([0, 1]), np.array([0.7, np.nextafter(0.7, 1)])
-    assert ((positive >= choose_threshold(labels, positive)) == labels).all()
-    assert 0 < choose_threshold(np.array([0, 1]), np.array([np.nextafter(1, 0), 1.0])) < 1
+def test_the_threshold_of_best_f1_is_adopted_where_it_gains_more_than_noise() -> None:
+    decision, (said,), adopted = validated(best_f1=True)
+    assert adopted == [False] and decision.threshold is None and "no more than noise" in said
+    # The same logits, moved: the most probable label is now seldom label 1.
+    moved = LOGITS[VALIDATION] - np.array([0, 2], dtype=np.float32)
+    decision, (asked,) = choose_decision(moved, LABELS[VALIDATION], Wishes(best_f1=True))
+    assert asked.adopted and decision.threshold is not None
+    assert decision.threshold == best_f1_threshold(LABELS[VALIDATION], decision.probabilities(moved)[:, 1])
 
 
-@pytest.mark.parametrize("share, below", [(0.0, 0), (0.05, 5), (0.29, 29), (0.999, 99)])
-def test_that_share_of_the_reviews_falls_below_the_bound(share: float, below: int) -> None:
+def test_a_threshold_of_best_f1_is_seldom_adopted_where_there_is_nothing_to_gain() -> None:
+    # Labels drawn by the probabilities themselves, of a model that leans to neither side: 0.5 is close to the best.
+    draw, adopted = np.random.default_rng(0), 0
+    for _ in range(20):
+        positive = expit(draw.normal(scale=3, size=300))
+        labels = (draw.random(300) < positive).astype(np.int64)
+        adopted += choose_decision(of_probabilities(positive), labels, Wishes(best_f1=True))[1][0].adopted
+    assert adopted <= 2
+
+
+def test_too_few_reviews_of_a_label_have_no_threshold_of_best_f1() -> None:
+    labels = np.array([0, 0, 0, 1])
+    decision, (asked,) = choose_decision(LOGITS[:4], labels, Wishes(best_f1=True))
+    assert not asked.adopted and "fewer than two validation reviews of a label" in asked.sentence
+
+
+def test_two_labels_have_two_bounds_and_people_between_them() -> None:
+    decision, said, adopted = validated(target_precision=0.8, abstain=0.2)
+    assert adopted == [True, True] and decision.threshold is None and decision.certain_from
+    answers, positive = decision(LOGITS[VALIDATION]), decision.probabilities(LOGITS[VALIDATION])[:, 1]
+    low, high = 1 - decision.certain_from[0], decision.certain_from[1]
+    assert low < 0.5 < high and (answers.labels == (positive > 0.5)).all()
+    assert (answers.certain == ((positive <= low) | (positive >= high))).all()
+    assert (~answers.certain).sum() == 200 and "200 of 1,000 validation reviews lie between" in said[1]
+    assert (answers.probabilities[answers.certain] >= 0.5).all()
+
+
+def test_where_label_1s_bound_alone_leaves_more_to_people_that_is_said() -> None:
+    decision, said, _ = validated(target_precision=0.9, abstain=0.05)
+    assert decision.certain_from and decision.certain_from[0] == 0.5
+    doubtful = int((~decision(LOGITS[VALIDATION]).certain).sum())
+    assert (
+        doubtful > 50 and f"label 1's bound alone leaves {doubtful} of them to people, more than was asked" in said[1]
+    )
+
+
+def test_no_certain_answer_is_held_under_one_half() -> None:
+    decision, _, adopted = validated(target_precision=0.6, abstain=0.1)
+    assert adopted[0] and decision.certain_from and min(decision.certain_from) >= 0.5
+    assert (~decision(LOGITS[VALIDATION]).certain).sum() == 100
+
+
+def test_a_wish_that_is_not_adopted_leaves_the_other_as_it_is_alone() -> None:
+    decision, _, adopted = validated(100, target_precision=0.9, abstain=0.1)
+    assert adopted == [False, True] and decision == validated(100, abstain=0.1)[0]
+
+
+def test_with_a_threshold_the_doubtful_lie_equally_far_around_it() -> None:
+    decision, said, _ = validated(target_recall=0.9, abstain=0.05)
+    assert decision.threshold and decision.certain_from
+    low, high = 1 - decision.certain_from[0], decision.certain_from[1]
+    assert logit(high) - logit(decision.threshold) == pytest.approx(logit(decision.threshold) - logit(low))
+    answers, positive = decision(LOGITS[VALIDATION]), decision.probabilities(LOGITS[VALIDATION])[:, 1]
+    assert (~answers.certain).sum() == 50 and "50 of 1,000 validation reviews lie between" in said[1]
+    assert ((positive[~answers.certain] > low) & (positive[~answers.certain] < high)).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_share_for_people_is_that_of_the_least_probable_answers(classes: int) -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(classes, size=200)
+    logits = (draw.normal(size=(200, classes)) + np.eye(classes)[labels]).astype(np.float32)
+    decision, (asked,) = choose_decision(logits, labels, Wishes(abstain=0.1))
+    answers = decision(logits)
+    assert asked.adopted and decision.threshold is None and len(set(decision.certain_from or [])) == 1
+    assert (~answers.certain).sum() == 20
+    assert answers.probabilities[~answers.certain].max() < answers.probabilities[answers.certain].min()
+
+
+def test_an_accuracy_is_reached_by_any_number_of_labels() -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.integers(3, size=1000)
+    logits = (2 * draw.normal(size=(1000, 3)) + 4 * np.eye(3)[labels]).astype(np.float32)
+    decision, (asked,) = choose_decision(logits, labels, Wishes(target_accuracy=0.95))
+    answers = decision(logits)
+    right = answers.labels == labels
+    assert asked.adopted and right.mean() < 0.9 and right[answers.certain].mean() > 0.95
+    assert 0.5 < answers.certain.mean() < 1
+
+
+@pytest.mark.parametrize("share, under", [(0.0, 0), (0.05, 5), (0.29, 29), (0.999, 99)])
+def test_that_share_of_the_reviews_falls_below_the_bound(share: float, under: int) -> None:
     confidences = np.random.default_rng(0).permutation(np.linspace(0.5, 1, 100))
-    assert (confidences < abstain_bound(confidences, share)).sum() == below
+    assert (confidences < abstain_bound(confidences, share)).sum() == under
 
 
 def test_reviews_that_are_equally_sure_are_not_told_apart() -> None:
     confidences = np.array([0.5, 0.6, 0.6, 0.6, 0.9])
-    assert abstain_bound(confidences, 0.5) == 0.6 and (confidences < 0.6).sum() == 1
+    assert abstain_bound(confidences, 0.5) == pytest.approx(0.55) and (confidences < 0.55).sum() == 1
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, 5])
-def test_a_share_that_is_none_is_refused(share: float) -> None:
-    with pytest.raises(UsageError, match="from 0 to below 1"):
-        abstain_bound(np.ones(3), share)
-
-
-def test_the_accuracy_is_that_of_the_reviews_the_model_keeps() -> None:
-    # Labels 1, 0, 1, 0, 1; the third and the fourth are doubtful below 0.8.
+def test_the_figures_are_of_the_answers_and_of_what_the_model_keeps() -> None:
+    # Answers 1, 0, 1, 0, 1; the third and the fourth are doubtful below 0.8.
     logits, labels = of_probabilities(np.array([0.9, 0.1, 0.6, 0.4, 0.9])), np.array([1, 0, 0, 0, 0])
-    found = thresholds_of(Decision(abstain_below=0.8), logits, labels).abstain
-    assert found and (found.below, found.reviews, found.share) == (0.8, 2, 0.4)
-    assert (found.accuracy, found.accuracy_of_doubtful) == pytest.approx((2 / 3, 0.5))
-    all_doubtful = thresholds_of(Decision(abstain_below=0.95), logits, labels).abstain
-    assert all_doubtful and all_doubtful.accuracy is None and all_doubtful.share == 1.0
-    none_doubtful = thresholds_of(Decision(abstain_below=0.0), logits, labels).abstain
-    assert none_doubtful and none_doubtful.accuracy == 0.6 and none_doubtful.accuracy_of_doubtful is None
+    found = served_figures(Decision(certain_from=[0.8, 0.8]), logits, labels)
+    assert (found.reviews, found.confusion) == (5, [[2, 2], [0, 1]])
+    figures = (found.accuracy.value, found.precision.value, found.recall.value, found.f1.value)
+    assert figures == pytest.approx((0.6, 1 / 3, 1, 0.5))
+    doubtful = found.doubtful
+    assert doubtful and doubtful.reviews == 2 and doubtful.share.value == 0.4
+    assert doubtful.accuracy and doubtful.accuracy.value == pytest.approx(2 / 3)
+    assert doubtful.precision and doubtful.precision.value == 0.5
+    assert doubtful.accuracy_of_doubtful and doubtful.accuracy_of_doubtful.value == 0.5
+    all_doubtful = served_figures(Decision(certain_from=[0.95, 0.95]), logits, labels).doubtful
+    assert all_doubtful and all_doubtful.accuracy is all_doubtful.precision is None and all_doubtful.share.value == 1
+    none_doubtful = served_figures(Decision(certain_from=[0.0, 0.0]), logits, labels).doubtful
+    assert none_doubtful and none_doubtful.accuracy_of_doubtful is None
+    assert none_doubtful.accuracy and none_doubtful.accuracy.value == 0.6
 
 
-def test_a_decision_sends_the_wished_share_of_validation_reviews_to_a_person() -> None:
-    labels, positive = reviews(1000, places=9)
-    logits = 2 * of_probabilities(positive)
-    decision = choose_decision(logits, labels, target_precision=0.9, abstain=0.05)
-    answers = decision(logits)
-    assert (~answers.certain).sum() == 50
-    assert precision_score(labels, answers.labels) >= 0.9
-    calibrated = decision.probabilities(logits)[:, 1]
-    assert decision.threshold is not None and np.abs(calibrated[~answers.certain] - decision.threshold).max() < 0.2
-    found = thresholds_of(decision, logits, labels)
-    assert found.abstain and found.chosen
-    assert found.abstain.accuracy > found.chosen.accuracy > found.abstain.accuracy_of_doubtful
-    assert found.chosen.precision >= 0.9 and found.default.f1 == f1_score(labels, positive > 0.5)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_figures_are_scikit_learns_with_the_decision(classes: int) -> None:
+    draw = np.random.default_rng(1)
+    labels = draw.integers(classes, size=300)
+    logits = (draw.normal(size=(300, classes)) + np.eye(classes)[labels]).astype(np.float32)
+    decision = Decision(2.0, 0.7 if classes == 2 else None)
+    found, said = served_figures(decision, logits, labels), decision(logits).labels
+    average = "binary" if classes == 2 else "macro"
+    assert found.doubtful is None and found.confusion == confusion_matrix(labels, said).tolist()
+    assert found.accuracy.value == pytest.approx(accuracy_score(labels, said))
+    for name, score in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        share = getattr(found, name)
+        assert share.value == pytest.approx(score(labels, said, average=average))
+        assert share.interval[0] < share.value < share.interval[1]
 
 
-def test_with_more_classes_the_model_abstains_without_a_threshold() -> None:
-    draw = np.random.default_rng(0)
-    labels = draw.integers(3, size=200)
-    logits = (draw.normal(size=(200, 3)) + np.eye(3)[labels]).astype(np.float32)
-    decision = choose_decision(logits, labels, abstain=0.1)
-    assert decision.threshold is None and (~decision(logits).certain).sum() == 20
-    found = thresholds_of(decision, logits, labels)
-    assert found.chosen is None and found.abstain and found.abstain.reviews == 20
-    with pytest.raises(UsageError, match="for two labels, and this model has 3"):
-        choose_decision(logits, labels, target_precision=0.9)
+@pytest.mark.slow
+def test_every_interval_of_what_is_served_covers() -> None:
+    decision = validated(target_precision=0.85, abstain=0.2)[0]
+    draw, draws, missed = np.random.default_rng(0), 300, np.zeros(8)
+    truth = served_figures(decision, LOGITS, LABELS)
+    for _ in range(draws):
+        some = draw.integers(len(LABELS), size=200)
+        found = served_figures(decision, LOGITS[some], LABELS[some])
+        missed += [
+            not share.interval[0] <= true.value <= share.interval[1]
+            for share, true in zip(shares(found), shares(truth), strict=True)
+        ]
+    # As many misses as chance allows where exactly one of twenty misses.
+    assert missed.max() <= binom.ppf(0.999, draws, 0.05)
 
 
-def test_without_wishes_the_threshold_is_that_of_best_f1_and_nobody_is_asked() -> None:
-    labels, positive = reviews(300)
-    decision = choose_decision(of_probabilities(positive), labels)
-    assert decision.abstain_below is None and isinstance(decision, Decision)
-    answers = decision(of_probabilities(positive))
-    expected = f1_score(labels, positive >= choose_threshold(labels, positive))
-    assert f1_score(labels, answers.labels) == pytest.approx(expected)
+def shares(found) -> list:  # type: ignore[no-untyped-def]
+    """Return the eight figures that have an interval."""
+    kept = found.doubtful
+    people = [kept.share, kept.accuracy, kept.accuracy_of_doubtful, kept.precision]
+    return [found.f1, found.accuracy, found.precision, found.recall, *people]

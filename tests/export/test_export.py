@@ -1,12 +1,13 @@
-"""Each variant of the ONNX model is the PyTorch one within its budget, or it is not there."""
+"""Each variant of the ONNX model is certified to be the PyTorch one, or it is not there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from conftest import ONNX_FILES, change_weights, copy_of, files_under, separable_reviews
+from conftest import ONNX_FILES, change_weights, copy_of, files_under, load_script, separable_reviews
 from onnx import numpy_helper
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from optimum.onnxruntime import pipeline as optimum_pipeline
@@ -17,7 +18,7 @@ from recipe.data.reviews import load_reviews
 from recipe.errors import CheckFailed, UsageError
 from recipe.export import certificate
 from recipe.export import variants as exporting
-from recipe.export.certificate import MAX_LOGIT_DIFFERENCE, describe_rejected
+from recipe.export.certificate import MAX_LOGIT_DIFFERENCE, as_table, describe_rejected
 from recipe.export.variants import export, reviews_for_checks
 from recipe.inference.onnx import OnnxClassifier
 from recipe.machine import this_cpu
@@ -25,6 +26,7 @@ from recipe.run_folder import VARIANT_FILES, RunFolder
 
 # The tiny run has 60 validation reviews, too few to tell a small loss of F1 from none.
 LENIENT = 0.2
+INT8 = VARIANT_FILES["int8"]
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_validation_reviews_are_the_runs_own_and_those_of_calibration_are_not(
     exported_run: RunFolder, reviews_folder: Path
 ) -> None:
     reviews = load_reviews(DataArguments(dataset_name=str(reviews_folder), max_train_samples=-1), 42)
-    checked, calibration = reviews_for_checks(exported_run)
+    checked, calibration = reviews_for_checks(exported_run, 1000)
     validation = reviews.splits["validation"]
     assert checked.texts == validation.texts["content"][:] and (checked.labels == validation.labels).all()
     assert set(calibration) <= set(reviews.splits["train"].texts["content"][:]) and len(calibration) == 240
@@ -71,10 +73,35 @@ def test_few_reviews_cannot_buy_a_pass_and_the_other_variants_are_written(run: R
     assert content == run.read_certificate()
     assert set(content.variants) == {"fp32"} and set(content.refused) == {"int8"}
     int8 = content.refused["int8"]
-    assert int8.f1_drop <= 0.01 < int8.f1_drop_interval[1]
-    assert int8.objection and "it may cost 0.0" in int8.objection
-    assert f"int8 is over its budget: {int8.objection}" == describe_rejected(content)
-    assert files_under(run.onnx) == ONNX_FILES - {"model_quantized.onnx"}
+    assert int8.verdict == "undecided" and int8.f1_drop <= 0.01 < int8.f1_drop_interval[1]
+    assert int8.reviews_needed and 60 < int8.reviews_needed < 3000
+    low, high = int8.f1_drop_interval
+    assert describe_rejected(content) == (
+        f"int8 is undecided: on 60 validation reviews it may cost {high:.4f} of F1 "
+        f"(95 % interval {low:.4f} to {high:.4f}, allowed 0.01); some {int8.reviews_needed:,} would decide"
+    )
+    assert "undecided" in as_table(content).splitlines()[2] and files_under(run.onnx) == ONNX_FILES - {INT8}
+    with pytest.raises(UsageError, match="no certified variant 'int8', only fp32: int8 is undecided: on 60 validation"):
+        OnnxClassifier.from_run(run.path, variant="int8")
+    assert OnnxClassifier.from_run(run.path).variant == "fp32"
+
+
+def test_an_undecided_variant_alone_leaves_nothing(run: RunFolder) -> None:
+    with pytest.raises(CheckFailed, match="int8 is undecided: on 60 .* would decide. Nothing was kept"):
+        export(run, ["int8"])
+    assert not run.onnx.exists()
+
+
+@pytest.mark.parametrize(
+    ("max_f1_drop", "verdict", "reviews"),
+    [(0.3, "certified", [20]), (0.15, "certified", range(21, 60)), (0.01, "undecided", [60])],
+)
+def test_a_variant_is_undecided_only_once_all_validation_reviews_were_measured(
+    max_f1_drop: float, verdict: str, reviews: Sequence[int], run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "CHECKED_REVIEWS", 20)
+    content = export(run, max_f1_drop=max_f1_drop)
+    assert (content.variants | content.refused)["int8"].verdict == verdict and content.reviews in reviews
 
 
 def test_a_variant_that_was_not_asked_for_is_not_written(run: RunFolder) -> None:
@@ -101,7 +128,7 @@ def test_fp16_is_the_same_model_at_half_the_size(run: RunFolder) -> None:
 @pytest.mark.slow
 def test_a_model_over_its_limit_leaves_nothing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "MAX_LOGIT_DIFFERENCE", 0.0)
-    with pytest.raises(CheckFailed, match="fp32 is over its budget: largest logit difference .* Nothing was kept"):
+    with pytest.raises(CheckFailed, match="fp32 is not the trained model: largest .* Nothing was kept"):
         export(run)
     assert not run.onnx.exists() and not list(run.path.glob(".onnx-*"))
 
@@ -130,27 +157,47 @@ def test_a_damaged_record_is_named(file: str, content: str, message: str, run: R
 
 def test_nan_logits_are_refused(run: RunFolder) -> None:
     change_weights(run, "classifier.bias", float("nan"))
-    with pytest.raises(CheckFailed, match="fp32 is over its budget: NaN or infinite logits"):
+    with pytest.raises(CheckFailed, match="fp32 gives NaN or infinite logits"):
         export(run)
     assert not run.onnx.exists()
 
 
-def test_a_variant_that_gives_no_numbers_is_refused_and_the_others_stay(
-    run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def write_int8_with(bias: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have int8 written with another bias for its two labels."""
     write_int8 = exporting.write_int8
 
     def broken(source: Path, target: Path, *args: Any) -> float:
         share = write_int8(source, target, *args)
         model = onnx.load(target)
-        bias = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
-        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.float32("nan"), "classifier.bias"))
+        found = next(tensor for tensor in model.graph.initializer if tensor.name == "classifier.bias")
+        found.CopyFrom(numpy_helper.from_array(np.array(bias, dtype=np.float32), "classifier.bias"))
         onnx.save(model, target)
         return share
 
     monkeypatch.setattr(exporting, "write_int8", broken)
-    assert export(run, max_f1_drop=LENIENT).refused["int8"].objection == "NaN or infinite logits"
-    assert files_under(run.onnx) == ONNX_FILES - {"model_quantized.onnx"}
+
+
+def test_a_variant_that_gives_no_numbers_is_refused_and_the_others_stay(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_int8_with([np.nan, np.nan], monkeypatch)
+    int8 = export(run, max_f1_drop=LENIENT).refused["int8"]
+    assert (int8.verdict, int8.objection) == ("worse", "gives NaN or infinite logits")
+    assert files_under(run.onnx) == ONNX_FILES - {INT8}
+
+
+def test_a_variant_that_is_worse_is_said_with_exit_code_1_and_the_others_stay(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # It calls every review negative, and the F1 of the other label is 0.
+    write_int8_with([99.0, -99.0], monkeypatch)
+    with pytest.raises(CheckFailed) as raised:
+        load_script("export_onnx").main(["--run", str(run.path)])
+    assert raised.value.code == 1
+    said = str(raised.value)
+    assert said.startswith("int8 is worse: on 60 validation reviews it costs 1.0000 of F1 (95 % interval 0.")
+    assert said.endswith(f", allowed 0.01). Written to {run.onnx}: fp32")
+    assert files_under(run.onnx) == ONNX_FILES - {INT8} and "would decide" not in capsys.readouterr().out
 
 
 def test_a_planted_wrong_weight_is_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,49 +38,67 @@ def test_the_label_is_1_from_the_threshold_on() -> None:
     np.testing.assert_allclose(answers.probabilities, np.where(answers.labels == 1, positive, 1 - positive))
 
 
-def test_a_threshold_of_a_half_leaves_the_confidence_as_it_is() -> None:
-    np.testing.assert_allclose(Decision(2.0, 0.5).confidence(LOGITS), Decision(2.0).confidence(LOGITS))
+def test_each_label_is_certain_from_its_own_probability_on() -> None:
+    positive = np.array([0.05, 0.2, 0.4, 0.6, 0.7, 0.9])
+    logits = np.stack([np.zeros(6), logit(positive)], axis=1)
+    answers = Decision(certain_from=[0.9, 0.65])(logits)
+    assert answers.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert answers.certain.tolist() == [True, False, False, False, True, True]
+    # With a threshold, label 1 is the answer to the two in the middle too, and label 0 never.
+    around = Decision(threshold=0.3, certain_from=[0.75, 0.5])(logits)
+    assert around.labels.tolist() == [0, 0, 1, 1, 1, 1]
+    assert around.certain.tolist() == [True, True, False, True, True, True]
 
 
-def test_doubt_lies_around_the_threshold() -> None:
-    positive = np.array([0.5, 0.79, 0.81, 0.99])
-    logits = np.stack([np.zeros(4), logit(positive)], axis=1)
-    answers = Decision(threshold=0.8, abstain_below=0.6)(logits)
-    assert answers.certain.tolist() == [True, False, False, True]
-    assert answers.labels.tolist() == [0, 0, 1, 1]
-    expected = expit(np.abs(logit(positive) - logit(0.8)))
-    np.testing.assert_allclose(Decision(threshold=0.8).confidence(logits), expected)
+def test_what_is_certain_follows_the_temperature() -> None:
+    logits = np.array([[0.0, 4.0]])
+    at_temperature = float(expit(2.0))
+    assert Decision(2.0, certain_from=[0.5, at_temperature])(logits).certain.all()
+    assert not Decision(2.0, certain_from=[0.5, at_temperature + 1e-9])(logits).certain.any()
 
 
-def test_with_more_classes_doubt_is_a_low_highest_probability() -> None:
+def test_with_more_classes_each_has_a_bound_too() -> None:
     logits = np.log([[0.5, 0.3, 0.2], [0.7, 0.2, 0.1], [0.2, 0.2, 0.6]])
-    assert Decision(abstain_below=0.59)(logits).certain.tolist() == [False, True, True]
+    assert Decision(certain_from=[0.59, 1.0, 0.59])(logits).certain.tolist() == [False, True, True]
+    assert Decision(certain_from=[0.49, 0.0, 0.61])(logits).certain.tolist() == [True, True, False]
+    with pytest.raises(UsageError, match="one for each label, and the model has 3"):
+        Decision(certain_from=[0.5, 0.5])(logits)
 
 
 def test_a_decision_survives_json() -> None:
-    decision = Decision(1.25, 0.4, 0.61)
-    assert Decision.from_json(json.loads(json.dumps(decision.to_json())), "decision.json") == decision
-    whole = {"temperature": 1, "threshold": None, "abstain_below": None}
+    for decision in (Decision(1.25, 0.4), Decision(1.25, certain_from=[0.61, 0.7, 1.0])):
+        assert Decision.from_json(json.loads(json.dumps(decision.to_json())), "decision.json") == decision
+    whole = {"temperature": 1, "threshold": None, "certain_from": None}
     assert Decision.from_json(whole, "decision.json") == Decision()
+    assert Decision.from_json(whole | {"certain_from": [0, 1]}, "decision.json") == Decision(certain_from=[0.0, 1.0])
+
+
+def test_a_decision_of_an_earlier_version_asks_for_a_new_evaluation() -> None:
+    old = {"temperature": 1.0, "threshold": 0.4, "abstain_below": 0.6}
+    with pytest.raises(
+        UsageError, match="decision.json is of an earlier version of this recipe: evaluate the run again"
+    ):
+        Decision.from_json(old, "decision.json")
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        ({"temperature": 0.0, "threshold": None, "abstain_below": None}, "temperature of 0.0"),
-        ({"temperature": float("nan"), "threshold": None, "abstain_below": None}, "temperature of nan"),
-        ({"temperature": 1.0, "threshold": 1.0, "abstain_below": None}, "threshold of 1.0"),
-        ({"temperature": 1.0, "threshold": None, "abstain_below": -0.1}, "abstain_below -0.1"),
+        ({"temperature": 0.0, "threshold": None, "certain_from": None}, "temperature of 0.0"),
+        ({"temperature": float("nan"), "threshold": None, "certain_from": None}, "temperature of nan"),
+        ({"temperature": 1.0, "threshold": 1.0, "certain_from": None}, "threshold of 1.0"),
+        ({"temperature": 1.0, "threshold": None, "certain_from": [0.5, -0.1]}, r"certain_from \[0.5, -0.1\]"),
+        ({"temperature": 1.0, "threshold": None, "certain_from": 0.5}, "'certain_from' has the wrong type"),
         (
-            {"temperature": "1", "threshold": None, "abstain_below": None},
+            {"temperature": "1", "threshold": None, "certain_from": None},
             "decision.json is damaged: 'temperature' has the wrong type",
         ),
         (
-            {"temperature": None, "threshold": None, "abstain_below": None},
+            {"temperature": None, "threshold": None, "certain_from": None},
             "decision.json is damaged: 'temperature' has the wrong type",
         ),
-        ({"temperature": True, "threshold": None, "abstain_below": None}, "'temperature' has the wrong type"),
-        ({"temperature": 1.0}, "decision.json: a decision has temperature, threshold, abstain_below, not temperature"),
+        ({"temperature": True, "threshold": None, "certain_from": None}, "'temperature' has the wrong type"),
+        ({"temperature": 1.0}, "decision.json: a decision has temperature, threshold, certain_from, not temperature"),
     ],
 )
 def test_a_decision_that_makes_no_sense_is_refused(content: dict, message: str) -> None:

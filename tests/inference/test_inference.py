@@ -105,11 +105,11 @@ def test_a_space_of_sentencepiece_is_no_word(tmp_path: Path) -> None:
     assert (scores.unknown < scores.tokens)[:2].all(), "spaces are tokens"
 
 
-def test_a_review_without_a_known_word_is_doubtful_where_there_is_a_bound(exported_run: RunFolder) -> None:
+def test_a_review_without_a_known_word_is_doubtful_where_some_are(exported_run: RunFolder) -> None:
     classifier = OnnxClassifier.from_run(exported_run.path, "fp32", raw=True)
     (scores,) = classifier.score([["zebra", "a good film", ""]])
-    for bound, certain in ((None, [True] * 3), (0.0, [False, True, False]), (1.0, [False] * 3)):
-        classifier.decision = Decision(abstain_below=bound)
+    for bounds, certain in ((None, [True] * 3), ([0.0] * 2, [False, True, False]), ([1.0] * 2, [False] * 3)):
+        classifier.decision = Decision(certain_from=bounds)
         expected, found = classifier.decision(scores.logits), classifier.answer(scores)
         assert found.certain.tolist() == certain
         assert (found.labels == expected.labels).all() and (found.probabilities == expected.probabilities).all()

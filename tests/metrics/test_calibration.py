@@ -13,6 +13,7 @@ from recipe.metrics.calibration import (
     calibration_of,
     fit_temperature,
     reliability_bins,
+    temperature_at_bound,
 )
 
 
@@ -54,6 +55,15 @@ def test_a_temperature_has_bounds() -> None:
     labels[0] = 0
     assert LOWEST <= fit_temperature(logits / 1000, labels) == pytest.approx(LOWEST, rel=1e-3)
     assert HIGHEST >= fit_temperature(logits * 100, 1 - labels) == pytest.approx(HIGHEST, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale, at_bound", [(1 / 1000, True), (100, True), (1, False)])
+def test_a_temperature_that_was_stopped_by_its_bound_is_told_from_one_that_was_found(
+    scale: float, at_bound: bool
+) -> None:
+    logits, labels = calibrated(1000, 3)
+    assert temperature_at_bound(fit_temperature(scale * logits, labels)) == at_bound
+    assert not temperature_at_bound(1.0)
 
 
 def test_bins_hold_what_a_loop_counts() -> None:

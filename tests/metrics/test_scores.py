@@ -5,7 +5,18 @@ import pytest
 from oracles import CONFUSION
 
 from recipe.errors import UsageError
-from recipe.metrics.scores import figures_of, require_numbers, require_two_labels, score_labels
+from recipe.metrics.scores import (
+    OfLabel,
+    Ordinal,
+    figures_by_label,
+    figures_of,
+    label_notes,
+    label_values,
+    ordinal_figures,
+    require_numbers,
+    require_two_labels,
+    score_labels,
+)
 from recipe.training.compute_metrics import ClassificationMetrics
 
 LABELS, POSITIVE = CONFUSION.labels, CONFUSION.positive
@@ -65,6 +76,102 @@ def test_the_figures_are_those_that_pick_the_best_epoch(classes: int) -> None:
     expected = ClassificationMetrics(classes).compute(predictions=predicted, references=labels)
     assert score_labels(labels, predicted, classes) == expected
     assert list(expected) == ["f1", "accuracy", "precision", "recall"]
+
+
+def test_a_macro_average_is_over_the_labels_that_have_rows_whatever_is_predicted() -> None:
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    says_2 = np.array([0, 0, 0, 2, 1, 1])
+    # Label 0: precision 3/3, recall 3/4. Label 1: 2/2, 2/2. Label 2 has no rows.
+    expected = {"f1": (6 / 7 + 1) / 2, "accuracy": 5 / 6, "precision": 1, "recall": 7 / 8}
+    assert score_labels(labels, says_2, 3) == pytest.approx(expected)
+    assert score_labels(labels, labels, 3) == pytest.approx(dict.fromkeys(expected, 1))
+
+
+def test_each_label_has_the_figures_that_are_defined() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 4])
+    predicted = np.array([0, 0, 2, 2, 0, 4])
+    assert figures_by_label(labels, predicted, 5) == [
+        OfLabel(rows=3, predicted=3, precision=2 / 3, recall=2 / 3, f1=pytest.approx(2 / 3)),
+        OfLabel(rows=2, predicted=0, precision=None, recall=0, f1=0),
+        OfLabel(rows=0, predicted=2, precision=0, recall=None, f1=0),
+        OfLabel(rows=0, predicted=0, precision=None, recall=None, f1=None),
+        OfLabel(rows=1, predicted=1, precision=1, recall=1, f1=1),
+    ]
+
+
+STARS = ["1", "2", "3", "4", "5"]
+
+
+def notes_of(labels: list[int], predicted: list[int], names: list[str] = STARS, rows: str = "test") -> list[str]:
+    """The notes on these answers."""
+    return label_notes(figures_by_label(np.array(labels), np.array(predicted), len(names)), names, rows)
+
+
+def test_answers_that_miss_no_label_need_no_note() -> None:
+    assert notes_of([0, 1, 2, 3, 4, 4], [0, 1, 2, 3, 4, 0]) == []
+
+
+def test_a_label_without_rows_is_named_and_is_not_also_one_that_is_never_right() -> None:
+    assert notes_of([0, 1, 2, 3], [0, 1, 4, 3], rows="validation") == [
+        "No validation row has the label '5', which counts in no average.",
+        "The model never answers '3' (1 of the rows).",
+    ]
+    assert notes_of([0, 1, 3], [0, 1, 3]) == ["No test row has the label '3', '5', which counts in no average."]
+
+
+def test_a_label_that_is_never_answered_or_never_right_is_named_once() -> None:
+    assert notes_of([0, 1, 2, 2, 3, 4, 1], [0, 3, 4, 4, 3, 4, 3]) == [
+        "The model never answers '2' (2 of the rows), '3' (2 of the rows)."
+    ]
+    assert notes_of([0, 1, 2, 2, 3, 4], [0, 1, 1, 3, 2, 4]) == [
+        "The model is never right on '3' (0 of 2), '4' (0 of 1)."
+    ]
+
+
+def test_one_label_for_every_review_is_said_without_naming_all_the_others() -> None:
+    assert notes_of([0, 1, 2, 3, 4], [4] * 5) == ["The model gives '5' to every review."]
+    names = ["negative", "positive"]
+    assert notes_of([0, 1], [1, 1], names) == ["The model gives 'positive' to every review."]
+    # F1 of two labels is no average.
+    assert notes_of([0, 0], [0, 1], names) == ["No test row has the label 'positive'."]
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [
+        (STARS, [1, 2, 3, 4, 5]),
+        (["1 star", "2 stars", "3 Stars"], [1, 2, 3]),
+        (["01", "02", "10"], [1, 2, 10]),
+        (["-1", "0", "1"], [-1, 0, 1]),
+        (["1 star", "10 stars", "2 stars"], [1, 10, 2]),
+        (["0.5", "1", "1.5"], [0.5, 1, 1.5]),
+        (["0", "1"], None),
+        (["negative", "positive"], None),
+        (["1", "2", "unknown"], None),
+        (["1", "1.0", "2"], None),
+        (["area 1", "area 2", "area 3"], None),
+    ],
+)
+def test_labels_are_numbers_if_every_name_is_another_one(names: list[str], values: list[float] | None) -> None:
+    assert label_values(names) == values
+
+
+def test_the_distance_of_stars_is_counted_in_stars_and_in_steps_of_the_scale() -> None:
+    labels, predicted = np.array([0, 1, 2, 3, 3, 0]), np.array([0, 2, 2, 0, 2, 1])
+    # Labels are 1, 10, 2 and 4 stars: |1-1|, |10-2|, |2-2|, |4-1|, |4-2|, |1-10|.
+    # In the order 1, 2, 4, 10 the steps between them are 0, 2, 0, 2, 1, 3.
+    values = [1.0, 10.0, 2.0, 4.0]
+    found = ordinal_figures(labels, predicted, values)
+    assert found.mean_absolute_error == pytest.approx(22 / 6) and found.within_one == pytest.approx(3 / 6)
+    places = np.array([0, 3, 1, 2])
+    true, answers = places[labels], places[predicted]
+    chance = np.mean([(one - other) ** 2 for one in true for other in answers])
+    assert found.quadratic_kappa == pytest.approx(1 - ((true - answers) ** 2).mean() / chance)
+
+
+def test_agreement_beyond_chance_is_not_defined_where_all_rows_have_one_label() -> None:
+    ones = np.ones(4, dtype=np.int64)
+    assert ordinal_figures(ones, ones, [1, 2, 3]) == Ordinal(0, 1, None)
 
 
 def test_one_class_only_in_test_is_refused() -> None:

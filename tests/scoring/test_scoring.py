@@ -366,7 +366,7 @@ def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(
     texts = separable_reviews(40, seed=12)["content"][:]
     write_csv(Path("in.csv"), [{"content": text} for text in texts])
     logits = OnnxClassifier.from_run(run.path, "fp32", raw=True).logits(texts)
-    decision = Decision(3.0, 0.97, float(np.median(Decision(3.0, 0.97).confidence(logits))))
+    decision = Decision(3.0, 0.97, [float(np.median(Decision(3.0, 0.97)(logits).probabilities))] * 2)
     write_json(run.decision, decision.to_json())
     score(Request(run.path, "in.csv", "out.csv", "fp32"))
     score(Request(run.path, "in.csv", "raw.csv", "fp32", raw=True))
@@ -392,7 +392,7 @@ def test_rows_without_a_known_word_are_doubtful_and_counted(
     assert (summary.tokens, summary.unknown) == (244, 4)
     assert ", 0 skipped, 1.6% of the tokens unknown, 3 rows hold no known word: out.csv" in str(summary)
     # The model is sure enough of every row.
-    write_json(run.decision, Decision(abstain_below=0.0).to_json())
+    write_json(run.decision, Decision(certain_from=[0.0, 0.0]).to_json())
     score(Request(run.path, "in.csv", "doubt.csv", "fp32"))
     assert [row["doubtful"] for row in read_csv(Path("doubt.csv").read_text())] == ["false"] * 10 + ["true"] * 3
     without = [
@@ -536,7 +536,7 @@ def test_a_journal_of_something_else_is_refused(exported_run: RunFolder, reviews
     changed += probe([job(exported_run.path)], tmp_path)
     (tmp_path / "a.csv").write_bytes(before)
     decided = copy_of(exported_run, tmp_path / "decided")
-    write_json(decided.decision, {"temperature": 2.0, "threshold": None, "abstain_below": None})
+    write_json(decided.decision, {"temperature": 2.0, "threshold": None, "certain_from": None})
     changed += probe([job(decided.path)], tmp_path)
     says = [
         "the model has changed",
