@@ -22,6 +22,15 @@ from recipe.metrics.calibration import BINS, Calibration
 from recipe.metrics.intervals import VariantIntervals
 from recipe.run_folder import Epoch, RunRecord
 
+# By the pictures' titles, in the order of the card.
+FILES = {
+    "Learning curve": "learning_curve.png",
+    "Confusion matrices": "confusion.png",
+    "Precision and recall": "precision_recall.png",
+    "Reliability before and after the temperature": "reliability.png",
+    "F1 by slice": "slices.png",
+    "Accuracy against throughput": "trade_off.png",
+}
 # A variant looks the same in all pictures of all cards. Colours: Okabe and Ito, *Color Universal Design*, 2008.
 STYLES: dict[str, dict[str, Any]] = {
     "pytorch": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
@@ -66,40 +75,33 @@ def draw_report(
     rows, more = names_of_slices(report.slices, fonts)
     notes += more
     served = f"{report.served}, {describe_decision(report.decision, names, '‘{}’'.format)}"
-    pictures: dict[str, tuple[str, Callable[[], Figure]]] = {
-        "Learning curve": ("learning_curve.png", lambda: draw_learning_curve(record.epochs, record.best.epoch)),
-        "Confusion matrices": ("confusion.png", lambda: draw_confusions(confusions_of(report, served), names)),
+    pictures: dict[str, Callable[[], Figure]] = {
+        "Learning curve": lambda: draw_learning_curve(record.epochs, record.best.epoch),
+        "Confusion matrices": lambda: draw_confusions(confusions_of(report, served), names),
+        "Precision and recall": lambda: draw_precision_recall(report, labels, positive, served, names[1]),
+        "Reliability before and after the temperature": lambda: draw_reliability(report.calibration, report.served),
+        "F1 by slice": lambda: draw_slices(report.slices, rows, report.answers.f1.value, served),
+        "Accuracy against throughput": lambda: draw_trade_off(
+            report.variants, report.intervals.variants, report.served
+        ),
     }
-    if len(names) == 2:
-        pictures["Precision and recall"] = (
-            "precision_recall.png",
-            lambda: draw_precision_recall(report, labels, positive, served, names[1]),
-        )
-    pictures["Reliability before and after the temperature"] = (
-        "reliability.png",
-        lambda: draw_reliability(report.calibration, report.served),
-    )
-    if any(row.f1 is not None for row in report.slices):
-        pictures["F1 by slice"] = (
-            "slices.png",
-            lambda: draw_slices(report.slices, rows, report.answers.f1.value, served),
-        )
-    pictures["Accuracy against throughput"] = (
-        "trade_off.png",
-        lambda: draw_trade_off(report.variants, report.intervals.variants, report.served),
-    )
+    if len(names) > 2:
+        del pictures["Precision and recall"]
+    if all(row.f1 is None for row in report.slices):
+        del pictures["F1 by slice"]
     drawn = {}
-    for title, (file, draw) in pictures.items():
+    for title, draw in pictures.items():
+        path = folder / FILES[title]
         try:
             with fonts.in_use():
-                save_picture(draw(), folder / file)
-            drawn[title] = file
+                save_picture(draw(), path)
+            drawn[title] = path.name
         # No picture may cost the report.
         except Exception as error:
             notes.append(f"The picture '{title}' could not be drawn: {one_line(str(error)) or type(error).__name__}.")
             # One of an earlier evaluation would be taken for this one's.
             with suppress(OSError):
-                (folder / file).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
     return drawn, notes
 
 
@@ -172,9 +174,9 @@ def draw_learning_curve(epochs: Sequence[Epoch], best_epoch: float) -> Figure:
 def draw_confusions(confusions: Mapping[str, Sequence[Sequence[int]]], label_names: Sequence[str]) -> Figure:
     """Draw confusion matrices by their titles, rows true: counts, coloured by the share of the true label."""
     labels, longest = len(label_names), max(map(width, label_names)) * LETTER
-    # Inches of a cell, in which a count or a name beside it can be read; few labels get as many as their names need.
+    # Inches of a cell, in which a count or a name beside it can be read; few short names stand side by side.
     readable = 0.45 if labels <= MOST_COMPARED_LABELS else 0.3 if labels <= MOST_COUNTED_LABELS else 0.13
-    cell = max(2.1 / labels, readable, min(1.1 * longest, 4 / labels))
+    cell = max(2.1 / labels, readable, 1.1 * longest if 1.1 * longest * labels <= 4 else 0)
     side, upright = min(labels, MOST_NAMED_LABELS) * cell, longest > cell
     columns = max(1, min(3, len(confusions), int((WIDEST - longest - 1.5) / (side + 0.4))))
     # Four matrices make a square.
@@ -303,7 +305,7 @@ def draw_trade_off(
         axes.plot([speed, speed], intervals[name].accuracy, color=colour, linewidth=1.5, label=f"_interval of {name}")
         # Hollow, because the variants of one model may lie on each other.
         hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 2, "markersize": 9, "linestyle": ""}
-        label = f"{name}{' (served)' * (name == served)}\n{accuracy:.4f}, {speed:,.0f} reviews/s"
+        label = f"{name}{' (served)' * (name == served)}\n{accuracy:.4f}, {speed:,.1f} reviews/s"
         axes.plot(speed, accuracy, color=colour, marker=marker, label=label, **hollow)
     speeds = [found.reviews_per_second for found in variants.values()]
     decades = np.log10(max(speeds) / min(speeds)) + 0.6
