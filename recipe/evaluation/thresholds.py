@@ -210,7 +210,7 @@ def _share_wish(wishes: Wishes, name: str, scores: np.ndarray, right: np.ndarray
     target, confidence, rows = getattr(wishes, name), wishes.confidence, len(scores)
     sure = f"with a confidence of {100 * confidence:g} % (binomial tests in a fixed sequence)"
     if found := share_bound(scores, right, target, confidence):
-        what = "label 1" if name == "target_precision" else "an answer is certain"
+        what = "label 1 reaches it" if name == "target_precision" else "an answer is certain"
         kind = "label 1" if name == "target_precision" else "answered right"
         sentence = (
             f"{what} from a probability of {found.score:.4f} on; {found.rows:,} of {rows:,} validation reviews lie "
