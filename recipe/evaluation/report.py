@@ -29,7 +29,7 @@ from recipe.metrics.scores import (
     figures_by_label,
     figures_of,
     label_notes,
-    label_values,
+    numbers_in_order,
     ordinal_figures,
     require_numbers,
     require_two_labels,
@@ -85,7 +85,18 @@ def evaluate_run(
     logits, costs = measure_models(run, trained, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts, settings.get("class_weights", "none"))
-    report = make_report(record, probabilities, costs, test.labels, served, logits[served], decision, asked, slices)
+    report = make_report(
+        record,
+        probabilities,
+        costs,
+        test.labels,
+        served,
+        logits[served],
+        classifier.wordless(texts),
+        decision,
+        asked,
+        slices,
+    )
     if reviews.other_test:
         report = replace(report, measured=_measured(reviews))
     return _write(run, record, settings, report, test, probabilities, logits[served])
@@ -111,6 +122,7 @@ def make_report(
     labels: np.ndarray,
     served: str,
     logits: np.ndarray,
+    wordless: np.ndarray,
     decision: Decision,
     asked: list[Asked],
     slices: Mapping[str, Sequence[str]],
@@ -124,12 +136,13 @@ def make_report(
         labels: True labels, int64 (reviews,).
         served, decision, asked: As the report has them.
         logits: The served variant's, float32 (reviews, classes).
+        wordless: bool (reviews,), whether it reads no word that it knows.
         slices: Each row's value, by the slice's name.
     """
     names, answers = record.labels, decision(logits).labels
     predicted = {name: values.argmax(axis=1) for name, values in probabilities.items()}
     pairs = [(name, "pytorch") for name in predicted if name not in ("pytorch", BASELINE)] + [("pytorch", BASELINE)]
-    by_label, numbers = figures_by_label(labels, answers, len(names)), label_values(names)
+    by_label, numbers = figures_by_label(labels, answers, len(names)), numbers_in_order(names)
     sliced, left_out = figures_by_slice(slices, labels, answers, len(names))
     return Report(
         run=record.config,
@@ -138,7 +151,7 @@ def make_report(
         served=served,
         decision=decision,
         asked=asked,
-        answers=served_figures(decision, logits, labels),
+        answers=served_figures(decision, logits, labels, wordless),
         by_label=by_label,
         ordinal=ordinal_figures(labels, answers, numbers) if numbers else None,
         variants={

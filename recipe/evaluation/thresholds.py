@@ -126,12 +126,18 @@ class ServedFigures:
     doubtful: Doubtful | None
 
 
-def served_figures(decision: Decision, logits: np.ndarray, labels: np.ndarray) -> ServedFigures:
-    """Return a decision's figures on test rows: logits, float32 (reviews, classes), and labels, int64 (reviews,)."""
+def served_figures(decision: Decision, logits: np.ndarray, labels: np.ndarray, wordless: np.ndarray) -> ServedFigures:
+    """Return a decision's figures on test rows.
+
+    Args:
+        logits: float32 (reviews, classes).
+        labels: True labels, int64 (reviews,).
+        wordless: bool (reviews,), as `Scores` has it. Where some reviews are left to people, these are.
+    """
     classes, answers = logits.shape[1], decision(logits)
     intervals = label_intervals(labels, answers.labels, classes)
     values = score_labels(labels, answers.labels, classes)
-    right, kept = answers.labels == labels, answers.certain
+    right, kept = answers.labels == labels, answers.certain & ~wordless
     doubtful = None
     if decision.certain_from is not None:
         certain_ones = right[kept & (answers.labels == 1) & (classes == 2)]

@@ -141,6 +141,11 @@ class Classifier(ABC):
         for wait, _next in itertools.pairwise(started):
             yield wait()
 
+    def wordless(self, texts: Sequence[Text]) -> np.ndarray:
+        """Return of which reviews the model reads no word that it knows, bool (reviews,); the model does not run."""
+        parts = [self._count(self.tokenizer.encode_batch_fast(window))[2] for window in windows(texts)]
+        return np.concatenate([np.empty(0, dtype=bool), *parts])
+
     def batches(self, texts: Sequence[Text]) -> Iterator[dict[str, np.ndarray]]:
         """Yield the model's inputs for reviews, a batch at a time: int64 (reviews, tokens) by name."""
         encodings, batches = self._tokenize(texts)

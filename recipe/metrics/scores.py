@@ -166,7 +166,7 @@ def label_notes(by_label: Sequence[OfLabel], names: Sequence[str], rows: str = "
     return notes
 
 
-def label_values(names: Sequence[str]) -> list[float] | None:
+def numbers_in_order(names: Sequence[str]) -> list[float] | None:
     """Return the number that each label's name is, such as `2` or `2 stars`; `None` for other names or two labels."""
     matches = [NUMBER.fullmatch(name) for name in names]
     values = [float(match[1]) for match in matches if match]
@@ -179,7 +179,7 @@ def ordinal_figures(labels: np.ndarray, predicted: np.ndarray, values: Sequence[
     Args:
         labels: True labels, int64 (reviews,).
         predicted: int64 (reviews,).
-        values: The number that each label is, as `label_values` reads them from the names.
+        values: The number that each label is, as `numbers_in_order` reads them from the names.
     """
     numbers = np.asarray(values)
     distances = np.abs(numbers[labels] - numbers[predicted])

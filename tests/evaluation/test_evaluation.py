@@ -44,7 +44,8 @@ def report_of(decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb
     costs = dict.fromkeys(predicted, Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)))
     slices = {"source": list(source)}
     asked = [Asked("--best_f1", True, "It gains.")]
-    return make_report(run_record(), probabilities, costs, LABELS, "fp32", logits["fp32"], decision, asked, slices)
+    known, served = np.zeros(len(LABELS), dtype=bool), logits["fp32"]
+    return make_report(run_record(), probabilities, costs, LABELS, "fp32", served, known, decision, asked, slices)
 
 
 @pytest.fixture(scope="module")

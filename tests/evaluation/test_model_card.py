@@ -57,8 +57,8 @@ def report_of(names: Sequence[str] = TWO, decision: Decision | None = None, **ch
     logits["tfidf"] = (generator.normal(size=(1000, classes)) + 0.8 * np.eye(classes)[labels]).astype(np.float32)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     slices = {"source": ["a | b\nc"] * 900 + ["d"] * 100, "truncated": ["whole"] * 1000}
-    record = run_record(labels=list(names))
-    report = make_report(record, probabilities, COSTS, labels, "int8", logits["int8"], decision or WARM, [], slices)
+    record, served, known = run_record(labels=list(names)), logits["int8"], np.zeros(1000, dtype=bool)
+    report = make_report(record, probabilities, COSTS, labels, "int8", served, known, decision or WARM, [], slices)
     return replace(report, **changes)
 
 
@@ -193,7 +193,7 @@ def test_the_first_tables_are_of_the_served_answers(threshold: float | None) -> 
     assert [list(map(int, row[1:])) for row in confusion[1:]] == report.answers.confusion
     assert (report.answers.confusion == report.variants["int8"].confusion) == (threshold is None)
     hits, said = report.answers.confusion[1][1], sum(row[1] for row in report.answers.confusion)
-    assert by_label[2][:4] == ["positive", "500", str(said), f"{hits / said:.4f}"]
+    assert by_label[2][:4] == ["1: positive", "500", str(said), f"{hits / said:.4f}"]
     assert variants[0][0] == "most probable label"
     assert variants[2][3] == f"{report.variants['int8'].precision:.4f}" and variants[2][0] == "int8"
 
@@ -278,7 +278,7 @@ def test_many_labels_have_no_table_of_counts() -> None:
     report = report_of([f"label {number}" for number in range(13)])
     text = card_of(report, pictures={"Confusion": "report/confusion.png"}).text
     assert len(tables(text)) == 7 and "in `report.json`, and drawn below" in text and "(0: label 0" not in text
-    assert "| label 12 | 76 |" in text, "the figures of each label stay"
+    assert "| 12: label 12 | 76 |" in text, "the figures of each label stay"
     rows = summary(report).split("\n\n")[1].splitlines()
     assert len(rows) == 14 and rows[-1] == "These are the 12 labels of lowest F1; the card has all 13."
     by_f1 = [float(row.split()[-2]) for row in rows[1:-1]]

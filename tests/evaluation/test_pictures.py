@@ -77,7 +77,8 @@ def report_of(
     costs = {name: Costs(reviews_per_second=SPEEDS[name], latency_ms=Latency(1.0, 2.0)) for name in variants}
     slices = {"price": [values[row % len(values)] for row in range(400)]}
     record = run_record(labels=list(labels))
-    return make_report(record, probabilities, costs, true, "int8", logits, decision or Decision(1.5), [], slices)
+    known = np.zeros(len(true), dtype=bool)
+    return make_report(record, probabilities, costs, true, "int8", logits, known, decision or Decision(1.5), [], slices)
 
 
 def draw(report: Report, folder: Path) -> tuple[dict[str, str], list[str]]:

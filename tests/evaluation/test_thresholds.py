@@ -244,7 +244,8 @@ def test_reviews_that_are_equally_sure_are_not_told_apart() -> None:
 def test_the_figures_are_of_the_answers_and_of_what_the_model_keeps() -> None:
     # Answers 1, 0, 1, 0, 1; the third and the fourth are doubtful below 0.8.
     logits, labels = of_probabilities(np.array([0.9, 0.1, 0.6, 0.4, 0.9])), np.array([1, 0, 0, 0, 0])
-    found = served_figures(Decision(certain_from=[0.8, 0.8]), logits, labels)
+    known = np.zeros(5, dtype=bool)
+    found = served_figures(Decision(certain_from=[0.8, 0.8]), logits, labels, known)
     assert (found.reviews, found.confusion) == (5, [[2, 2], [0, 1]])
     figures = (found.accuracy.value, found.precision.value, found.recall.value, found.f1.value)
     assert figures == pytest.approx((0.6, 1 / 3, 1, 0.5))
@@ -253,11 +254,21 @@ def test_the_figures_are_of_the_answers_and_of_what_the_model_keeps() -> None:
     assert doubtful.accuracy and doubtful.accuracy.value == pytest.approx(2 / 3)
     assert doubtful.precision and doubtful.precision.value == 0.5
     assert doubtful.accuracy_of_doubtful and doubtful.accuracy_of_doubtful.value == 0.5
-    all_doubtful = served_figures(Decision(certain_from=[0.95, 0.95]), logits, labels).doubtful
+    all_doubtful = served_figures(Decision(certain_from=[0.95, 0.95]), logits, labels, known).doubtful
     assert all_doubtful and all_doubtful.accuracy is all_doubtful.precision is None and all_doubtful.share.value == 1
-    none_doubtful = served_figures(Decision(certain_from=[0.0, 0.0]), logits, labels).doubtful
+    none_doubtful = served_figures(Decision(certain_from=[0.0, 0.0]), logits, labels, known).doubtful
     assert none_doubtful and none_doubtful.accuracy_of_doubtful is None
     assert none_doubtful.accuracy and none_doubtful.accuracy.value == 0.6
+
+
+def test_a_wordless_review_counts_as_doubtful_where_some_are() -> None:
+    # Answers 1, 0, 1, right but for the last; the second is doubtful below 0.8, and the third is wordless.
+    logits, labels = of_probabilities(np.array([0.9, 0.4, 0.9])), np.array([1, 0, 0])
+    wordless = np.array([False, False, True])
+    doubtful = served_figures(Decision(certain_from=[0.8, 0.8]), logits, labels, wordless).doubtful
+    assert doubtful and doubtful.reviews == 2 and doubtful.accuracy and doubtful.accuracy.value == 1
+    assert doubtful.accuracy_of_doubtful and doubtful.accuracy_of_doubtful.value == 0.5
+    assert served_figures(Decision(), logits, labels, wordless).doubtful is None
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -266,7 +277,8 @@ def test_the_figures_are_scikit_learns_with_the_decision(classes: int) -> None:
     labels = draw.integers(classes, size=300)
     logits = (draw.normal(size=(300, classes)) + np.eye(classes)[labels]).astype(np.float32)
     decision = Decision(2.0, 0.7 if classes == 2 else None)
-    found, said = served_figures(decision, logits, labels), decision(logits).labels
+    known = np.zeros(300, dtype=bool)
+    found, said = served_figures(decision, logits, labels, known), decision(logits).labels
     average = "binary" if classes == 2 else "macro"
     assert found.doubtful is None and found.confusion == confusion_matrix(labels, said).tolist()
     assert found.accuracy.value == pytest.approx(accuracy_score(labels, said))
@@ -280,10 +292,11 @@ def test_the_figures_are_scikit_learns_with_the_decision(classes: int) -> None:
 def test_every_interval_of_what_is_served_covers() -> None:
     decision = validated(target_precision=0.85, abstain=0.2)[0]
     draw, draws, missed = np.random.default_rng(0), 300, np.zeros(8)
-    truth = served_figures(decision, LOGITS, LABELS)
+    known = np.zeros(len(LABELS), dtype=bool)
+    truth = served_figures(decision, LOGITS, LABELS, known)
     for _ in range(draws):
         some = draw.integers(len(LABELS), size=200)
-        found = served_figures(decision, LOGITS[some], LABELS[some])
+        found = served_figures(decision, LOGITS[some], LABELS[some], known[some])
         missed += [
             not share.interval[0] <= true.value <= share.interval[1]
             for share, true in zip(shares(found), shares(truth), strict=True)

@@ -85,7 +85,7 @@ def test_reviews_without_a_known_word_are_known(classifier: OnnxClassifier) -> N
     (scores,) = classifier.score([texts])
     assert scores.tokens.tolist() == [4, 0, 0, 2, 0, 2, 2, 30], "as the model reads them, without [CLS] and [SEP]"
     assert scores.unknown.tolist() == [4, 0, 0, 2, 0, 1, 1, 0]
-    assert scores.wordless.tolist() == [True] * 5 + [False] * 3
+    assert scores.wordless.tolist() == classifier.wordless(texts).tolist() == [True] * 5 + [False] * 3
 
 
 class Guess(Classifier):

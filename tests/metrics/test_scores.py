@@ -11,7 +11,7 @@ from recipe.metrics.scores import (
     figures_by_label,
     figures_of,
     label_notes,
-    label_values,
+    numbers_in_order,
     ordinal_figures,
     require_numbers,
     require_two_labels,
@@ -153,7 +153,7 @@ def test_one_label_for_every_review_is_said_without_naming_all_the_others() -> N
     ],
 )
 def test_labels_are_numbers_if_every_name_is_another_one(names: list[str], values: list[float] | None) -> None:
-    assert label_values(names) == values
+    assert numbers_in_order(names) == values
 
 
 def test_the_distance_of_stars_is_counted_in_stars_and_in_steps_of_the_scale() -> None:
