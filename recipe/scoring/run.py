@@ -75,7 +75,7 @@ class Summary:
         before = f" ({self.rows_before:,} of them were there)" if self.rows_before else ""
         unknown = self.unknown / max(self.tokens, 1)
         notes = f", {unknown:.1%} of the tokens unknown" if unknown > NOTABLE_UNKNOWN else ""
-        notes += f", {self.wordless:,} rows hold no known word" if self.wordless else ""
+        notes += f", {self.wordless:,} without a known word" if self.wordless else ""
         return (
             f"{self.rows:,} rows{before} in {self.seconds:,.1f} s, "
             f"{(self.rows - self.rows_before) / self.seconds:,.0f} rows per second, "

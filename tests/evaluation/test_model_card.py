@@ -193,7 +193,7 @@ def test_the_first_tables_are_of_the_served_answers(threshold: float | None) -> 
     assert [list(map(int, row[1:])) for row in confusion[1:]] == report.answers.confusion
     assert (report.answers.confusion == report.variants["int8"].confusion) == (threshold is None)
     hits, said = report.answers.confusion[1][1], sum(row[1] for row in report.answers.confusion)
-    assert by_label[2][:4] == ["1: positive", "500", str(said), f"{hits / said:.4f}"]
+    assert by_label[2][:5] == ["1", "positive", "500", str(said), f"{hits / said:.4f}"]
     assert variants[0][0] == "most probable label"
     assert variants[2][3] == f"{report.variants['int8'].precision:.4f}" and variants[2][0] == "int8"
 
@@ -269,7 +269,7 @@ def test_every_table_has_as_many_cells_in_each_row(report: Report) -> None:
 def test_names_are_shown_as_they_are() -> None:
     report = report_of(["$$", "a|b *c*", "<i>`x`"])
     text = card_of(report).text
-    assert r"(0: \$\$, 1: a\|b \*c\*, 2: \<i\>\`x\`)" in text and r"source: a \| b c" in text
+    assert r"(0: ‘\$\$’, 1: ‘a\|b \*c\*’, 2: ‘\<i\>\`x\`’)" in text and r"source: a \| b c" in text
     assert {len(row) for row in tables(text)[1]} == {4}
     assert plain("snake_case _x_ R&D &amp; \\") == r"snake_case \_x\_ R&D \&amp; \\"
 
@@ -277,8 +277,8 @@ def test_names_are_shown_as_they_are() -> None:
 def test_many_labels_have_no_table_of_counts() -> None:
     report = report_of([f"label {number}" for number in range(13)])
     text = card_of(report, pictures={"Confusion": "report/confusion.png"}).text
-    assert len(tables(text)) == 7 and "in `report.json`, and drawn below" in text and "(0: label 0" not in text
-    assert "| 12: label 12 | 76 |" in text, "the figures of each label stay"
+    assert len(tables(text)) == 7 and "in `report.json`, and drawn below" in text and "(0: ‘label 0" not in text
+    assert "| 12 | label 12 | 76 |" in text, "the figures of each label stay"
     rows = summary(report).split("\n\n")[1].splitlines()
     assert len(rows) == 14 and rows[-1] == "These are the 12 labels of lowest F1; the card has all 13."
     by_f1 = [float(row.split()[-2]) for row in rows[1:-1]]

@@ -390,7 +390,7 @@ def test_rows_without_a_known_word_are_doubtful_and_counted(
     summary = score(Request(run.path, "in.csv", "out.csv", "fp32"))
     # By hand: 240 known words, two zebras and two characters.
     assert (summary.tokens, summary.unknown) == (244, 4)
-    assert ", 0 skipped, 1.6% of the tokens unknown, 3 rows hold no known word: out.csv" in str(summary)
+    assert ", 0 skipped, 1.6% of the tokens unknown, 3 without a known word: out.csv" in str(summary)
     # The model is sure enough of every row.
     write_json(run.decision, Decision(certain_from=[0.0, 0.0]).to_json())
     score(Request(run.path, "in.csv", "doubt.csv", "fp32"))
