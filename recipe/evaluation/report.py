@@ -174,7 +174,7 @@ def make_report(
 def _temperature_notes(temperature: float) -> list[str]:
     if not temperature_at_bound(temperature):
         return []
-    return [f"The temperature, {temperature:.3g}, is at the end of its range: too few validation rows to fit it."]
+    return [f"The temperature, {temperature:.3g}, is at the end of its range, so do not rely on the probabilities."]
 
 
 def _write(

@@ -36,6 +36,8 @@ def _answers(report: Report) -> list[str]:
 def _labels(report: Report) -> list[str]:
     """Return a line for each label, with the answers that its rows get where there are few labels."""
     names, shown = [_short(name) for name in report.labels], list(range(len(report.labels)))
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names)]
     counted = names if len(names) <= MOST_COUNTED else []
     rows = [["true label", *(f"as {name}" for name in counted), "precision", "recall", "F1", "rows"]]
     notes = [sentence] if (sentence := describe_ordinal(report)) else []

@@ -72,7 +72,7 @@ def describe_unlike(report: Report, name: str) -> str:
 def describe_differences(report: Report) -> list[str]:
     """Return a sentence per comparison of most probable labels: is the difference more than noise, and how large.
 
-    More than noise means that an exact McNemar test rejects chance at 5 %, shared by all comparisons (Bonferroni). So
+    More than noise means, of accuracy, that an exact McNemar test rejects chance at 5 %, shared by all comparisons (Bonferroni). So
     at most one report in twenty takes chance for a difference.
     """
     differences = {(found.first, found.second): found for found in report.intervals.differences}
@@ -82,16 +82,18 @@ def describe_differences(report: Report) -> list[str]:
         if not test.only_first_right + test.only_second_right:
             sentences.append(f"{first} and {second} are right on the same reviews.")
             continue
-        verdict = f"{first} differs from {second} by **no more than noise**"
+        verdict = f"{first} differs from {second} in accuracy by **no more than noise**"
         if test.p_value < SIGNIFICANCE / len(report.mcnemar):
-            word = "better" if test.only_first_right > test.only_second_right else "worse"
-            verdict = f"{first} is {word} than {second} by **more than noise**"
+            word = "more" if test.only_first_right > test.only_second_right else "less"
+            verdict = f"{first} is {word} accurate than {second} by **more than noise**"
         found = differences[test.first, test.second]
         # Adding 0 makes of -0.0, which would be printed with its sign, a 0.
         ours, theirs = test.only_first_right, test.only_second_right
+        # Of many reviews it may be too small for a float.
+        chance = f"= {test.p_value:.2g}" if test.p_value else "< 1e-300"
         sentences.append(
             f"{verdict}: only {test.first} is right on {ours:,} review{'s' * (ours != 1)}, only {test.second} on "
-            f"{theirs:,} (exact McNemar p = {test.p_value:.2g}); F1 {round(found.f1, 4) + 0:+.4f}, "
+            f"{theirs:,} (exact McNemar p {chance}); F1 {round(found.f1, 4) + 0:+.4f}, "
             f"95 % interval {found.f1_interval[0]:+.4f} to {found.f1_interval[1]:+.4f}."
         )
     return sentences

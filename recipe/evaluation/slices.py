@@ -57,7 +57,7 @@ def slice_values(texts: Sequence[Text], tokens: np.ndarray, max_length: int) -> 
         max_length: Tokens that a review is truncated to.
     """
     slices = {
-        "length": [LENGTHS[bucket] for bucket in np.digitize(tokens, LENGTH_EDGES, right=True)],
+        "tokens": [LENGTHS[bucket] for bucket in np.digitize(tokens, LENGTH_EDGES, right=True)],
         "truncated": ["truncated" if longer else "whole" for longer in tokens > max_length],
     }
     if titles := [text[0] for text in texts if not isinstance(text, str)]:

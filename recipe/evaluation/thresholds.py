@@ -247,7 +247,7 @@ def _not_shown(wishes: Wishes, name: str, rows: str, sure: str, best: float | No
     """Return what to say of a target that the rows do not show: the best one that they do, and how many would do."""
     instead = "nobody is left to people" if name == "target_accuracy" else "the answer is the most probable label"
     shown = f"the best that they show is {best:g}" if best else "they show no share at all"
-    more = f"some {_rounded(enough):,} like these would do" if enough else "no number of such reviews is seen to do"
+    more = f"some {_rounded(enough):,} like these would do" if enough else "more like these would not do"
     sentence = f"not adopted, {instead}: {rows} do not show it {sure}; {shown}, and {more}"
     return Asked(wishes.said(name), False, sentence)
 

@@ -299,7 +299,7 @@ def test_a_figure_that_is_not_defined_is_a_dash() -> None:
     silent = replace(report.by_label[0], precision=None)
     report = replace(report, variants=variants, by_label=[silent, report.by_label[1]])
     text = card_of(report).text
-    assert "| int8 | – | – | " in text and re.search(r"\| negative \| 500 \| \d+ \| – \| ", text)
+    assert "| int8 | – | – | " in text and re.search(r"\| 0 \| negative \| 500 \| \d+ \| – \| ", text)
 
 
 def test_costs_and_calibration_are_those_of_the_report(report: Report) -> None:
@@ -344,8 +344,8 @@ def test_the_end_of_a_review_that_is_kept_is_said(report: Report) -> None:
 
 def test_noise_is_called_noise_and_a_difference_one(report: Report) -> None:
     of_int8, of_tfidf = describe_differences(report)
-    assert of_int8.startswith("**int8** differs from **pytorch** by **no more than noise**")
-    assert of_tfidf.startswith("**pytorch** is better than **tfidf** by **more than noise**")
+    assert of_int8.startswith("**int8** differs from **pytorch** in accuracy by **no more than noise**")
+    assert of_tfidf.startswith("**pytorch** is more accurate than **tfidf** by **more than noise**")
     found = report.intervals.differences[1]
     low, high = found.f1_interval
     assert f"F1 {found.f1:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}" in of_tfidf
@@ -356,9 +356,28 @@ def test_two_comparisons_share_the_chance_of_a_false_alarm() -> None:
     other, test = report.mcnemar
     test = replace(test, only_first_right=10, only_second_right=30, p_value=0.03)
     (sentence,) = describe_differences(replace(report, mcnemar=[test]))
-    assert "pytorch** is worse than **tfidf** by **more than noise**" in sentence
+    assert "pytorch** is less accurate than **tfidf** by **more than noise**" in sentence
     assert "only pytorch is right on 10 reviews, only tfidf on 30" in sentence
     assert "no more than noise" in describe_differences(replace(report, mcnemar=[other, test]))[1]
+
+
+def test_a_chance_too_small_for_a_float_is_not_called_none() -> None:
+    report = report_of()
+    (sentence,) = describe_differences(replace(report, mcnemar=[replace(report.mcnemar[1], p_value=0.0)]))
+    assert "(exact McNemar p < 1e-300)" in sentence
+
+
+def test_a_model_without_a_mistake_has_no_most_confident_one(report: Report) -> None:
+    share = replace(report.answers.accuracy, value=1.0)
+    text = card_of(replace(report, answers=replace(report.answers, accuracy=share))).text
+    assert "No served answer to these reviews is wrong." in text and "mistakes.csv" not in text
+    assert "most confident mistakes" in card_of(report).text
+
+
+def test_long_names_that_look_alike_on_the_screen_have_their_numbers() -> None:
+    report = report_of([f"the goods of category {number} in our shop" for number in range(3)])
+    rows = summary(report).split("\n\n")[1].splitlines()
+    assert [row.split()[0] for row in rows[1:4]] == ["0:", "1:", "2:"]
 
 
 def test_models_that_never_differ_are_said_to_agree() -> None:

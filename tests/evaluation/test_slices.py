@@ -19,7 +19,7 @@ def values_of(name: str, *texts: Text, tokens: Sequence[int] = (1,), max_length:
 
 
 def test_a_bucket_includes_its_longest_review() -> None:
-    found = values_of("length", tokens=[3, 32, 33, 64, 128, 129, 512, 513])
+    found = values_of("tokens", tokens=[3, 32, 33, 64, 128, 129, 512, 513])
     assert found == ["up to 32"] * 2 + ["33 to 64"] * 2 + ["65 to 128", "129 to 256", "257 to 512", "over 512"]
 
 
@@ -82,7 +82,7 @@ def test_with_more_classes_a_slice_has_the_macro_average() -> None:
 
 def test_lengths_stand_in_order_and_other_values_by_rows() -> None:
     labels = np.tile([0, 1], 6)
-    by_length = values_of("length", tokens=[200, 5, 200, 5, 200, 40, 40, 600, 600, 600, 5, 5])
+    by_length = values_of("tokens", tokens=[200, 5, 200, 5, 200, 40, 40, 600, 600, 600, 5, 5])
     columns = {"length": by_length, "source": ["other"] * 5 + ["imdb"] * 2 + ["yelp"] * 3 + ["a"] * 2}
     found = [(row.slice, row.value) for row in figures_by_slice(columns, labels, labels, 2)[0]]
     assert [value for name, value in found if name == "length"] == ["up to 32", "33 to 64", "129 to 256", "over 512"]
