@@ -72,8 +72,8 @@ def describe_unlike(report: Report, name: str) -> str:
 def describe_differences(report: Report) -> list[str]:
     """Return a sentence per comparison of most probable labels: is the difference more than noise, and how large.
 
-    More than noise means, of accuracy, that an exact McNemar test rejects chance at 5 %, shared by all comparisons (Bonferroni). So
-    at most one report in twenty takes chance for a difference.
+    More than noise means that an exact McNemar test of accuracy rejects chance at 5 %, shared by all comparisons
+    (Bonferroni). So at most one report in twenty takes chance for a difference.
     """
     differences = {(found.first, found.second): found for found in report.intervals.differences}
     sentences = []
