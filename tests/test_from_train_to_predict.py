@@ -103,4 +103,3 @@ def test_three_labels_with_a_wish_go_from_train_to_predict(tiny_bert: Path, tmp_
     said = f"; {sum(doubtful)} of 500 reviews are left to people"
     assert said in done.card and said in done.printed["evaluate"]
     assert f"| accuracy of the rest | {sum(right) / len(right):.4f} |" in done.card
-    print(done.card, *done.printed.values(), done.scored[:9])
