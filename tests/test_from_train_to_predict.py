@@ -100,6 +100,8 @@ def test_three_labels_with_a_wish_go_from_train_to_predict(tiny_bert: Path, tmp_
     assert done.run.read_record().labels == list(PRICES)
     doubtful = [row["doubtful"] == "true" for row in done.scored]
     right = [row["answer"] == row["label"] for row, left in zip(done.scored, doubtful, strict=True) if not left]
+    unread = [left for row, left in zip(done.scored, doubtful, strict=True) if row["text"].startswith("zebra")]
+    assert all(unread) and f"without a word that the model knows: {len(unread)} of these" in done.card
     said = f"; {sum(doubtful)} of 500 reviews are left to people"
     assert said in done.card and said in done.printed["evaluate"]
     assert f"| accuracy of the rest | {sum(right) / len(right):.4f} |" in done.card

@@ -144,6 +144,8 @@ def make_report(
     pairs = [(name, "pytorch") for name in predicted if name not in ("pytorch", BASELINE)] + [("pytorch", BASELINE)]
     by_label, numbers = figures_by_label(labels, answers, len(names)), numbers_in_order(names)
     sliced, left_out = figures_by_slice(slices, labels, answers, len(names))
+    unread = int(wordless.sum()) if decision.certain_from is not None else 0
+    for_people = [f"Left to people is each review without a word that the model knows: {unread:,} of these."]
     return Report(
         run=record.config,
         versions=versions(),
@@ -167,7 +169,12 @@ def make_report(
         mcnemar=[mcnemar(labels, predicted, *pair) for pair in pairs],
         calibration=calibration_of(logits, labels, decision.temperature),
         slices=sliced,
-        notes=[*label_notes(by_label, names), *_temperature_notes(decision.temperature), *left_out],
+        notes=[
+            *label_notes(by_label, names),
+            *_temperature_notes(decision.temperature),
+            *(for_people if unread else []),
+            *left_out,
+        ],
     )
 
 

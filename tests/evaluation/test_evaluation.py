@@ -34,7 +34,9 @@ REPORT_FILES = {
 }
 
 
-def report_of(decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb", **predicted: np.ndarray) -> Report:
+def report_of(
+    decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb", wordless: int = 0, **predicted: np.ndarray
+) -> Report:
     """The report of models' answers, TF-IDF's last, each with a probability of 0.9."""
     logits = {
         name: np.log(np.where(np.arange(2) == labels[:, None], 0.9, 0.1)).astype(np.float32)
@@ -44,8 +46,8 @@ def report_of(decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb
     costs = dict.fromkeys(predicted, Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)))
     slices = {"source": list(source)}
     asked = [Asked("--best_f1", True, "It gains.")]
-    known, served = np.zeros(len(LABELS), dtype=bool), logits["fp32"]
-    return make_report(run_record(), probabilities, costs, LABELS, "fp32", served, known, decision, asked, slices)
+    unread, served = np.arange(len(LABELS)) < wordless, logits["fp32"]
+    return make_report(run_record(), probabilities, costs, LABELS, "fp32", served, unread, decision, asked, slices)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,13 @@ def test_answers_labels_slices_and_calibration_are_those_that_are_served() -> No
     assert [row.accuracy for row in report.slices] == [0.2, 0.8], "1 of 5 and 4 of 5 are 0"
     assert report.notes == ["The model gives 'negative' to every review."]
     assert report.calibration.before.calibration_error == pytest.approx(0.2), "0.9 sure, 0.7 right"
+
+
+def test_wordless_reviews_are_noted_where_some_are_left_to_people() -> None:
+    notes = report_of(wordless=3, pytorch=LABELS, fp32=LABELS, tfidf=LABELS).notes
+    assert notes == ["Left to people is each review without a word that the model knows: 3 of these."]
+    assert report_of(pytorch=LABELS, fp32=LABELS, tfidf=LABELS).notes == []
+    assert report_of(Decision(), wordless=3, pytorch=LABELS, fp32=LABELS, tfidf=LABELS).notes == []
 
 
 def test_labels_not_served_counts_a_variant_against_the_answers() -> None:
