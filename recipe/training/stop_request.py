@@ -1,7 +1,9 @@
-"""Defer SIGTERM and Ctrl-C to the end of the training step."""
+"""Defer SIGTERM and Ctrl-C to the end of the training step, in the main process and its data-loader workers."""
 
 import os
 import signal
+import sys
+import threading
 import time
 from types import FrameType
 
@@ -35,3 +37,19 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.signal:
             self.signal, self.since = number, time.monotonic()
+
+
+def outlive_stop(worker: int) -> None:
+    """Let a data-loader worker end by SIGTERM only if its parent sends it.
+
+    A stop comes to every process of a job. A worker that ended by it would break the step that is still to be finished.
+    """
+    if sys.platform != "darwin":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
