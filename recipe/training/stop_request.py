@@ -2,8 +2,6 @@
 
 import os
 import signal
-import sys
-import threading
 import time
 from types import FrameType
 
@@ -40,16 +38,13 @@ class StopRequest:
 
 
 def outlive_stop(worker: int) -> None:
-    """Let a data-loader worker end by SIGTERM only if its parent sends it.
+    """Let a data-loader worker end by the second SIGTERM, not by the first.
 
     A stop comes to every process of a job. A worker that ended by it would break the step that is still to be finished.
+    At its own end the parent sends another, and one more if the worker is still there.
     """
-    if sys.platform != "darwin":
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _end_next_time)
 
 
-def _end_with_parent() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+def _end_next_time(*_: object) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -499,7 +499,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_how_much_is_needed(
 
 
 @pytest.mark.slow
-def test_a_worker_ends_by_its_parents_signal_alone() -> None:
+def test_a_worker_outlives_a_stop_but_not_its_parents_end() -> None:
     loader = DataLoader(range(8), num_workers=1, worker_init_fn=outlive_stop, persistent_workers=True)  # type: ignore[arg-type]
     batches, (worker,) = iter(loader), multiprocessing.active_children()
     next(batches)
