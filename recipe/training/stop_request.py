@@ -1,4 +1,4 @@
-"""Defer SIGTERM and Ctrl-C to the end of the training step."""
+"""Defer SIGTERM and Ctrl-C to the end of the training step, in the main process and its data-loader workers."""
 
 import os
 import signal
@@ -35,3 +35,16 @@ class StopRequest:
             raise KeyboardInterrupt
         if not self.signal:
             self.signal, self.since = number, time.monotonic()
+
+
+def outlive_stop(worker: int) -> None:
+    """Let a data-loader worker end by the second SIGTERM, not by the first.
+
+    A stop comes to every process of a job. A worker that ended by it would break the step that is still to be finished.
+    At its own end the parent sends another, and one more if the worker is still there.
+    """
+    signal.signal(signal.SIGTERM, _end_next_time)
+
+
+def _end_next_time(*_: object) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -23,12 +23,7 @@ from recipe.training import checkpoints
 from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, ValidationStopped
 from recipe.training.progress import EpochTable, Mean, RunningTotals
 from recipe.training.sampler import WholeBatchSampler
-from recipe.training.stop_request import StopRequest
-
-
-def outlive_stop(worker: int) -> None:
-    """Ignore SIGTERM in a data-loader worker: sent to all processes of a job, it must not break the step's end."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+from recipe.training.stop_request import StopRequest, outlive_stop
 
 
 class ReviewTrainer(Trainer):

@@ -1,6 +1,7 @@
 """A run that was stopped, at whatever moment, goes on as if it had not been: the same weights, to the bit."""
 
 import json
+import multiprocessing
 import os
 import pickle
 import re
@@ -19,6 +20,7 @@ import torch
 from conftest import ROOT, files_under, separable_reviews, write_dataset
 from kill_probe import die
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from recipe.arguments.parser import Arguments, parse_arguments
@@ -27,6 +29,7 @@ from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
 from recipe.training.job import prepare
 from recipe.training.run import train
+from recipe.training.stop_request import outlive_stop
 from recipe.training.trainer import ReviewTrainer
 
 # 96 train rows: 12 steps an epoch, checkpoints after 5, 10, 12, 15, 20, 24, 25, 30, 35 and 36.
@@ -493,3 +496,16 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_how_much_is_needed(
     files = re.findall(r"^\S+/(checkpoint-\d+)/(\S+)$", result.stdout, re.MULTILINE)
     whole = {folder for folder, name in files if name == "checkpoint.json"}
     assert found[3] in whole and {folder for folder, _ in files} == whole, "nothing half-written is left"
+
+
+@pytest.mark.slow
+def test_a_worker_outlives_a_stop_but_not_its_parents_end() -> None:
+    loader = DataLoader(range(8), num_workers=1, worker_init_fn=outlive_stop, persistent_workers=True)  # type: ignore[arg-type]
+    batches, (worker,) = iter(loader), multiprocessing.active_children()
+    next(batches)
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    assert [batch.item() for batch in batches] == list(range(1, 8))
+    # What Python does at its own end, before it waits for ever.
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == 0
