@@ -63,17 +63,8 @@ def figure_rows(comparison: Comparison) -> list[list[str]]:
 
 def difference_rows(comparison: Comparison) -> list[list[str]]:
     """Return the table of each run against the best, its head first."""
-    rows = [
-        [
-            f"against {comparison.runs[0].run}",
-            "F1",
-            "95 % interval",
-            "only best right",
-            "only it right",
-            "p (Holm)",
-            "verdict",
-        ]
-    ]
+    best = comparison.runs[0].run
+    rows = [[f"against {best}", "F1", "95 % interval", "only best right", "only it right", "p (Holm)", "verdict"]]
     for found, test in zip(comparison.differences, comparison.tests, strict=False):
         low, high = found.f1_interval
         # Adding 0 makes of -0.0, which would be printed with its sign, a 0.
@@ -109,7 +100,8 @@ def draw_runs(comparison: Comparison) -> Figure:
 
 def _head(comparison: Comparison) -> str:
     average = "" if len(comparison.labels) == 2 else "; F1 is the macro average"
-    return f"{len(comparison.runs)} runs on the same {comparison.reviews:,} test rows, as they are served{average}:"
+    runs, rows = len(comparison.runs), f"{comparison.reviews:,} test rows"
+    return f"{runs} runs on the same {rows}, by the answers that they serve{average}:"
 
 
 def _explanation(comparison: Comparison) -> list[str]:

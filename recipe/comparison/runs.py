@@ -1,4 +1,4 @@
-"""Evaluated runs as a comparison reads them, on NumPy alone: a mistake is said before torch and the rest are loaded."""
+"""Evaluated runs as a comparison reads them, without torch: a mistake is said before that is loaded."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -137,12 +137,15 @@ def _read_answers(path: Path, label_names: Sequence[str]) -> tuple[np.ndarray, n
         KeyError, ValueError, csv.Error: Its columns, its labels or the order of its rows are not as they were written.
     """
     numbers = {name: number for number, name in enumerate(label_names)}
+    labels, answers, doubtful = [], [], 0
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, strict=True))
-    if [int(row["row"]) for row in rows] != list(range(1, len(rows) + 1)):
-        raise ValueError("the rows are not in order")
-    labels, answers = (np.array([numbers[row[key]] for row in rows], dtype=np.int64) for key in ("label", "predicted"))
-    return labels, answers, sum({"true": True, "false": False}[row["doubtful"]] for row in rows)
+        for number, row in enumerate(csv.DictReader(file, strict=True), 1):
+            if int(row["row"]) != number:
+                raise ValueError("the rows are not in order")
+            labels.append(numbers[row["label"]])
+            answers.append(numbers[row["predicted"]])
+            doubtful += {"true": True, "false": False}[row["doubtful"]]
+    return np.array(labels, dtype=np.int64), np.array(answers, dtype=np.int64), doubtful
 
 
 def _require_same_rows(runs: Sequence[EvaluatedRun]) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from recipe.errors import UsageError
 from recipe.evaluation.report import answers_csv
 from recipe.inference import OnnxClassifier
 from recipe.inference.decision import Answers
+from recipe.metrics.significance import mcnemar
 from recipe.run_folder import RunFolder
 
 NAMES = ["bad", "good"]
@@ -305,6 +307,21 @@ def test_what_cannot_be_compared_is_one_line_before_anything_heavy_is_loaded(tmp
 
 
 @pytest.mark.slow
+def test_the_best_of_ten_equal_runs_is_called_better_in_less_than_one_of_twenty_draws() -> None:
+    generator, runs, rows, draws = np.random.default_rng(0), 10, 1000, 200
+    found = {"each pair": 0, "those with the best": 0}
+    for _ in range(draws):
+        # Hard rows are hard for all runs.
+        right = generator.random((runs, rows)) < generator.beta(4, 0.6, rows)
+        answers = dict(zip("abcdefghij", right.astype(np.int64), strict=True))
+        order = sorted(answers, key=lambda name: -answers[name].sum())
+        tests = [mcnemar(np.ones(rows), answers, *pair).p_value for pair in combinations(order, 2)]
+        found["each pair"] += min(holm(tests)[: runs - 1]) < 0.05
+        found["those with the best"] += min(holm(tests[: runs - 1])) < 0.05
+    assert found["each pair"] / draws <= 0.05 < 0.1 <= found["those with the best"] / draws, found
+
+
+@pytest.mark.slow
 def test_real_runs_are_compared_by_what_they_serve(evaluated_run: RunFolder, tmp_path: Path) -> None:
     texts = ["a lovely film", "an awful plot"]
     with evaluated_run.answers.open(newline="", encoding="utf-8") as file:
@@ -330,9 +347,10 @@ def test_real_runs_are_compared_by_what_they_serve(evaluated_run: RunFolder, tmp
     result = run_script("compare", "runs/bad", "runs/good", cwd=tmp_path)
     assert result.returncode == 0 and result.stderr == "", result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == "2 runs on the same 60 test rows, as they are served:"
+    assert lines[0] == "2 runs on the same 60 test rows, by the answers that they serve:"
     assert lines[2].split()[:3] == ["good", report["served"], "1.0000"] and lines[3].split()[2] == "0.8000"
-    assert f" 10               0     {2 / 2**10:.2g}  worse by more than noise" in result.stdout
+    verdict_line = lines[6].split()
+    assert verdict_line[0] == "bad" and verdict_line[5:] == ["10", "0", "0.002", *"worse by more than noise".split()]
     assert "learning_rate  0.003  1.0" in [line.strip() for line in lines]
     assert files_under(tmp_path / "runs" / "comparison") == {"README.md", "comparison.json", "f1.png"}
     again = run_script("compare", *sorted((tmp_path / "runs").iterdir()), cwd=tmp_path)
