@@ -18,7 +18,7 @@ from recipe.errors import UsageError
 from recipe.files.text_rows import DELIMITERS
 
 # The columns that scoring adds, and their names where the file has any of these already. The last one is added only
-# where the run's decision has an abstain bound.
+# where the run's decision leaves reviews to people.
 ADDED = ("label", "probability", "truncated", "doubtful")
 PREDICTED = tuple(f"predicted_{name}" for name in ADDED)
 # A row group ends at one of these: large enough to be read fast, small enough to be held in memory.
@@ -32,7 +32,7 @@ class ScoredRows(NamedTuple):
     Attributes:
         labels, probabilities: Label names, and float (rows,).
         truncated: bool (rows,), whether the review was longer than the model reads.
-        doubtful: bool (rows,), whether a person should decide; `None` without an abstain bound.
+        doubtful: bool (rows,), whether a person should decide; `None` where none is left to people.
     """
 
     labels: list[str]

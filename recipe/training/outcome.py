@@ -99,13 +99,14 @@ def advice(job: TrainingJob, majority_share: float) -> str:
     """Return what to try after a training that reached too little."""
     args, max_length = job.arguments.training, job.arguments.data.max_length
     steps, rows = job.trainer.state.max_steps, cast(Dataset, job.trainer.train_dataset)
+    uneven = args.class_weights == "none" and majority_share > UNEVEN / len(job.reviews.label_names)
+    balanced = ["--class_weights balanced"] if uneven else []
     if steps < FEW_STEPS:
-        return f"{steps} steps are few: try {more_steps(job)}."
+        return f"{steps} steps are few: try {' '.join([more_steps(job), *balanced])}."
     tries = []
     if not LOW_RATE <= args.learning_rate <= HIGH_RATE:
         tries.append(f"--learning_rate {LOW_RATE if args.learning_rate > HIGH_RATE else HIGH_RATE:g}")
-    if args.class_weights == "none" and majority_share > UNEVEN / len(job.reviews.label_names):
-        tries.append("--class_weights balanced")
+    tries += balanced
     longer = min(2 * max_length, readable_tokens(job.model) or math.inf)
     if longer > max_length and np.mean(np.asarray(rows["tokens"][:]) > max_length) > MANY_TRUNCATED:
         tries.append(f"--max_length {longer}")

@@ -183,11 +183,14 @@ def test_the_advice_follows_from_the_run(
     assert advice(job, 0.5) == expected
 
 
-def test_labels_that_are_uneven_are_advised_class_weights_once(tiny_arguments: Callable[..., Arguments]) -> None:
+@pytest.mark.parametrize("steps", [100, 1000])
+def test_labels_that_are_uneven_are_advised_class_weights_once(
+    steps: int, tiny_arguments: Callable[..., Arguments]
+) -> None:
     flags = ["--learning_rate", "3e-5"]
     for more, expected in ([], True), (["--class_weights", "balanced"], False):
         job = prepare(tiny_arguments(*flags, *more))
-        job.trainer.state.max_steps = 1000
+        job.trainer.state.max_steps = steps
         assert ("--class_weights balanced" in advice(job, 0.8)) == expected
 
 
