@@ -64,7 +64,7 @@ def figure_rows(comparison: Comparison) -> list[list[str]]:
 def difference_rows(comparison: Comparison) -> list[list[str]]:
     """Return the table of each run against the best, its head first."""
     best = comparison.runs[0].run
-    rows = [[f"against {best}", "F1", "95 % interval", "only best right", "only it right", "p (Holm)", "verdict"]]
+    rows = [[f"against {best}", "F1 gain", "95 % interval", "only best right", "only it right", "p (Holm)", "verdict"]]
     for found, test in zip(comparison.differences, comparison.tests, strict=False):
         low, high = found.f1_interval
         # Adding 0 makes of -0.0, which would be printed with its sign, a 0.

@@ -168,7 +168,7 @@ def test_what_is_no_evaluated_run_is_left_out_with_a_note(three: list[Path], tmp
 def test_one_run_is_no_comparison_and_the_reasons_are_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", LABELS)
     with pytest.raises(UsageError, match="needs two evaluated runs, and only a is one$"):
-        read_runs([run, tmp_path / "." / "a"])
+        read_runs([run, tmp_path / "a" / ".." / "a"])
     gone = [tmp_path / f"gone{number}" for number in range(5)]
     with pytest.raises(
         UsageError, match=r"only a is one: no run at .*gone0.*; no run at .*; no run at .*; and 2 more$"
