@@ -9,24 +9,22 @@ from recipe.comparison.comparison import Comparison, verdict
 from recipe.comparison.runs import COMPARISON
 from recipe.evaluation.fonts import fonts_for, one_line, shorten
 from recipe.evaluation.model_card import plain
-from recipe.evaluation.pictures import GRID, REFERENCE, save_picture
+from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
 from recipe.text_table import columns
 
 PICTURE = "f1.png"
-# No variant's: the picture is about runs.
-COLOUR = "#7B5B3A"
 # In Latin letters.
 LONGEST_NAME, LONGEST_VALUE = 40, 40
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Write `comparison.json`, `README.md` and the picture of a comparison into a folder, which is made if needed."""
-    fonts = fonts_for(one_line(run.run) for run in comparison.runs)
-    with fonts.in_use():
-        save_picture(draw_runs(comparison), folder / PICTURE)
-    write_whole(folder / "README.md", page(comparison))
+    # First, so that a folder which the rest did not get into is known by it, and can be written again.
     write_json(folder / COMPARISON, comparison.to_json())
+    write_whole(folder / "README.md", page(comparison))
+    with fonts_for(one_line(run.run) for run in comparison.runs).in_use():
+        save_picture(draw_runs(comparison), folder / PICTURE)
 
 
 def summary(comparison: Comparison) -> str:
@@ -85,8 +83,8 @@ def draw_runs(comparison: Comparison) -> Figure:
     runs = comparison.runs
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(runs)), layout="constrained")
     axes, places = figure.subplots(), [-place for place in range(len(runs))]
-    axes.hlines(places, *zip(*(run.f1_interval for run in runs), strict=True), color=COLOUR, linewidth=2)
-    axes.plot([run.f1 for run in runs], places, color=COLOUR, marker="o", markersize=7, linestyle="")
+    axes.hlines(places, *zip(*(run.f1_interval for run in runs), strict=True), color=SLICE_COLOUR, linewidth=2)
+    axes.plot([run.f1 for run in runs], places, color=SLICE_COLOUR, marker="o", markersize=7, linestyle="")
     axes.axvline(runs[0].f1, **REFERENCE)
     axes.set_yticks(places, [shorten(one_line(run.run), LONGEST_NAME) for run in runs])
     said = ["best", *map(verdict, comparison.tests[: len(runs) - 1])]
