@@ -108,8 +108,8 @@ def _explanation(comparison: Comparison) -> list[str]:
     if pairs == 1:
         return ["1 comparison, an exact McNemar test."]
     return [
-        f"{pairs:,} comparisons, exact McNemar tests of each pair of the {runs} runs, because any run could have been "
-        "the best; p-values are corrected for all of them (Holm). Each interval is 95 % by itself."
+        f"{pairs:,} comparisons, exact McNemar tests of each pair of the {runs} runs, as any could have been the best.",
+        "The p-values are corrected for all of them (Holm); each interval is 95 % by itself.",
     ]
 
 
