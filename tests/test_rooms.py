@@ -13,6 +13,7 @@ from conftest import ROOT
 # From the top down: a room imports those below it, never one above.
 FLOORS = (
     "benchmarks",
+    "comparison",
     "evaluation",
     "export",
     "scoring",

@@ -1,10 +1,12 @@
 """Evaluation of a run on its test rows: figures of every variant, their uncertainty, and figures by slice."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow.csv
 from tokenizers import Tokenizer
 
 from recipe.data.reviews import Reviews, Split, reviews_of
@@ -20,7 +22,7 @@ from recipe.evaluation.types import Costs, Measured, Report, VariantFigures
 from recipe.files.atomic import write_json, write_whole
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
-from recipe.inference.decision import Decision
+from recipe.inference.decision import Answers, Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.calibration import calibration_of, temperature_at_bound
@@ -49,8 +51,8 @@ def evaluate_run(
 ) -> Report:
     """Measure a run on its test rows, and return the report.
 
-    Writes `<run>/report.json`, `<run>/README.md`, `<run>/report/` with the pictures and `mistakes.csv`, and
-    `<run>/onnx/decision.json`, which the exported model applies from then on.
+    Writes `<run>/report.json`, `<run>/README.md`, `<run>/report/` with the pictures, `answers.csv` and `mistakes.csv`,
+    and `<run>/onnx/decision.json`, which the exported model applies from then on.
 
     Args:
         wishes: What the decision is to reach on validation rows.
@@ -97,8 +99,8 @@ def evaluate_run(
         asked,
         slices,
     )
-    if reviews.other_test:
-        report = replace(report, measured=_measured(reviews))
+    measured = _measured(reviews) if reviews.other_test else None
+    report = replace(report, measured=measured, test_sha256=test.sha256)
     return _write(run, record, settings, report, test, probabilities, logits[served])
 
 
@@ -202,9 +204,27 @@ def _write(
     texts = {column: test.texts[column][:] for column in test.text_columns}
     mistakes = most_confident_mistakes(test.labels, answers.labels, answers.probabilities, report.labels, texts)
     write_whole(run.report_folder / "mistakes.csv", mistakes)
+    write_whole(run.answers, answers_csv(test.labels, answers, report.labels))
     paths = {title: f"report/{file}" for title, file in pictures.items()}
     card = make_card(run.path.resolve().name, report, record, settings, paths)
     write_whole(run.card, str(card))
     write_json(run.decision, report.decision.to_json())
     write_json(run.report, report.to_json())
     return report
+
+
+def answers_csv(labels: np.ndarray, answers: Answers, label_names: Sequence[str]) -> bytes:
+    """Return the answers to all test rows as csv in UTF-8, from true labels, int64 (reviews,).
+
+    Its columns are `row`, from 1, `label`, the true one, `predicted`, its `probability`, and `doubtful`.
+    """
+    names, content = np.array(label_names, dtype=object), io.BytesIO()
+    columns = {
+        "row": np.arange(1, len(labels) + 1),
+        "label": names[labels],
+        "predicted": names[answers.labels],
+        "probability": answers.probabilities.round(6),
+        "doubtful": ~answers.certain,
+    }
+    pyarrow.csv.write_csv(pyarrow.table(columns), content)
+    return content.getvalue()

@@ -69,6 +69,7 @@ class Report(Document):
         slices: Figures of the served answers.
         notes: What a reader should know besides, a sentence each.
         measured: Where the test rows come from, if they are not the run's own.
+        test_sha256: Of the test rows' texts and labels; `None` in a report of an older version.
     """
 
     run: str
@@ -87,3 +88,4 @@ class Report(Document):
     slices: list[SliceFigures]
     notes: list[str]
     measured: Measured | None = None
+    test_sha256: str | None = None

@@ -49,6 +49,7 @@ class RunFolder:
         self.decision = self.onnx / "decision.json"
         self.report = self.path / "report.json"
         self.report_folder = self.path / "report"
+        self.answers = self.report_folder / "answers.csv"
         self.card = self.path / "README.md"
 
     def __str__(self) -> str:
@@ -153,6 +154,10 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """Return the resolved settings; if they are damaged, raise a `UsageError`."""
         return _mapping(self.config, yaml.safe_load)
+
+    def read_report(self) -> dict[str, Any]:
+        """Return `report.json`; if it is damaged, raise a `UsageError`."""
+        return _mapping(self.report, json.loads)
 
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write the resolved settings."""
