@@ -124,8 +124,10 @@ def _report(error: BaseException) -> int:
         message, code = refusal, UsageError.code
     else:
         raise error
-    if is_main_process():
-        print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
+    # Whoever reads the errors may have left.
+    with suppress(OSError):
+        if is_main_process():
+            print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

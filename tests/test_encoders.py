@@ -146,7 +146,7 @@ def test_a_model_that_reads_the_end_of_reviews_is_served_the_end(
         np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
         assert abs(logits[0] - logits[2]).max() > 1e-3
     evaluate_run(run)
-    assert "truncated at 32, the end is kept." in run.card.read_text()
+    assert "truncated at 32 tokens, the end is kept." in run.card.read_text()
     assert run.read_config()["truncation_side"] == "left"
 
 

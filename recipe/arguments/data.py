@@ -108,7 +108,7 @@ class DataArguments:
 
 def describe_truncation(max_length: int, truncation_side: str) -> str:
     """Return where a review is cut, in words."""
-    return f"truncated at {max_length}, the {'beginning' if truncation_side == 'right' else 'end'} is kept"
+    return f"truncated at {max_length} tokens, the {'beginning' if truncation_side == 'right' else 'end'} is kept"
 
 
 def data_arguments_of(settings: dict[str, Any]) -> DataArguments:

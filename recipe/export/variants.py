@@ -74,11 +74,11 @@ def export(
         for name in VARIANT_FILES.keys() - content.variants.keys():
             (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
         write_json(folder / run.certificate.name, content.to_json())
-        # An earlier export goes even if the new one is rejected: it is no longer the last that was checked.
+        if not content.variants or "fp32" in content.refused:
+            earlier = f"; the earlier export in {run.onnx} is as it was" if run.onnx.exists() else ""
+            raise CheckFailed(f"{describe_rejected(content)}. Nothing was written{earlier}")
         if run.onnx.exists():
             run.onnx.replace(Path(temporary) / "earlier")
-        if not content.variants or "fp32" in content.refused:
-            raise CheckFailed(f"{describe_rejected(content)}. Nothing was kept")
         folder.replace(run.onnx)
     return content
 

@@ -108,7 +108,8 @@ def difference_intervals(
     """
     low = _low_differences(labels, first, second, classes)
     high = _low_differences(labels, second, first, classes)
-    return {name: [low[name], -high[name]] for name in low}
+    # With a handful of rows, one row more reaches past what a difference can be.
+    return {name: [max(low[name], -1.0), min(-high[name], 1.0)] for name in low}
 
 
 def resample(

@@ -236,8 +236,8 @@ class _Scoring:
 
     def _say_names(self, stream: IO[str]) -> None:
         if self.names[0] != ADDED[0] and self.processes.rank == 0:
-            names = ", ".join(self.names)
-            print(f"{self.reviews.name} has columns of these names, so they are called {names}", file=stream)
+            names, taken = ", ".join(self.names), next(name for name in ADDED if name in self.reviews.columns)
+            print(f"{self.reviews.name} has a column {taken!r}: the added ones are called {names}", file=stream)
 
     def _require_room(self, journal: Journal) -> None:
         """Check that the disk has room for the windows that the journal lacks, and for the output."""

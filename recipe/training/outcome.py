@@ -47,6 +47,8 @@ def validation_of(job: TrainingJob) -> Validation:
     notes = label_notes(figures_by_label(labels, predicted, len(names)), names, "validation")
     if behind:
         notes.append(f"Validation {', and '.join(behind)}. {advice(job, share)}")
+    elif notes and job.trainer.state.max_steps < FEW_STEPS:
+        notes.append(advice(job, share))
     return Validation(names[majority], share, baseline_f1, notes)
 
 
@@ -102,7 +104,7 @@ def advice(job: TrainingJob, majority_share: float) -> str:
     uneven = args.class_weights == "none" and majority_share > UNEVEN / len(job.reviews.label_names)
     balanced = ["--class_weights balanced"] if uneven else []
     if steps < FEW_STEPS:
-        return f"{steps} steps are few: try {' '.join([more_steps(job), *balanced])}."
+        return f"Too few steps ({steps}): try {' '.join([more_steps(job), *balanced])}."
     tries = []
     if not LOW_RATE <= args.learning_rate <= HIGH_RATE:
         tries.append(f"--learning_rate {LOW_RATE if args.learning_rate > HIGH_RATE else HIGH_RATE:g}")

@@ -97,7 +97,7 @@ def test_the_share_of_unknown_tokens_is_said_and_warned_of(
 
 def test_the_end_that_is_kept_is_said(tiny_arguments: Callable[..., Arguments], tiny_bert: Path) -> None:
     for flags, words in (([], "the beginning is kept"), (["--truncation_side", "left"], "the end is kept")):
-        assert f"truncated at 32, {words}\n" in as_block(report_of(tiny_arguments(*flags), tiny_bert))
+        assert f"truncated at 32 tokens, {words}\n" in as_block(report_of(tiny_arguments(*flags), tiny_bert))
 
 
 def test_padded_tokens_are_those_of_our_batches() -> None:

@@ -1,5 +1,6 @@
 """Each variant of the ONNX model is certified to be the PyTorch one, or it is not there."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,11 @@ def test_few_reviews_cannot_buy_a_pass_and_the_other_variants_are_written(run: R
     assert OnnxClassifier.from_run(run.path).variant == "fp32"
 
 
-def test_an_undecided_variant_alone_leaves_nothing(run: RunFolder) -> None:
-    with pytest.raises(CheckFailed, match="int8 is undecided: on 60 .* would decide. Nothing was kept"):
+def test_an_undecided_variant_alone_is_not_written_and_an_earlier_export_stays(run: RunFolder) -> None:
+    message = "int8 is undecided: on 60 .* would decide. Nothing was written; the earlier export in .*onnx is as it was"
+    with pytest.raises(CheckFailed, match=message):
         export(run, ["int8"])
-    assert not run.onnx.exists()
+    assert files_under(run.onnx) == ONNX_FILES
 
 
 @pytest.mark.parametrize(
@@ -128,7 +130,8 @@ def test_fp16_is_the_same_model_at_half_the_size(run: RunFolder) -> None:
 @pytest.mark.slow
 def test_a_model_over_its_limit_leaves_nothing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate, "MAX_LOGIT_DIFFERENCE", 0.0)
-    with pytest.raises(CheckFailed, match="fp32 is not the trained model: largest .* Nothing was kept"):
+    shutil.rmtree(run.onnx)
+    with pytest.raises(CheckFailed, match="fp32 is not the trained model: largest .* Nothing was written$"):
         export(run)
     assert not run.onnx.exists() and not list(run.path.glob(".onnx-*"))
 

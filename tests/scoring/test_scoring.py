@@ -355,7 +355,7 @@ def test_columns_that_are_there_already_stay_and_others_are_added(
     lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     added = ["predicted_label", "predicted_probability", "predicted_truncated"]
     assert list(lines[0]) == ["content", *added] and list(lines[1]) == ["content", "probability", *added]
-    assert "so they are called predicted_label, predicted_probability" in capsys.readouterr().out
+    assert "the added ones are called predicted_label, predicted_probability" in capsys.readouterr().out
 
 
 def test_rows_are_answered_by_the_runs_decision_and_its_doubt_is_a_column_more(

@@ -55,7 +55,7 @@ def test_a_model_with_one_label_for_everything_says_so_and_its_advice_helps(
     assert re.fullmatch("The model gives '(negative|positive)' to every review.", one_label)
     assert "accuracy 0.5000 is no better, beyond noise, than 'negative' for every review (0.5000)" in last
     assert f"than TF-IDF's {short.baseline_f1:.4f}" in last
-    tried = re.search(r"10 steps are few: try (--num_train_epochs 20)\.$", last)
+    tried = re.search(r"Too few steps \(10\): try (--num_train_epochs 20)\.$", last)
     assert tried, last
     longer = train(tiny_arguments(*SHORT, *tried[1].split(), "--output_dir", str(tmp_path / "longer"))).read_record()
     assert longer.epochs[-1].step == 200 and longer.validation and longer.validation.notes == []
@@ -157,9 +157,9 @@ def test_texts_without_words_have_no_tf_idf(tmp_path: Path, tiny_arguments: Call
 @pytest.mark.parametrize(
     ("more", "steps", "expected"),
     [
-        ("--global_batch_size 16", 40, "40 steps are few: try --global_batch_size 8 --num_train_epochs 7."),
-        ("--global_batch_size 4", 199, "199 steps are few: try --num_train_epochs 4."),
-        ("--max_steps 30", 30, "30 steps are few: try --max_steps 200."),
+        ("--global_batch_size 16", 40, "Too few steps (40): try --global_batch_size 8 --num_train_epochs 7."),
+        ("--global_batch_size 4", 199, "Too few steps (199): try --num_train_epochs 4."),
+        ("--max_steps 30", 30, "Too few steps (30): try --max_steps 200."),
         ("", 200, "Try --learning_rate 2e-05 or more reviews, and look at them with --inspect_data."),
         (
             "--learning_rate 1e-6",
