@@ -14,6 +14,7 @@ what was asked.
 """
 
 import sys
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -48,17 +49,18 @@ def main(argv: list[str]) -> None:
     """Evaluate the run that `argv` names."""
     flags = parser().parse_known_flags(argv)
     folder = RunFolder(flags.run)
-    folder.require_onnx()
-    from recipe.evaluation.thresholds import Wishes
+    # Whoever still trains it is named before what is missing from it. A folder that is not there is not made.
+    with folder.hold("--run") if folder.path.is_dir() else nullcontext():
+        folder.require_onnx()
+        from recipe.evaluation.thresholds import Wishes
 
-    given = {field.name: getattr(flags, field.name) for field in fields(Wishes)}
-    wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
-    wishes.require_sense()
-    with folder.hold("--run"):
+        given = {field.name: getattr(flags, field.name) for field in fields(Wishes)}
+        wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
+        wishes.require_sense()
         from recipe.evaluation.report import evaluate_run
         from recipe.evaluation.screen import summary
 
-        print(summary(evaluate_run(folder, wishes, flags.slice_by, Parser.files_of(flags))))
+        print(summary(evaluate_run(folder, wishes, flags.slice_by, Parser.files_of(flags)), flags.slice_by))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")
 
 

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ def draw_report(
         "Reliability before and after the temperature": lambda: draw_reliability(report.calibration, report.served),
         "F1 by slice": lambda: draw_slices(report.slices, rows, report.answers.f1.value, served),
         "Accuracy against throughput": lambda: draw_trade_off(
-            report.variants, report.intervals.variants, report.served
+            report.variants, report.intervals.variants, report.served if report.decision.threshold is None else None
         ),
     }
     if len(names) > 2:
@@ -99,9 +98,6 @@ def draw_report(
         # No picture may cost the report.
         except Exception as error:
             notes.append(f"The picture '{title}' could not be drawn: {one_line(str(error)) or type(error).__name__}.")
-            # One of an earlier evaluation would be taken for this one's.
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
     return drawn, notes
 
 
@@ -294,9 +290,13 @@ def draw_slices(slices: Sequence[SliceFigures], names: Sequence[str], overall: f
 
 
 def draw_trade_off(
-    variants: Mapping[str, VariantFigures], intervals: Mapping[str, VariantIntervals], served: str
+    variants: Mapping[str, VariantFigures], intervals: Mapping[str, VariantIntervals], served: str | None
 ) -> Figure:
-    """Draw the accuracy of each variant's most probable labels, with its 95 % interval, by its speed."""
+    """Draw the accuracy of each variant's most probable labels, with its 95 % interval, by its speed.
+
+    Args:
+        served: The variant to mark; `None` where a threshold gives other answers than are drawn.
+    """
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name, found in variants.items():

@@ -1,8 +1,11 @@
 """Evaluation of a run on its test rows: figures of every variant, their uncertainty, and figures by slice."""
 
 import io
+import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -52,7 +55,8 @@ def evaluate_run(
     """Measure a run on its test rows, and return the report.
 
     Writes `<run>/report.json`, `<run>/README.md`, `<run>/report/` with the pictures, `answers.csv` and `mistakes.csv`,
-    and `<run>/onnx/decision.json`, which the exported model applies from then on.
+    and `<run>/onnx/decision.json`, which the exported model applies from then on; all of them or, after an error or a
+    signal, none. Nothing of an earlier evaluation stays.
 
     Args:
         wishes: What the decision is to reach on validation rows.
@@ -100,13 +104,22 @@ def evaluate_run(
         slices,
     )
     measured = _measured(reviews) if reviews.other_test else None
-    report = replace(report, measured=measured, test_sha256=test.sha256)
+    notes = report.notes + _seen_notes(measured)
+    report = replace(report, measured=measured, test_sha256=test.sha256, notes=notes)
     return _write(run, record, settings, report, test, probabilities, logits[served])
 
 
 def _measured(reviews: Reviews) -> Measured:
     seen = [reviews.splits[name].keys.normalised for name in ("train", "validation")]
     return Measured(reviews.other_test, int(np.isin(reviews.test.keys.normalised, np.concatenate(seen)).sum()))
+
+
+def _seen_notes(measured: Measured | None) -> list[str]:
+    if not measured or not measured.seen:
+        return []
+    stand = "stands" if measured.seen == 1 else "stand"
+    seen = f"{measured.seen:,} of these reviews also {stand} in the train or validation rows"
+    return [f"{seen}, which flatters the model."]
 
 
 def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:
@@ -176,6 +189,7 @@ def make_report(
             *_temperature_notes(decision.temperature),
             *(for_people if unread else []),
             *left_out,
+            *(f"In training: {note}" for note in (record.validation.notes if record.validation else [])),
         ],
     )
 
@@ -195,22 +209,39 @@ def _write(
     probabilities: Mapping[str, np.ndarray],
     logits: np.ndarray,
 ) -> Report:
-    """Write pictures, mistakes, model card, decision and report; return the report with the pictures' notes."""
+    """Write the evaluation's files, whole or not at all; return the report with the pictures' notes."""
     answers = report.decision(logits)
     positive = {name: values[:, 1] for name, values in probabilities.items()}
     positive[report.served] = report.decision.probabilities(logits)[:, 1]
-    pictures, notes = draw_report(report, record, test.labels, positive, run.report_folder)
-    report = replace(report, notes=report.notes + notes)
     texts = {column: test.texts[column][:] for column in test.text_columns}
     mistakes = most_confident_mistakes(test.labels, answers.labels, answers.probabilities, report.labels, texts)
-    write_whole(run.report_folder / "mistakes.csv", mistakes)
-    write_whole(run.answers, answers_csv(test.labels, answers, report.labels))
-    paths = {title: f"report/{file}" for title, file in pictures.items()}
-    card = make_card(run.path.resolve().name, report, record, settings, paths)
-    write_whole(run.card, str(card))
-    write_json(run.decision, report.decision.to_json())
-    write_json(run.report, report.to_json())
+    for left_by_killed in run.path.glob(".report-*"):
+        shutil.rmtree(left_by_killed)
+    with TemporaryDirectory(prefix=".report-", dir=run.path) as temporary:
+        aside = RunFolder(temporary)
+        pictures, notes = draw_report(report, record, test.labels, positive, aside.report_folder)
+        report = replace(report, notes=report.notes + notes)
+        paths = {title: f"report/{file}" for title, file in pictures.items()}
+        card = make_card(run.path.resolve().name, report, record, settings, paths)
+        write_whole(aside.report_folder / "mistakes.csv", mistakes)
+        write_whole(aside.answers, answers_csv(test.labels, answers, report.labels))
+        write_whole(aside.card, str(card))
+        write_json(aside.report, report.to_json())
+        write_json(aside.decision, report.decision.to_json())
+        # Python handles signals in the main thread alone, which waits for this one before it unwinds.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(_swap, aside, run).result()
     return report
+
+
+def _swap(aside: RunFolder, run: RunFolder) -> None:
+    """Put a new evaluation in an earlier one's place; the decision, which is served from then on, is the last."""
+    if run.report_folder.exists():
+        run.report_folder.replace(aside.path / "earlier")
+    aside.report_folder.replace(run.report_folder)
+    aside.card.replace(run.card)
+    aside.report.replace(run.report)
+    aside.decision.replace(run.decision)
 
 
 def answers_csv(labels: np.ndarray, answers: Answers, label_names: Sequence[str]) -> bytes:

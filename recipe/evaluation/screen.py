@@ -15,9 +15,13 @@ MOST_COUNTED, MOST_SHOWN = 6, 12
 LONGEST_NAME = 16
 
 
-def summary(report: Report) -> str:
-    """Return what is served and its figures, the figures for each label, the variants beside each other, and notes."""
-    blocks = [_answers(report), _labels(report), _variants(report), _notes(report)]
+def summary(report: Report, slice_by: str | None = None) -> str:
+    """Return what is served and its figures, the figures for each label, the variants beside each other, and notes.
+
+    Args:
+        slice_by: A slice of the report, to show its figures too.
+    """
+    blocks = [_answers(report), _labels(report), _slices(report, slice_by), _variants(report), _notes(report)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -49,6 +53,16 @@ def _labels(report: Report) -> list[str]:
         shares = ["–" if value is None else f"{value:.4f}" for value in (found.precision, found.recall, found.f1)]
         rows.append([names[label], *(f"{count:,}" for count in counts), *shares, f"{found.rows:,}"])
     return [*columns(rows), *notes]
+
+
+def _slices(report: Report, name: str | None) -> list[str]:
+    rows = [[_short(name or ""), "rows", "F1", "95 % interval"]]
+    for found in report.slices:
+        if found.slice == name:
+            f1 = "–" if found.f1 is None else f"{found.f1:.4f}"
+            ends = "{:.4f} to {:.4f}".format(*found.f1_interval) if found.f1_interval else "–"
+            rows.append([_short(found.value), f"{found.rows:,}", f1, ends])
+    return columns(rows) if len(rows) > 1 else []
 
 
 def _variants(report: Report) -> list[str]:

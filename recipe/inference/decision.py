@@ -57,28 +57,32 @@ class Decision(Document):
         Raises:
             UsageError: There is a threshold, and there are not two classes; or not as many bounds as classes.
         """
-        probabilities, classes = self.probabilities(logits), logits.shape[1]
+        probabilities = self.probabilities(logits)
+        self.require_classes(probabilities.shape[1])
         if self.threshold is None:
             labels = probabilities.argmax(axis=1)
-        elif classes == 2:
-            labels = (probabilities[:, 1] >= self.threshold).astype(np.int64)
         else:
-            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {classes}")
+            labels = (probabilities[:, 1] >= self.threshold).astype(np.int64)
         of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
         if self.certain_from is None:
             return Answers(labels, of_labels, np.ones(len(labels), dtype=bool))
-        if len(self.certain_from) != classes:
+        return Answers(labels, of_labels, of_labels >= np.array(self.certain_from)[labels])
+
+    def require_classes(self, classes: int) -> None:
+        """Raise a `UsageError` where there is a threshold and not two classes, or not one bound for each class."""
+        if self.threshold is not None and classes != 2:
+            raise UsageError(f"a threshold of {self.threshold} needs two classes, and the model has {classes}")
+        if self.certain_from is not None and len(self.certain_from) != classes:
             raise UsageError(
                 f"certain_from {self.certain_from}: it has one for each label, and the model has {classes}"
             )
-        return Answers(labels, of_labels, of_labels >= np.array(self.certain_from)[labels])
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return each review's probability of each label, float64 (reviews, classes), from logits of that shape."""
         return softmax(logits, self.temperature)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any], where: object) -> "Decision":
+    def from_json(cls, content: Any, where: object) -> "Decision":
         """Return the decision that a file's content describes, which has to name all three fields and nothing else.
 
         Raises:
@@ -86,8 +90,11 @@ class Decision(Document):
                 wrote the file.
         """
         known = [field.name for field in fields(cls)]
+        if not isinstance(content, dict):
+            raise UsageError(f"{where} is damaged: it holds a {type(content).__name__}, not a decision")
         if "abstain_below" in content:
-            raise UsageError(f"{where} is of an earlier version of this recipe: evaluate the run again")
+            raise UsageError(f"{where} is of an earlier version of this recipe")
         if content.keys() != set(known):
-            raise UsageError(f"{where}: a decision has {', '.join(known)}, not {', '.join(content) or 'nothing'}")
+            found = ", ".join(content) or "nothing"
+            raise UsageError(f"{where} is damaged: a decision has {', '.join(known)}, not {found}")
         return super().from_json(content, where)

@@ -107,12 +107,26 @@ class OnnxClassifier(Classifier):
             classifier = cls(folder.onnx, name, provider or certified.provider, threads)
             classifier.certified = certified
             if not raw and folder.decision.is_file():
-                classifier.decision = Decision.from_json(read_json(folder.decision), folder.decision)
+                classifier.decision = read_decision(folder.decision, len(classifier.label_names))
         return classifier
 
     def _forward(self, batch: dict[str, np.ndarray]) -> np.ndarray:
         (logits,) = self.session.run(["logits"], {name: batch[name] for name in self.inputs})
         return np.asarray(logits, dtype=np.float32)
+
+
+def read_decision(file: Path, classes: int) -> Decision:
+    """Return the decision of a run's last evaluation.
+
+    Raises:
+        UsageError: The file is damaged, of an earlier version, or for another number of classes; names the file.
+    """
+    try:
+        decision = Decision.from_json(read_json(file), "it")
+        decision.require_classes(classes)
+    except (UsageError, ValueError) as error:
+        raise UsageError(f"{file}: {error}; evaluate the run again") from error
+    return decision
 
 
 def session_options() -> SessionOptions:

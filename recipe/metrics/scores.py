@@ -195,9 +195,9 @@ def require_two_labels(labels: np.ndarray, label_names: Sequence[str]) -> None:
     """Raise a `UsageError` where all test labels, int64 (reviews,), are the same: most figures would mean nothing."""
     present = np.unique(labels)
     if len(present) < 2:
+        rows = "the only test row has" if len(labels) == 1 else f"all {len(labels):,} test rows have"
         raise UsageError(
-            f"all {len(labels):,} test rows have the label {label_names[present[0]]!r}: two are needed, so give more "
-            "rows (--max_test_samples) or others (--test_file)"
+            f"{rows} the label {label_names[present[0]]!r}, and two labels are needed: give other rows with --test_file"
         )
 
 

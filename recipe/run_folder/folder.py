@@ -167,7 +167,7 @@ class RunFolder:
         """Return the paths of a run's files and folders that exist."""
         named = [self.record, self.config, self.onnx, self.path / "model.safetensors"]
         named += [self.report, self.report_folder, self.card, self.path / "benchmark"]
-        saved = [path for kind in ("checkpoint-*", ".onnx-*") for path in self.path.glob(kind)]
+        saved = [path for kind in ("checkpoint-*", ".onnx-*", ".report-*") for path in self.path.glob(kind)]
         return [path for path in (*named, *saved) if path.exists()]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +25,7 @@ from recipe.evaluation.thresholds import Asked, Wishes
 from recipe.evaluation.types import Costs, Latency
 from recipe.inference import Decision, OnnxClassifier
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder
+from recipe.run_folder import RunFolder, RunRecord, Validation
 
 LABELS, PREDICTED = CONFUSION.labels, CONFUSION.predicted
 DECISION = Decision(1.5, 0.4, [0.7, 0.7])
@@ -35,7 +36,11 @@ REPORT_FILES = {
 
 
 def report_of(
-    decision: Decision = DECISION, source: Sequence[str] = "aaaaabbbbb", wordless: int = 0, **predicted: np.ndarray
+    decision: Decision = DECISION,
+    source: Sequence[str] = "aaaaabbbbb",
+    wordless: int = 0,
+    record: RunRecord | None = None,
+    **predicted: np.ndarray,
 ) -> Report:
     """The report of models' answers, TF-IDF's last, each with a probability of 0.9."""
     logits = {
@@ -47,7 +52,8 @@ def report_of(
     slices = {"source": list(source)}
     asked = [Asked("--best_f1", True, "It gains.")]
     unread, served = np.arange(len(LABELS)) < wordless, logits["fp32"]
-    return make_report(run_record(), probabilities, costs, LABELS, "fp32", served, unread, decision, asked, slices)
+    record = record or run_record()
+    return make_report(record, probabilities, costs, LABELS, "fp32", served, unread, decision, asked, slices)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +109,12 @@ def test_wordless_reviews_are_noted_where_some_are_left_to_people() -> None:
     assert notes == ["Left to people is each review without a word that the model knows: 3 of these."]
     assert report_of(pytorch=LABELS, fp32=LABELS, tfidf=LABELS).notes == []
     assert report_of(Decision(), wordless=3, pytorch=LABELS, fp32=LABELS, tfidf=LABELS).notes == []
+
+
+def test_what_training_has_warned_of_is_noted() -> None:
+    record = run_record(validation=Validation("positive", 0.5, None, ["It is no better than chance."]))
+    report = report_of(record=record, pytorch=LABELS, fp32=LABELS, tfidf=LABELS)
+    assert report.notes == ["In training: It is no better than chance."]
 
 
 def test_labels_not_served_counts_a_variant_against_the_answers() -> None:
@@ -237,6 +249,55 @@ def test_what_the_pictures_leave_out_is_in_report_and_card(
     assert "## Pictures" not in run.card.read_text() and f"Note: {note}" in summary(report)
 
 
+def test_an_interrupted_evaluation_leaves_every_byte_of_the_last(
+    evaluated: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        """Press Ctrl-C once everything but the decision is written."""
+        raise KeyboardInterrupt
+
+    run = copy_of(evaluated, tmp_path)
+    before = {name: (run.path / name).read_bytes() for name in files_under(run.path)}
+    monkeypatch.setattr(Decision, "to_json", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(run)
+    assert before == {name: (run.path / name).read_bytes() for name in files_under(run.path)}
+    assert not list(run.path.glob(".*"))
+
+
+def test_an_evaluation_takes_the_last_ones_place_as_a_whole_and_its_decision_last(
+    exported_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, replace_file = copy_of(exported_run, tmp_path), Path.replace
+    killed, old = run.path / ".report-of_a_killed_process", run.report_folder / "old.png"
+    for left in (killed / "report" / "old.png", old, run.card, run.report, run.decision):
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"old")
+    order: list[str] = []
+
+    def replace_and_interrupt(path: Path, target: Path) -> Path:
+        """Note what takes its place, and press Ctrl-C at each."""
+        if target.parent in (run.path, run.onnx):
+            order.append(target.name)
+            signal.raise_signal(signal.SIGINT)
+        return replace_file(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_and_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(run)
+    assert order == ["report", "README.md", "report.json", "decision.json"]
+    assert read(run).decision.to_json() == json.loads(run.decision.read_text())
+    assert files_under(run.report_folder) >= {"mistakes.csv", "trade_off.png"} and not old.exists()
+    assert run.card.read_bytes() != b"old" and not list(run.path.glob(".*"))
+
+
+def test_a_killed_evaluations_files_are_a_runs_own(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    (tmp_path / ".report-killed" / "report").mkdir(parents=True)
+    run.clear()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_without_an_export_is_refused(tiny_run: RunFolder) -> None:
     with pytest.raises(UsageError, match="export_onnx.py"):
         evaluate_run(tiny_run)
@@ -303,4 +364,8 @@ def test_a_finished_run_is_measured_on_other_rows(exported_run: RunFolder, tmp_p
     assert report == read(run) and report.variants["fp32"].reviews == 40 and report.variants["fp32"].f1 == 1.0
     assert report.measured is not None and report.measured.files[0]["file"] == str(tmp_path / "other.csv")
     assert 4 <= report.measured.seen < 12 and "40 reviews of " in summary(report)
+    note = (
+        f"{report.measured.seen} of these reviews also stand in the train or validation rows, which flatters the model."
+    )
+    assert f"Note: {note}" in summary(report) and f"\n- {note}\n" in run.card.read_text()
     assert "test reviews of `other.csv`:" in run.card.read_text() and str(tmp_path) not in run.card.read_text()

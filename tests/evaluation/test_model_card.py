@@ -177,7 +177,9 @@ def test_a_card_says_which_other_rows_were_measured() -> None:
     files = [{"file": f"/data/{name}", "sha256": name * 8} for name in ("a.csv", "b.csv")]
     card = card_of(report_of(measured=Measured(files, 7)))
     assert "test reviews of `a.csv and 1 more`" in card.text and "not used to train" not in card.text
-    assert "given with --test_file; 7 of them also stand in the train or validation rows, which flatters" in card.text
+    assert "given with --test_file.\n" in card.text
+    unseen = card_of(report_of(measured=Measured(files, 0))).text
+    assert "given with --test_file; none of them also stands in the train or validation rows.\n" in unseen
     assert {result.dataset_name for result in card.data.eval_results} == {"a.csv and 1 more"} and "/data" not in str(
         card
     )
@@ -241,6 +243,14 @@ def test_notes_stand_on_the_screen_and_in_the_card() -> None:
     assert all(f"- {note}" in card_of(report).text and f"Note: {note}" in summary(report) for note in report.notes)
     bare = replace(report, notes=[])
     assert "What else to know" not in card_of(bare).text and "Note" not in summary(bare)
+
+
+def test_a_calibration_error_that_rose_is_said(report: Report) -> None:
+    found, said = report.calibration, "On these reviews the calibration error rose"
+    worse, better = sorted((found.before, found.after), key=lambda side: side.calibration_error, reverse=True)
+    for before, after, rose in ((worse, better, False), (better, better, False), (better, worse, True)):
+        text = card_of(replace(report, calibration=replace(found, before=before, after=after))).text
+        assert (said in text) == rose and "\n\n## Where it fails" in text
 
 
 def test_a_temperature_at_its_bound_is_a_note() -> None:
@@ -376,6 +386,19 @@ def test_long_names_that_look_alike_on_the_screen_have_their_numbers() -> None:
     report = report_of([f"the goods of category {number} in our shop" for number in range(3)])
     rows = summary(report).split("\n\n")[1].splitlines()
     assert [row.split()[0] for row in rows[1:4]] == ["0:", "1:", "2:"]
+
+
+def test_the_screen_shows_the_slices_that_were_asked_for() -> None:
+    report = report_of()
+    first, second = report.slices
+    (block,) = (block for block in summary(report, "source").split("\n\n") if block.split()[0] == "source")
+    head, *rows = (re.split("  +", line.strip()) for line in block.splitlines())
+    assert head == ["source", "rows", "F1", "95 % interval"] and second.f1_interval is not None
+    low, high = second.f1_interval
+    assert rows[1] == ["d", "100", f"{second.f1:.4f}", f"{low:.4f} to {high:.4f}"] and rows[0][:2] == ["a | b c", "900"]
+    no_f1 = replace(report, slices=[first, replace(second, f1=None, f1_interval=None)])
+    assert re.search(r"\n +d +100 +– +–\n", summary(no_f1, "source"))
+    assert summary(report) == summary(report, "colour") and "a | b c" not in summary(report)
 
 
 def test_models_that_never_differ_are_said_to_agree() -> None:

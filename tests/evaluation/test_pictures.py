@@ -191,8 +191,6 @@ def test_a_report_has_exactly_these_pictures(labels: list[str], tmp_path: Path) 
 
 
 def test_a_picture_that_cannot_be_drawn_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "slices.png").write_bytes(b"of an earlier evaluation")
-
     def fail(*_: object) -> Figure:
         """Fail as a library may, over two lines."""
         raise ValueError("no such\ncolour")
@@ -474,6 +472,18 @@ def test_the_trade_off_shows_each_variant_with_its_interval(drawn: dict[str, Fig
         assert lines_of(axes, f"{name}{word}\n{found.accuracy:.4f}") == [[(speed, found.accuracy)]]
         low, high = report.intervals.variants[name].accuracy
         assert lines_of(axes, f"_interval of {name}") == [[(speed, low), (speed, high)]]
+
+
+@pytest.mark.parametrize(("threshold", "marked"), [(None, "int8"), (0.8, None)])
+def test_no_accuracy_is_called_served_where_a_threshold_gives_other_answers(
+    threshold: float | None, marked: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures, draw_trade_off = [], pictures.draw_trade_off
+    monkeypatch.setattr(pictures, "draw_trade_off", lambda *given: figures.append(draw_trade_off(*given)) or figures[0])
+    draw(report_of(decision=Decision(1.5, threshold)), tmp_path)
+    axes = titled(figures[0], "Accuracy of the most probable label")
+    names = [str(line.get_label()).split("\n")[0] for line in axes.lines]
+    assert [name for name in names if "served" in name] == ([f"{marked} (served)"] if marked else [])
 
 
 @pytest.mark.parametrize("speeds", [(100.0, 100.0), (210.0, 790.0), (69.0, 23892.0), (0.3, 90000.0)])

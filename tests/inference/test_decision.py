@@ -1,6 +1,7 @@
 """From logits to answers, against scipy and against what was decided by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.special import expit, logit, softmax
 
 from recipe.errors import UsageError
 from recipe.inference.decision import Decision
+from recipe.inference.onnx import read_decision
 
 LOGITS = np.random.default_rng(0).normal(scale=3, size=(200, 2)).astype(np.float32)
 
@@ -75,9 +77,7 @@ def test_a_decision_survives_json() -> None:
 
 def test_a_decision_of_an_earlier_version_asks_for_a_new_evaluation() -> None:
     old = {"temperature": 1.0, "threshold": 0.4, "abstain_below": 0.6}
-    with pytest.raises(
-        UsageError, match="decision.json is of an earlier version of this recipe: evaluate the run again"
-    ):
+    with pytest.raises(UsageError, match="decision.json is of an earlier version of this recipe"):
         Decision.from_json(old, "decision.json")
 
 
@@ -98,12 +98,40 @@ def test_a_decision_of_an_earlier_version_asks_for_a_new_evaluation() -> None:
             "decision.json is damaged: 'temperature' has the wrong type",
         ),
         ({"temperature": True, "threshold": None, "certain_from": None}, "'temperature' has the wrong type"),
-        ({"temperature": 1.0}, "decision.json: a decision has temperature, threshold, certain_from, not temperature"),
+        (
+            {"temperature": 1.0},
+            "decision.json is damaged: a decision has .*, certain_from, not temperature",
+        ),
     ],
 )
 def test_a_decision_that_makes_no_sense_is_refused(content: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Decision.from_json(content, "decision.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "Expecting value"),
+        ("[]", "it is damaged: it holds a list, not a decision"),
+        ("{}", "it is damaged: a decision has temperature, threshold, certain_from, not nothing"),
+        ('{"temperature": 0, "threshold": null, "certain_from": null}', "a temperature of 0.0"),
+        (
+            '{"temperature": 1, "threshold": null, "certain_from": [0.6]}',
+            "certain_from .0.6.: it has one for each label",
+        ),
+        ('{"temperature": 1, "threshold": 0.4, "certain_from": null}', "a threshold of 0.4 needs two classes"),
+        ('{"temperature": 1, "threshold": 0.4, "abstain_below": null}', "it is of an earlier version of this recipe"),
+        ("\udcff", "'utf-8' codec can't decode"),
+    ],
+)
+def test_a_damaged_decision_file_is_named_and_asks_for_a_new_evaluation(
+    content: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "decision.json"
+    file.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=rf"decision\.json: {message}.*; evaluate the run again$"):
+        read_decision(file, 3)
 
 
 def test_a_threshold_needs_two_classes() -> None:

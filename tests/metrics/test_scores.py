@@ -175,8 +175,10 @@ def test_agreement_beyond_chance_is_not_defined_where_all_rows_have_one_label() 
 
 
 def test_one_class_only_in_test_is_refused() -> None:
-    with pytest.raises(UsageError, match="all 10 test rows have the label 'positive': two are needed"):
+    with pytest.raises(UsageError, match="all 10 test rows have the label 'positive', and two .* with --test_file$"):
         require_two_labels(np.ones(10, dtype=np.int64), ["negative", "positive"])
+    with pytest.raises(UsageError, match="the only test row has the label 'negative', and two labels are needed"):
+        require_two_labels(np.zeros(1, dtype=np.int64), ["negative", "positive"])
 
 
 def test_nan_is_refused_by_row() -> None:

@@ -48,6 +48,15 @@ def test_export_and_evaluation_wait_their_turn_and_predictions_need_not(
     assert files_under(run.path) == before
 
 
+def test_an_evaluation_names_whoever_still_trains_the_run_and_makes_no_folder(tmp_path: Path) -> None:
+    run, evaluate = RunFolder(tmp_path / "run"), load_script("evaluate").main
+    with run.hold("--output_dir"), pytest.raises(UsageError, match=f"run is being written by process {os.getpid()}"):
+        evaluate(["--run", str(run)])
+    with pytest.raises(UsageError, match="no run at"):
+        evaluate(["--run", str(run)])
+    assert not list(tmp_path.iterdir())
+
+
 def stopped_in_step(number: int, flags: list[str], folder: Path) -> subprocess.Popen[str]:
     """A training that has sent itself SIGSTOP in a step."""
     probe = [sys.executable, str(ROOT / "tests" / "kill_probe.py"), "step", str(number), str(int(signal.SIGSTOP))]
