@@ -91,6 +91,7 @@ def evaluate_run(
     logits, costs = measure_models(run, trained, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts, settings.get("class_weights", "none"))
+    wordless = classifier.wordless(texts)
     report = make_report(
         record,
         probabilities,
@@ -98,7 +99,7 @@ def evaluate_run(
         test.labels,
         served,
         logits[served],
-        classifier.wordless(texts),
+        wordless,
         decision,
         asked,
         slices,
@@ -106,7 +107,7 @@ def evaluate_run(
     measured = _measured(reviews) if reviews.other_test else None
     notes = report.notes + _seen_notes(measured)
     report = replace(report, measured=measured, test_sha256=test.sha256, notes=notes)
-    return _write(run, record, settings, report, test, probabilities, logits[served])
+    return _write(run, record, settings, report, test, probabilities, logits[served], wordless)
 
 
 def _measured(reviews: Reviews) -> Measured:
@@ -208,9 +209,10 @@ def _write(
     test: Split,
     probabilities: Mapping[str, np.ndarray],
     logits: np.ndarray,
+    wordless: np.ndarray,
 ) -> Report:
     """Write the evaluation's files, whole or not at all; return the report with the pictures' notes."""
-    answers = report.decision(logits)
+    answers = report.decision(logits, wordless)
     positive = {name: values[:, 1] for name, values in probabilities.items()}
     positive[report.served] = report.decision.probabilities(logits)[:, 1]
     texts = {column: test.texts[column][:] for column in test.text_columns}

@@ -132,12 +132,12 @@ def served_figures(decision: Decision, logits: np.ndarray, labels: np.ndarray, w
     Args:
         logits: float32 (reviews, classes).
         labels: True labels, int64 (reviews,).
-        wordless: bool (reviews,), as `Scores` has it. Where some reviews are left to people, these are.
+        wordless: bool (reviews,), as `Scores` has it.
     """
-    classes, answers = logits.shape[1], decision(logits)
+    classes, answers = logits.shape[1], decision(logits, wordless)
     intervals = label_intervals(labels, answers.labels, classes)
     values = score_labels(labels, answers.labels, classes)
-    right, kept = answers.labels == labels, answers.certain & ~wordless
+    right, kept = answers.labels == labels, answers.certain
     doubtful = None
     if decision.certain_from is not None:
         certain_ones = right[kept & (answers.labels == 1) & (classes == 2)]

@@ -108,11 +108,8 @@ class Classifier(ABC):
                 yield Prediction(self.label_names[label], probability)
 
     def answer(self, scores: Scores) -> Answers:
-        """Return the decision's answers; where it leaves some to people, so it does a wordless review."""
-        answers = self.decision(scores.logits)
-        if self.decision.certain_from is None:
-            return answers
-        return answers._replace(certain=answers.certain & ~scores.wordless)
+        """Return the decision's answers."""
+        return self.decision(scores.logits, scores.wordless)
 
     def logits(self, texts: Sequence[Text], progress: str | None = None) -> np.ndarray:
         """Return the model's output for each review, float32 (reviews, classes), in the order given.

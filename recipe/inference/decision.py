@@ -51,8 +51,11 @@ class Decision(Document):
         if self.certain_from is not None and not all(0 <= bound <= 1 for bound in self.certain_from):
             raise UsageError(f"certain_from {self.certain_from}: each must be from 0 to 1, or null in place of all")
 
-    def __call__(self, logits: np.ndarray) -> Answers:
+    def __call__(self, logits: np.ndarray, wordless: np.ndarray | None = None) -> Answers:
         """Return the answers to logits, float32 (reviews, classes).
+
+        Args:
+            wordless: bool (reviews,), as `Scores` has it. Where some reviews are left to people, these are.
 
         Raises:
             UsageError: There is a threshold, and there are not two classes; or not as many bounds as classes.
@@ -66,7 +69,8 @@ class Decision(Document):
         of_labels = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
         if self.certain_from is None:
             return Answers(labels, of_labels, np.ones(len(labels), dtype=bool))
-        return Answers(labels, of_labels, of_labels >= np.array(self.certain_from)[labels])
+        certain = of_labels >= np.array(self.certain_from)[labels]
+        return Answers(labels, of_labels, certain if wordless is None else certain & ~wordless)
 
     def require_classes(self, classes: int) -> None:
         """Raise a `UsageError` where there is a threshold and not two classes, or not one bound for each class."""
