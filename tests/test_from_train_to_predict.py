@@ -85,7 +85,7 @@ def first_counts(card: str) -> list[list[int]]:
 def test_unbalanced_stars_go_from_train_to_predict(tiny_bert: Path, tmp_path: Path) -> None:
     done = from_train_to_predict(tmp_path, tiny_bert, STARS, 1500)
     assert first_counts(done.card) == done.counts() and sum(map(sum, done.counts())) == 750
-    assert files_under(done.run.report_folder) == {*PICTURES, "mistakes.csv"}
+    assert files_under(done.run.report_folder) == {*PICTURES, "mistakes.csv", "answers.csv"}
     stars = [int(row["answer"]) - int(row["label"]) for row in done.scored]
     error, near = sum(map(abs, stars)) / 750, 100 * sum(abs(step) <= 1 for step in stars) / 750
     said = f"mean absolute error {error:.4f}, {near:.1f} % of the answers at most one step off"
@@ -96,12 +96,15 @@ def test_unbalanced_stars_go_from_train_to_predict(tiny_bert: Path, tmp_path: Pa
 def test_three_labels_with_a_wish_go_from_train_to_predict(tiny_bert: Path, tmp_path: Path) -> None:
     done = from_train_to_predict(tmp_path, tiny_bert, PRICES, 1000, "--target_accuracy", "0.9")
     assert first_counts(done.card) == done.counts() and sum(map(sum, done.counts())) == 500
-    assert files_under(done.run.report_folder) == {*PICTURES, "mistakes.csv"}
+    assert files_under(done.run.report_folder) == {*PICTURES, "mistakes.csv", "answers.csv"}
     assert done.run.read_record().labels == list(PRICES)
     doubtful = [row["doubtful"] == "true" for row in done.scored]
     right = [row["answer"] == row["label"] for row, left in zip(done.scored, doubtful, strict=True) if not left]
     unread = [left for row, left in zip(done.scored, doubtful, strict=True) if row["text"].startswith("zebra")]
     assert all(unread) and f"without a word that the model knows: {len(unread)} of these" in done.card
+    with done.run.answers.open(newline="", encoding="utf-8") as content:
+        kept = [(row["predicted"], row["doubtful"] == "true") for row in csv.DictReader(content)]
+    assert kept == [(row["label"], left) for row, left in zip(done.scored, doubtful, strict=True)]
     said = f"; {sum(doubtful)} of 500 reviews are left to people"
     assert said in done.card and said in done.printed["evaluate"]
     assert f"| accuracy of the rest | {sum(right) / len(right):.4f} |" in done.card
