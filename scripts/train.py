@@ -5,8 +5,8 @@
     accelerate launch scripts/train.py --train_file mine.csv --test_file held_out.csv --output_dir runs/mine
     python scripts/train.py --train_file mine.csv --inspect_data
 
-Writes the run's folder, --output_dir (default runs/<config name>): a checkpoint per epoch, the best model, config.yaml,
-data.json and run.json. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked.
+Writes the run's folder, --output_dir (default runs/<config name>): a checkpoint per validation, the best model,
+config.yaml, data.json and run.json. Exit codes: 0 done, 1 a check failed, 2 a mistake in what was asked.
 """
 
 import sys

@@ -64,7 +64,9 @@ def train_until(moment: str, number: int, signal: int, flags: list[str], stderr:
     """Train in this process, with its error output in a file."""
     if stderr:
         os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    os.setpgrp()
+    # A process of torchrun leads a group already.
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()
     send_at(moment, number, signal)
     sys.argv[1:] = flags
     run(lambda argv: training.train(parse_arguments(argv)) and None)

@@ -69,11 +69,11 @@ def test_each_script_succeeds_without_library_chatter(name: str, chain: Chain) -
 @pytest.mark.slow
 def test_training_first_says_what_is_used(chain: Chain) -> None:
     lines = chain.answers["train"].stdout.splitlines()
-    assert [line.split()[0] for line in lines[:5]] == ["config", "weights", "reviews", "device", "output"]
+    assert [line.split()[0] for line in lines[:6]] == "config weights reviews device schedule output".split()
     assert "quickstart" in lines[0] and "tiny_bert" in lines[1] and "240 train, 60 validation, 60 test" in lines[2]
     assert "cpu" in lines[3] and "precision fp32" in lines[3]
     head = next(number for number, line in enumerate(lines) if line.split()[0] == "epoch")
-    block = [line.split()[0] for line in lines[5:head]]
+    block = [line.split()[0] for line in lines[6:head]]
     assert block == ["train", "validation", "test", "length", "unknown", "max_length"]
     assert [line.split()[0] for line in lines[head + 1 :][:4]] == ["1.00", "2.00", "3.00", "4.00"], "a row per epoch"
 

@@ -2,7 +2,7 @@
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.model import ModelArguments
-from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.arguments.parser import Arguments, parse_arguments, scheduled
 from recipe.arguments.training import METRICS, TrainingArguments
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "TrainingArguments",
     "data_arguments_of",
     "parse_arguments",
+    "scheduled",
 ]

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import HfArgumentParser
 
 from recipe.arguments.data import FILES, DataArguments
 from recipe.arguments.model import ModelArguments
+from recipe.arguments.schedule import SCHEDULED, Schedule, left_open, schedule
 from recipe.arguments.training import TrainingArguments
 from recipe.command_line import OneLineErrors, unknown_name
 from recipe.errors import UsageError
@@ -36,6 +38,9 @@ class Arguments:
         config: The YAML file they were read from.
         model, data, training: The three dataclasses.
         resolved: Every setting that is not both transformers' default and ours, and the seed, as `--config` takes them.
+        from_rows: Settings that nobody chose for the user's own reviews. Until `scheduled` is told how many there are,
+            `training` has what a single one would get, and `resolved` has nothing.
+        reason: Why the schedule is what it is, in words.
     """
 
     config: Path
@@ -43,6 +48,8 @@ class Arguments:
     data: DataArguments
     training: TrainingArguments
     resolved: dict[str, Any]
+    from_rows: frozenset[str] = frozenset()
+    reason: str = "as given"
 
 
 class RunParser(OneLineErrors, HfArgumentParser):
@@ -152,21 +159,55 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
         values |= {"max_train_samples": -1, "max_test_samples": -1}
     values |= flags
     values["output_dir"] = values["output_dir"] or f"runs/{run_name}"
+    from_rows: frozenset[str] = frozenset()
+    is_ours = config.resolve().parent == CONFIGS.resolve()
+    if values["train_file"] or values["dataset_name"] != (from_file if is_ours else parser.defaults)["dataset_name"]:
+        if is_ours:
+            # Its schedule was made for the dataset that the user's reviews replace.
+            from_file = {name: value for name, value in from_file.items() if name not in SCHEDULED}
+            values |= {name: parser.defaults[name] for name in SCHEDULED if name not in flags}
+        from_rows = left_open({**from_file, **flags})
     try:
-        model, data, training = parser.parse_dict(values)
+        model, data, training = parser.parse_dict(values | _schedule(values, from_rows, rows=1).settings)
     except (ValueError, ImportError, TypeError, OSError) as error:
         raise UsageError(str(error)) from error
-    return Arguments(config, model, data, training, _resolved(values, parser.defaults))
+    return Arguments(config, model, data, training, _resolved(values, parser.defaults, from_rows), from_rows)
 
 
-def _resolved(values: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+def scheduled(arguments: Arguments, rows: int) -> Arguments:
+    """Return the arguments with the settings that follow from the number of train rows; the same if all were chosen."""
+    if not arguments.from_rows:
+        return arguments
+    found = _schedule(arguments.resolved, arguments.from_rows, rows)
+    resolved = dict(sorted((arguments.resolved | found.settings).items()))
+    names = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
+    training = TrainingArguments(**{name: value for name, value in resolved.items() if name in names})
+    return dataclasses.replace(arguments, training=training, resolved=resolved, reason=found.reason)
+
+
+def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int) -> Schedule:
+    """Return what `rows` train rows make of the settings `from_rows`, beside the others."""
+    found = schedule(
+        rows,
+        share=int(os.environ.get("WORLD_SIZE", "1"))
+        * (settings.get("per_device_train_batch_size") or 1)
+        * (settings.get("gradient_accumulation_steps") or 1),
+        batch=None if "global_batch_size" in from_rows else settings["global_batch_size"],
+    )
+    chosen = {name: value for name, value in found.settings.items() if name in from_rows}
+    return Schedule(chosen, found.reason if "num_train_epochs" in from_rows else "as given")
+
+
+def _resolved(values: dict[str, Any], ours: dict[str, Any], from_rows: frozenset[str]) -> dict[str, Any]:
     """Return the settings that make this run what it is, paths made absolute so that they hold from anywhere.
 
-    Settings equal to both transformers' default and ours are left out: over a hundred that nobody chose.
+    Settings equal to both transformers' default and ours are left out: over a hundred that nobody chose. No warm-up is
+    stated, as it would follow from the rows otherwise.
     """
     library = _defaults(transformers.TrainingArguments)
     chosen = {key for key, value in values.items() if key not in library or not value == ours[key] == library[key]}
-    resolved = {key: values[key] for key in (chosen | {"seed"}) - {"inspect_data", "resume"}}
+    left_out = {"inspect_data", "resume"} | from_rows
+    resolved = {key: values[key] for key in (chosen | {"seed", "warmup_ratio"}) - left_out}
     for key in ("model_name_or_path", "dataset_name"):
         resolved[key] = _absolute(resolved[key])
     for key in FILES:

@@ -128,12 +128,15 @@ class TrainingArguments(transformers.TrainingArguments):
             self.logging_strategy = "steps"
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = min(4, usable_cores() // local_processes) if gpus else 0
-        # With epochs, `save_steps` is the distance of checkpoints between them; Trainer reads it with steps alone.
-        between = self.save_steps if self.save_strategy == "epoch" else None
+        # `save_steps` is the distance of checkpoints between those of the validations; Trainer knows only the latter.
+        by_steps, between = self.save_strategy == "steps", self.save_steps
+        if by_steps:
+            self.eval_steps = self.eval_steps or self.save_steps or 500
+            between = None if self.save_steps == self.eval_steps else self.save_steps
         if between is not None and (between < 1 or not float(between).is_integer()):
             raise UsageError(f"--save_steps {between:g} must be a whole number of steps, from 1")
         self.checkpoint_steps = int(between or 0)
-        self.save_steps = 500 if self.save_steps is None else self.save_steps
+        self.save_steps = self.eval_steps if by_steps else between or 500
         # The recipe removes old checkpoints itself, once the new one is known to be whole.
         self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
         if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from transformers import DataCollatorWithPadding, PreTrainedModel, get_scheduler, set_seed
 
 from recipe import __version__
-from recipe.arguments.parser import Arguments
+from recipe.arguments.parser import Arguments, scheduled
+from recipe.arguments.schedule import steps_per_epoch
 from recipe.arguments.training import TrainingArguments, set_environment
 from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.tokens import tokenize
@@ -31,13 +32,14 @@ from recipe.training.trainer import ReviewTrainer
 
 @dataclass
 class TrainingJob:
-    """A run that is ready to start."""
+    """A run that is ready to start, in `steps` of the optimiser; its arguments have their schedule."""
 
     arguments: Arguments
     pretrained: Pretrained
     reviews: Reviews
     model: PreTrainedModel
     trainer: ReviewTrainer
+    steps: int
 
 
 def prepare(arguments: Arguments) -> TrainingJob:
@@ -53,6 +55,8 @@ def prepare(arguments: Arguments) -> TrainingJob:
     with args.main_process_first(local=True):
         reviews = load_reviews(arguments.data, args.seed)
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
+    arguments = scheduled(arguments, len(reviews.splits["train"]))
+    args = arguments.training
     set_environment(args)
     use_all_cores(args)
     set_seed(args.seed)
@@ -61,7 +65,7 @@ def prepare(arguments: Arguments) -> TrainingJob:
         raise UsageError(f"--gradient_checkpointing: a {pretrained.config.model_type!r} cannot do that: leave it out")
     if args.device.type == "cpu":
         draw_masks_faster(model)
-    steps = math.ceil(args.num_train_epochs * max(1, len(tokens["train"]) // args.global_batch_size))
+    steps = math.ceil(args.num_train_epochs * steps_per_epoch(len(tokens["train"]), args.global_batch_size))
     steps = args.max_steps if args.max_steps > 0 else steps
     if args.eval_strategy == "steps" and args.eval_steps and args.eval_steps > steps:
         raise UsageError(f"--eval_steps {args.eval_steps:g} is after the training's end at step {steps}: lower it")
@@ -82,7 +86,7 @@ def prepare(arguments: Arguments) -> TrainingJob:
         _try_settings(trainer, steps)
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
-    return TrainingJob(arguments, pretrained, reviews, model, trainer)
+    return TrainingJob(arguments, pretrained, reviews, model, trainer, steps)
 
 
 def _try_settings(trainer: ReviewTrainer, steps: int) -> None:
@@ -146,6 +150,7 @@ def header(job: TrainingJob) -> str:
         f"weights    {_origin(job.pretrained.source)}: {type(job.model).__name__}, {parameters}",
         f"reviews    {_origin(job.reviews.origin)}: {rows}",
         f"device     {where}; precision {place['precision']}",
+        f"schedule   {_schedule(job)}",
         f"output     {job.arguments.training.output_dir}",
     ]
     if own is not None and own != job.reviews.label_names:
@@ -153,6 +158,15 @@ def header(job: TrainingJob) -> str:
     if is_package(job.reviews.origin["name"]):
         lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
     return "\n".join(lines)
+
+
+def _schedule(job: TrainingJob) -> str:
+    args, steps = job.arguments.training, job.steps
+    epochs = steps / steps_per_epoch(len(job.reviews.splits["train"]), args.global_batch_size)
+    return (
+        f"{steps:,} steps of {args.global_batch_size} ({epochs:.3g} epochs), warm-up {args.get_warmup_steps(steps):,}, "
+        f"learning rate {args.learning_rate:g}: {job.arguments.reason}"
+    )
 
 
 def _origin(source: dict[str, Any]) -> str:

@@ -38,9 +38,10 @@ def identity(arguments: Arguments, pretrained: Pretrained, reviews: Reviews, arc
         for name, value in arguments.resolved.items()
         if name not in MAY_CHANGE_ON_RESUME and not name.startswith(PREFIXES_THAT_MAY_CHANGE)
     }
-    # A checkpoint of an earlier version does not name it, and keeps the beginning.
-    if settings["truncation_side"] == "right":
-        del settings["truncation_side"]
+    # A checkpoint of an earlier version does not name them: it keeps the beginning, and has no warm-up.
+    for name, before in {"truncation_side": "right", "warmup_ratio": 0}.items():
+        if settings[name] == before:
+            del settings[name]
     return {"data": rows | {"labels": reviews.label_names}, "model": model, "settings": settings}
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune: from arguments to a run folder with a checkpoint per epoch and the best model."""
+"""Fine-tune: from arguments to a run folder with a checkpoint per validation and the best model."""
 
 import math
 import pickle
@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from recipe.arguments.parser import Arguments
+from recipe.arguments.parser import Arguments, scheduled
 from recipe.arguments.training import METRICS
 from recipe.data.inspection import as_block, inspect
 from recipe.data.reviews import load_reviews
@@ -149,7 +149,8 @@ def inspect_only(arguments: Arguments) -> RunFolder:
         pretrained = find_pretrained(arguments.model, data.max_length)
         tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
         reviews = load_reviews(data, args.seed)
-        report = inspect(reviews, tokenize(reviews.splits["train"], tokenizer), arguments)
+        rows = reviews.splits["train"]
+        report = inspect(reviews, tokenize(rows, tokenizer), scheduled(arguments, len(rows)))
         print(as_block(report))
         write_json(run.data, report)
     return run
