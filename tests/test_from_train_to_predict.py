@@ -85,7 +85,7 @@ def first_counts(card: str) -> list[list[int]]:
 def test_unbalanced_stars_go_from_train_to_predict(tiny_bert: Path, tmp_path: Path) -> None:
     done = from_train_to_predict(tmp_path, tiny_bert, STARS, 1500)
     assert first_counts(done.card) == done.counts() and sum(map(sum, done.counts())) == 750
-    assert files_under(done.run.report_folder) == {*PICTURES, "mistakes.csv", "answers.csv"}
+    assert files_under(done.run.report_folder) == {*PICTURES, "answers.csv", "mistakes.csv"}
     stars = [int(row["answer"]) - int(row["label"]) for row in done.scored]
     error, near = sum(map(abs, stars)) / 750, 100 * sum(abs(step) <= 1 for step in stars) / 750
     said = f"mean absolute error {error:.4f}, {near:.1f} % of the answers at most one step off"
@@ -96,7 +96,7 @@ def test_unbalanced_stars_go_from_train_to_predict(tiny_bert: Path, tmp_path: Pa
 def test_three_labels_with_a_wish_go_from_train_to_predict(tiny_bert: Path, tmp_path: Path) -> None:
     done = from_train_to_predict(tmp_path, tiny_bert, PRICES, 1000, "--target_accuracy", "0.9")
     assert first_counts(done.card) == done.counts() and sum(map(sum, done.counts())) == 500
-    assert files_under(done.run.report_folder) == {*PICTURES, "mistakes.csv", "answers.csv"}
+    assert files_under(done.run.report_folder) == {*PICTURES, "answers.csv", "mistakes.csv"}
     assert done.run.read_record().labels == list(PRICES)
     doubtful = [row["doubtful"] == "true" for row in done.scored]
     right = [row["answer"] == row["label"] for row, left in zip(done.scored, doubtful, strict=True) if not left]
