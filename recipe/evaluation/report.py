@@ -87,7 +87,7 @@ def evaluate_run(
         slices[slice_by] = most_frequent(test.column(slice_by))
     validated = classifier.logits(texts_of(validation), "validation rows")
     require_numbers(softmax(validated), served)
-    decision, asked = choose_decision(validated, validation.labels, wishes)
+    decision, asked = choose_decision(validated, validation.labels, wishes, record.labels)
     logits, costs = measure_models(run, trained, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts, settings.get("class_weights", "none"))

@@ -1,7 +1,9 @@
 """Choose a decision that fulfils wishes, on validation rows, and measure it on test rows."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 from scipy.special import expit, logit
@@ -10,7 +12,15 @@ from sklearn.model_selection import StratifiedKFold
 
 from recipe.errors import UsageError
 from recipe.inference.decision import Decision
-from recipe.metrics.bounds import below, best_share, recall_bound, rows_for_recall, rows_for_share, share_bound
+from recipe.metrics.bounds import (
+    below,
+    best_share,
+    is_out_of_reach,
+    recall_bound,
+    rows_for_recall,
+    rows_for_share,
+    share_bound,
+)
 from recipe.metrics.calibration import fit_temperature
 from recipe.metrics.intervals import difference_intervals, label_intervals, share_interval
 from recipe.metrics.scores import score_labels
@@ -66,7 +76,8 @@ class Wishes:
     def said(self, name: str) -> str:
         """Return a wish as the command line has it."""
         value = getattr(self, name)
-        return f"--{name}" if value is True else f"--{name} {value:g}"
+        # As it was given: rounded, 0.9999999 were a 1, which is refused.
+        return f"--{name}" if value is True else f"--{name} {float(value)!r}".removesuffix(".0")
 
     def _has(self, name: str) -> bool:
         # Not by truth, as 0 is a number that was given.
@@ -151,7 +162,9 @@ def served_figures(decision: Decision, logits: np.ndarray, labels: np.ndarray, w
     )
 
 
-def choose_decision(logits: np.ndarray, labels: np.ndarray, wishes: Wishes) -> tuple[Decision, list[Asked]]:
+def choose_decision(
+    logits: np.ndarray, labels: np.ndarray, wishes: Wishes, names: Sequence[str] = ("0", "1")
+) -> tuple[Decision, list[Asked]]:
     """Return the temperature that fits validation rows best, with what fulfils the wishes, and what came of each.
 
     A wish is adopted only where the rows show that it holds on others too; else the answers stay as they are.
@@ -160,31 +173,34 @@ def choose_decision(logits: np.ndarray, labels: np.ndarray, wishes: Wishes) -> t
         logits: float32 (reviews, classes), of validation rows.
         labels: int64 (reviews,).
         wishes: What the decision is to reach.
+        names: The labels' names, which are said of two labels.
 
     Raises:
         UsageError: The wishes make no sense, or need two labels.
     """
     wishes.require_sense()
     wishes.require_labels(logits.shape[1])
-    decision = Decision(fit_temperature(logits, labels))
+    decision, (zero, one) = Decision(fit_temperature(logits, labels)), map(repr, names[:2])
     probabilities, classes = decision.probabilities(logits), logits.shape[1]
     positive, most, asked = probabilities[:, 1], probabilities.max(axis=1), list[Asked]()
     certain_from = threshold = None
     if wishes.target_accuracy is not None:
-        bound, found = _share_wish(wishes, "target_accuracy", most, probabilities.argmax(axis=1) == labels)
+        bound, found = _share_wish(wishes, "target_accuracy", most, probabilities.argmax(axis=1) == labels, one)
         certain_from = None if bound is None else [bound] * classes
         asked.append(found)
-    elif (chosen := _threshold(positive, labels, wishes)) is not None:
+    elif (chosen := _threshold(positive, labels, wishes, one)) is not None:
         threshold, found = chosen
         asked.append(found)
     if wishes.abstain is not None:
-        if threshold is None:
+        if not wishes.abstain:
+            sentence = "nobody is left to people"
+        elif threshold is None:
             certain_from, sentence = _one_bound(most, wishes.abstain, classes)
         elif wishes.target_precision is not None:
-            certain_from, sentence = _two_bounds(positive, max(threshold, 0.5), wishes.abstain)
+            certain_from, sentence = _two_bounds(positive, max(threshold, 0.5), wishes.abstain, zero, one)
             threshold = None
         else:
-            certain_from, sentence = _bounds_around(threshold, positive, wishes.abstain)
+            certain_from, sentence = _bounds_around(threshold, positive, wishes.abstain, one)
         asked.append(Asked(wishes.said("abstain"), True, sentence))
     return replace(decision, threshold=threshold, certain_from=certain_from), asked
 
@@ -202,57 +218,71 @@ def best_f1_threshold(labels: np.ndarray, positive: np.ndarray) -> float:
     return below(positive, float(values[f1[:-1].argmax()]))
 
 
-def _threshold(positive: np.ndarray, labels: np.ndarray, wishes: Wishes) -> tuple[float | None, Asked] | None:
+def _threshold(
+    positive: np.ndarray, labels: np.ndarray, wishes: Wishes, name: str
+) -> tuple[float | None, Asked] | None:
     """Return the threshold that a wish leads to, `None` where it is not adopted; nothing without such a wish."""
     if wishes.target_precision is not None:
-        return _share_wish(wishes, "target_precision", positive, labels == 1)
+        return _share_wish(wishes, "target_precision", positive, labels == 1, name)
     if wishes.target_recall is not None:
-        return _recall_wish(wishes, positive, labels == 1)
-    return _f1_wish(wishes, positive, labels) if wishes.best_f1 else None
+        return _recall_wish(wishes, positive, labels == 1, name)
+    return _f1_wish(wishes, positive, labels, name) if wishes.best_f1 else None
 
 
-def _share_wish(wishes: Wishes, name: str, scores: np.ndarray, right: np.ndarray) -> tuple[float | None, Asked]:
-    """Return the lowest bound from which on a target share of the rows is right."""
-    target, confidence, rows = getattr(wishes, name), wishes.confidence, len(scores)
-    sure = f"with a confidence of {100 * confidence:g} % (binomial tests in a fixed sequence)"
-    if found := share_bound(scores, right, target, confidence):
-        what = "label 1 reaches it" if name == "target_precision" else "an answer is certain"
-        kind = "label 1" if name == "target_precision" else "answered right"
+def _share_wish(
+    wishes: Wishes, wish: str, scores: np.ndarray, right: np.ndarray, name: str
+) -> tuple[float | None, Asked]:
+    """Return the lowest bound from which on a target share of the rows is right; `None` for nobody left to people."""
+    target, confidence, rows = getattr(wishes, wish), wishes.confidence, len(scores)
+    sure = f"with a confidence of {_percent(confidence)} (binomial tests in fixed sequences)"
+    what, kind = ("an answer is certain", "answered right") if wish == "target_accuracy" else (name, name)
+    if (found := share_bound(scores, right, target, confidence)) is None:
+        best, enough = best_share(scores, right, target, confidence), rows_for_share(scores, right, target, confidence)
+        hopeless = f"of the surest too few are {kind}" if is_out_of_reach(scores, right, target, confidence) else None
+        return None, _not_shown(wishes, wish, _reviews(rows), sure, best, enough, hopeless)
+    if wish == "target_accuracy" and found.rows == rows:
         sentence = (
-            f"{what} from a probability of {found.score:.4f} on; {found.rows:,} of {rows:,} validation reviews lie "
-            f"there, {found.right:,} of them {kind}, and of all such reviews at least {100 * target:g} %, {sure}"
+            f"nobody is left to people; the answers to {found.right:,} of {_reviews(rows)} are right, and of all such "
+            f"answers at least {_percent(target)}, {sure}"
         )
-        return found.score, Asked(wishes.said(name), True, sentence)
-    best, enough = best_share(scores, right, target, confidence), rows_for_share(scores, right, target, confidence)
-    return None, _not_shown(wishes, name, f"{rows:,} validation reviews", sure, best, enough)
+        return None, Asked(wishes.said(wish), True, sentence)
+    sentence = (
+        f"{what} from a probability of {_told(found.score)} on; {_counted(found.rows, rows)} there, "
+        f"{found.right:,} of them {kind}, and of all such reviews at least {_percent(target)}, {sure}"
+    )
+    return found.score, Asked(wishes.said(wish), True, sentence)
 
 
-def _recall_wish(wishes: Wishes, positive: np.ndarray, right: np.ndarray) -> tuple[float | None, Asked]:
+def _recall_wish(wishes: Wishes, positive: np.ndarray, right: np.ndarray, name: str) -> tuple[float | None, Asked]:
     """Return the highest threshold that a target share of the rows with label 1 reaches."""
     target, confidence, rows = wishes.target_recall or 0.0, wishes.confidence, int(right.sum())
-    sure = f"with a confidence of {100 * confidence:g} % (Clopper and Pearson)"
+    sure = f"with a confidence of {_percent(confidence)} (Clopper and Pearson)"
     if found := recall_bound(positive[right], target, confidence):
         sentence = (
-            f"label 1 from a probability of {found.score:.4f} on; {found.rows:,} of {rows:,} validation reviews with "
-            f"label 1 lie there, and of all such reviews at least {100 * target:g} %, {sure}"
+            f"{name} from a probability of {_told(found.score)} on, which is reached by {found.rows:,} of "
+            f"{_reviews(rows)} with that label, and by at least {_percent(target)} of all such reviews, {sure}"
         )
         return found.score, Asked(wishes.said("target_recall"), True, sentence)
     best = int(100 * (1 - confidence) ** (1 / rows)) / 100 if rows else None
     enough = math.ceil(rows_for_recall(target, confidence) * len(positive) / rows) if rows else None
-    who = f"{len(positive):,} validation reviews, {rows:,} of them with label 1,"
-    return None, _not_shown(wishes, "target_recall", who, sure, best, enough)
+    who = f"{_reviews(len(positive))}, {rows:,} of them {name},"
+    return None, _not_shown(wishes, "target_recall", who, sure, best, enough, None)
 
 
-def _not_shown(wishes: Wishes, name: str, rows: str, sure: str, best: float | None, enough: int | None) -> Asked:
-    """Return what to say of a target that the rows do not show: the best one that they do, and how many would do."""
-    instead = "nobody is left to people" if name == "target_accuracy" else "the answer is the most probable label"
-    shown = f"the best that they show is {best:g}" if best else "they show no share at all"
-    more = f"some {_rounded(enough):,} like these would do" if enough else "more like these would not do"
-    sentence = f"not adopted, {instead}: {rows} do not show it {sure}; {shown}, and {more}"
-    return Asked(wishes.said(name), False, sentence)
+def _not_shown(
+    wishes: Wishes, wish: str, rows: str, sure: str, best: float | None, enough: int | None, hopeless: str | None
+) -> Asked:
+    """Return what to say of a target that the rows do not show: a lower one that they do, and how many would do."""
+    instead = "nobody is left to people" if wish == "target_accuracy" else "the answer is the most probable label"
+    shown = f"{best:g} is" if best else "nor is any lower one"
+    more = f"some {_rounded(enough):,} like these would do" if enough else "they do not tell how many would do"
+    if hopeless:
+        more = f"more like these would not do, as {hopeless}"
+    sentence = f"not adopted, {instead}: it is not shown by {rows} {sure}; {shown}, and {more}"
+    return Asked(wishes.said(wish), False, sentence)
 
 
-def _f1_wish(wishes: Wishes, positive: np.ndarray, labels: np.ndarray) -> tuple[float | None, Asked]:
+def _f1_wish(wishes: Wishes, positive: np.ndarray, labels: np.ndarray, name: str) -> tuple[float | None, Asked]:
     """Return the threshold of best F1, where choosing one gains F1 on rows that it was not chosen on."""
     folds = min(FOLDS, int(np.bincount(labels, minlength=2).min()))
     if folds < 2:
@@ -264,28 +294,30 @@ def _f1_wish(wishes: Wishes, positive: np.ndarray, labels: np.ndarray) -> tuple[
     gain = score_labels(labels, crossed, 2)["f1"] - score_labels(labels, plain, 2)["f1"]
     low, high = difference_intervals(labels, crossed, plain, 2)["f1"]
     threshold = best_f1_threshold(labels, positive)
-    measured = f"gains {gain:+.4f} in cross-fitting ({folds} folds), 95 % interval {low:+.4f} to {high:+.4f}"
+    measured = f"changes F1 by {gain:+.4f} in cross-fitting ({folds} folds), 95 % interval {low:+.4f} to {high:+.4f}"
     if low > 0:
-        sentence = f"label 1 from a probability of {threshold:.4f} on; choosing a threshold {measured}"
+        sentence = f"{name} from a probability of {_told(threshold)} on; choosing a threshold {measured}"
         return threshold, Asked(wishes.said("best_f1"), True, sentence)
     # The interval narrows with the root of the rows. No one has a thousand times as many.
     times = ((gain - low) / gain) ** 2 if gain > 0 else math.inf
-    more = f"some {_rounded(math.ceil(times * len(labels))):,} reviews would tell" if times < 1000 else "it is no gain"
+    more = f"; some {_rounded(math.ceil(times * len(labels))):,} reviews would tell" if times < 1000 else ""
     sentence = (
-        f"not adopted, the answer is the most probable label: the threshold of best F1, {threshold:.4f}, {measured}, "
-        f"no more than noise; {more}"
+        f"not adopted, the answer is the most probable label: the threshold of best F1, {_told(threshold)}, {measured}"
+        f", {'no more than noise' if gain > 0 else 'which is no gain'}{more}"
     )
     return None, Asked(wishes.said("best_f1"), False, sentence)
 
 
-def _one_bound(confidences: np.ndarray, share: float, classes: int) -> tuple[list[float], str]:
-    """Return one bound for all labels, below which a share of the rows lies."""
+def _one_bound(confidences: np.ndarray, share: float, classes: int) -> tuple[list[float] | None, str]:
+    """Return one bound for all labels, below which a share of the rows lies; `None` where none does."""
     bound = abstain_bound(confidences, share)
-    rows = f"{(confidences < bound).sum():,} of {len(confidences):,} validation reviews lie below"
-    return [bound] * classes, f"an answer is certain from a probability of {bound:.4f} on; {rows}"
+    if not (under := int((confidences < bound).sum())):
+        return None, _nobody(len(confidences))
+    rows = f"{_counted(under, len(confidences))} below"
+    return [bound] * classes, f"an answer is certain from a probability of {_told(bound)} on; {rows}"
 
 
-def _two_bounds(positive: np.ndarray, high: float, share: float) -> tuple[list[float], str]:
+def _two_bounds(positive: np.ndarray, high: float, share: float, zero: str, one: str) -> tuple[list[float], str]:
     """Return a bound for label 0, so that at least a share of the rows lies between it and label 1's, and the latter.
 
     No certain answer is held less probable than the other.
@@ -294,24 +326,31 @@ def _two_bounds(positive: np.ndarray, high: float, share: float) -> tuple[list[f
     falling = np.sort(positive[positive < high])[::-1]
     last = falling[min(wished, len(falling)) - 1] if wished and len(falling) else 1.0
     low = min(below(positive, float(last)), 0.5)
-    between, alone = ((some < positive) & (positive < high) for some in (low, 0.5))
+    between, alone = (int(((some < positive) & (positive < high)).sum()) for some in (low, 0.5))
     sentence = (
-        f"label 0 is certain up to a probability of {low:.4f} of label 1, label 1 from {high:.4f} on; "
-        f"{between.sum():,} of {rows:,} validation reviews lie between"
+        f"{zero} is certain up to a probability of {_told(low, high)} of {one}, {one} from {_told(high, low)} on; "
+        f"{_counted(between, rows)} between"
     )
-    if alone.sum() > wished:
-        sentence += f"; label 1's bound alone leaves {alone.sum():,} of them to people, more than was asked for"
+    if alone > wished:
+        sentence += f"; the bound of {one} alone leaves {alone:,} of them to people, more than was asked for"
     return [1 - low, high], sentence
 
 
-def _bounds_around(threshold: float, positive: np.ndarray, share: float) -> tuple[list[float], str]:
-    """Return bounds as far from the threshold on either side in log-odds, with a share of the rows between them."""
+def _bounds_around(threshold: float, positive: np.ndarray, share: float, name: str) -> tuple[list[float] | None, str]:
+    """Return bounds as far from the threshold on either side in log-odds, with a share of the rows between them.
+
+    `None` where there is none between them.
+    """
     distances = np.abs(logit(positive) - logit(threshold))
     distance = max(float(logit(abstain_bound(expit(distances), share))), 0.0)
-    low, high = expit(logit(threshold) - distance), expit(logit(threshold) + distance)
-    rows = f"{(distances < distance).sum():,} of {len(positive):,} validation reviews lie between"
-    sentence = f"answers are certain up to a probability of {low:.4f} of label 1, and from {high:.4f} on; {rows}"
-    return [float(1 - low), float(high)], sentence
+    if not (between := int((distances < distance).sum())):
+        return None, _nobody(len(positive))
+    low, high = (float(expit(logit(threshold) + some)) for some in (-distance, distance))
+    sentence = (
+        f"answers are certain up to a probability of {_told(low, high)} of {name}, and from {_told(high, low)} on; "
+        f"{_counted(between, len(positive))} between"
+    )
+    return [1 - low, high], sentence
 
 
 def abstain_bound(confidences: np.ndarray, share: float) -> float:
@@ -326,6 +365,30 @@ def abstain_bound(confidences: np.ndarray, share: float) -> float:
     # The small number, because 0.29 * 100 is 28.999999999999996.
     rank = int(share * len(confidences) + 1e-9)
     return below(confidences, float(np.partition(confidences, rank)[rank]))
+
+
+def _told(probability: float, *others: float) -> str:
+    """Return four digits after the point, or as many as tell a probability from 0, 1 and others."""
+    some = {0.0, 1.0, probability, *others}
+    places = next((places for places in range(4, 18) if len({f"{one:.{places}f}" for one in some}) == len(some)), 4)
+    return f"{probability:.{places}f}"
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent, with all of its digits."""
+    return f"{(100 * Decimal(repr(share))).normalize():f} %"
+
+
+def _reviews(rows: int) -> str:
+    return f"{rows:,} validation review{'s' * (rows != 1)}"
+
+
+def _counted(some: int, rows: int) -> str:
+    return f"{some:,} of {_reviews(rows)} lie{'s' * (some == 1)}"
+
+
+def _nobody(rows: int) -> str:
+    return f"nobody is left to people, as no bound leaves them so few of {_reviews(rows)}"
 
 
 def _rounded(rows: int) -> int:

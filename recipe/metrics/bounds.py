@@ -1,13 +1,16 @@
 """Bounds on a score that hold on other rows too: chosen on some rows, with a confidence that counts the search."""
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binom, nbinom
 
-# Wrong rows that the first bound tried may have. With none or one, a single wrong row at the top would end the search.
-WRONG_AT_FIRST = 2
+# Wrong rows that the first bound of each search may have, and the search's part of the level. A search that starts at
+# few needs fewer rows; one that starts at many is not ended by three wrong rows at the top. Of the choices tried, this
+# one loses little on the quickstart's logits, and gains much where the surest rows are as often wrong as the others.
+SEARCHES = {2: 8, 8: 1, 32: 1}
 # Chance of being shown that a number of rows must give before it is said to do, and the fewest rows it is judged by.
 POWER, JUDGED_BY = 0.8, 20
 
@@ -25,9 +28,10 @@ def share_bound(scores: np.ndarray, right: np.ndarray, target: float, confidence
     """Return the lowest bound from which on the share of right rows is shown to reach a target, or `None`.
 
     Learn-then-test with fixed-sequence testing (Angelopoulos et al., *Learn then Test*, 2021). Bounds are tried from
-    the strictest on, each by an exact binomial test at the level 1 − confidence, and the first that fails ends the
-    search. As their order does not depend on `right`, the chance that the bound returned misses the target is at most
-    1 − confidence, however many were tried. Each bound tried is the one at which the test allows one wrong row more.
+    the strictest on, each by an exact binomial test, and the first that fails ends the search. As their order does not
+    depend on `right`, the chance that the search ends too low is at most its level, however many were tried. Each bound
+    tried is the one at which the test allows one wrong row more; all rows are the last. Searches from several starts
+    share the level 1 − confidence (Bonferroni), and the one that comes furthest counts.
 
     Args:
         scores: float64 (rows,), from 0 to 1.
@@ -35,39 +39,50 @@ def share_bound(scores: np.ndarray, right: np.ndarray, target: float, confidence
         target: Share between 0 and 1.
         confidence: From 0.5 to below 1.
     """
-    rows = _tried(len(scores), target, confidence)[WRONG_AT_FIRST:]
     order = np.argsort(-scores, kind="stable")
     falling, wrong = scores[order], np.cumsum(~right[order])
-    # Rows of the same score are not told apart.
-    tried = np.unique(np.searchsorted(-falling, -falling[rows - 1], side="right"))
-    allowed = WRONG_AT_FIRST - 1 + np.searchsorted(rows, tried, side="right")
-    failed = wrong[tried - 1] > allowed
-    passed = int(failed.argmax()) if failed.any() else len(tried)
-    if not passed:
-        return None
-    last = int(tried[passed - 1])
-    return Bound(below(scores, float(falling[last - 1])), last, last - int(wrong[last - 1]))
+    last = 0
+    for first, rows in _searches(len(scores), target, confidence):
+        # Rows of the same score are not told apart.
+        ends = np.append(falling[rows[first:] - 1], falling[-1])
+        tried = np.unique(np.searchsorted(-falling, -ends, side="right"))
+        failed = wrong[tried - 1] >= np.searchsorted(rows, tried, side="right")
+        passed = int(failed.argmax()) if failed.any() else len(tried)
+        last = max(last, int(tried[passed - 1]) if passed else 0)
+    return Bound(below(scores, float(falling[last - 1])), last, last - int(wrong[last - 1])) if last else None
 
 
 def best_share(scores: np.ndarray, right: np.ndarray, target: float, confidence: float) -> float | None:
     """Return the highest share in whole per cents, below a target that is not shown, that `share_bound` would show."""
-    lower = np.arange(math.ceil(100 * target) - 1, 0, -1) / 100
-    return next((float(share) for share in lower if share_bound(scores, right, float(share), confidence)), None)
+    lower = [percent / 100 for percent in range(1, math.ceil(100 * target))]
+    # A lower share has its first bounds at fewer rows, so that it is shown where a higher one is.
+    shown = bisect_left(lower, True, key=lambda share: share_bound(scores, right, share, confidence) is None)
+    return lower[shown - 1] if shown else None
 
 
 def rows_for_share(scores: np.ndarray, right: np.ndarray, target: float, confidence: float) -> int | None:
-    """Return about how many rows would show a target that these rows do not show; `None` if no number is seen to.
+    """Return about how many rows would show a target that these rows do not show; `None` if they do not tell.
 
-    More rows let the first bound stand higher, where a larger share is right. So many rows do as put the first bound
+    More rows let the first bounds stand higher, where a larger share is right. So many rows do as put one of them
     where, judged by these rows, it passes in four draws of five.
     """
-    first = int(_rows_allowing(np.array([WRONG_AT_FIRST]), target, confidence)[0])
-    wrong = np.cumsum(~right[np.argsort(-scores, kind="stable")])
-    rows = np.arange(min(first, len(scores)), min(JUDGED_BY, len(scores)) - 1, -1)
-    # Half a wrong row more (Jeffreys), as a share of none is never none of all.
-    share = (wrong[rows - 1] + 0.5) / (rows + 1)
-    enough = rows[binom.cdf(WRONG_AT_FIRST, first, share) >= POWER]
-    return math.ceil(first * len(scores) / enough[0]) if len(enough) else None
+    wrong, enough = np.cumsum(~right[np.argsort(-scores, kind="stable")]), list[int]()
+    for allowed, level in _levels(confidence, len(SEARCHES)).items():
+        first = int(_rows_allowing(np.array([allowed]), target, level)[0])
+        rows = np.arange(min(first, len(scores)), min(JUDGED_BY, len(scores)) - 1, -1)
+        # Half a wrong row more (Jeffreys), as a share of none is never none of all.
+        share = (wrong[rows - 1] + 0.5) / (rows + 1)
+        passing = rows[binom.cdf(allowed, first, share) >= POWER]
+        enough += [math.ceil(first * len(scores) / some) for some in passing[:1]]
+    return min(enough, default=None)
+
+
+def is_out_of_reach(scores: np.ndarray, right: np.ndarray, target: float, confidence: float) -> bool:
+    """Tell whether the rows show that the share is below a target from every bound on that 20 rows or more reach."""
+    rows = np.arange(JUDGED_BY, len(scores) + 1)
+    reached = np.cumsum(right[np.argsort(-scores, kind="stable")])[rows - 1]
+    # All of the tests have to reject, so none of them needs a part of the level (Berger, 1982).
+    return len(rows) > 0 and bool((binom.cdf(reached, rows, target) <= 1 - confidence).all())
 
 
 def recall_bound(scores: np.ndarray, target: float, confidence: float) -> Bound | None:
@@ -81,7 +96,7 @@ def recall_bound(scores: np.ndarray, target: float, confidence: float) -> Bound 
         scores: Of the rows with the label, float64 (rows,), from 0 to 1.
         target, confidence: As in `share_bound`.
     """
-    missed = len(_tried(len(scores), target, confidence)) - 1
+    missed = len(_tried(len(scores), target, 1 - confidence)) - 1
     if missed < 0:
         return None
     lowest = float(np.partition(scores, missed)[missed])
@@ -91,7 +106,7 @@ def recall_bound(scores: np.ndarray, target: float, confidence: float) -> Bound 
 
 def rows_for_recall(target: float, confidence: float) -> int:
     """Return the fewest rows with the label that let `recall_bound` show a target."""
-    return int(_rows_allowing(np.array([0]), target, confidence)[0])
+    return int(_rows_allowing(np.array([0]), target, 1 - confidence)[0])
 
 
 def below(scores: np.ndarray, score: float) -> float:
@@ -105,17 +120,33 @@ def below(scores: np.ndarray, score: float) -> float:
     return min(middle if middle > lower else score, math.nextafter(1, 0))
 
 
-def _rows_allowing(wrong: np.ndarray, target: float, confidence: float) -> np.ndarray:
+def _levels(confidence: float, searches: int) -> dict[int, float]:
+    """Return the level of each of the first searches, by the wrong rows that its first bound may have."""
+    parts = dict(list(SEARCHES.items())[:searches])
+    return {wrong: (1 - confidence) * part / sum(parts.values()) for wrong, part in parts.items()}
+
+
+def _searches(rows: int, target: float, confidence: float) -> list[tuple[int, np.ndarray]]:
+    """Return the searches whose first bound has no more than these rows, but at least one, each with its `_tried`."""
+    for searches in range(len(SEARCHES), 0, -1):
+        levels = _levels(confidence, searches)
+        found = [(wrong, _tried(rows, target, level)) for wrong, level in levels.items()]
+        if all(len(tried) > wrong for wrong, tried in found):
+            break
+    return found
+
+
+def _rows_allowing(wrong: np.ndarray, target: float, level: float) -> np.ndarray:
     """Return the fewest rows that show a target share although so many of them are wrong, int64, as `wrong`.
 
-    That is, the fewest in which a share right of just the target would give more wrong ones with that confidence. Right
-    rows before the next wrong one are negative binomial.
+    That is, the fewest in which a share right of just the target gives so few wrong ones with a chance of the level at
+    most. Right rows before the next wrong one are negative binomial.
     """
-    return wrong + 1 + nbinom.ppf(confidence, wrong + 1, 1 - target).astype(np.int64)
+    return wrong + 1 + nbinom.isf(level, wrong + 1, 1 - target).astype(np.int64)
 
 
-def _tried(rows: int, target: float, confidence: float) -> np.ndarray:
+def _tried(rows: int, target: float, level: float) -> np.ndarray:
     """Return what `_rows_allowing` gives for 0, 1, … wrong rows, as far as there are rows, int64."""
-    # More wrong ones than the target itself lets one expect are never allowed: the confidence is at least 0.5.
-    found = _rows_allowing(np.arange(math.ceil(rows * (1 - target)) + 1), target, confidence)
+    # More wrong ones than the target itself lets one expect are never allowed: the level is at most 0.5.
+    found = _rows_allowing(np.arange(math.ceil(rows * (1 - target)) + 1), target, level)
     return found[found <= rows]

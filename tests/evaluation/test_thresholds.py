@@ -110,15 +110,77 @@ def test_a_wish_that_the_rows_do_not_show_leaves_the_most_probable_label_and_say
     for name in ("target_precision", "target_accuracy"):
         decision, (said,), adopted = validated(100, **{name: 0.9})
         assert adopted == [False] and decision == Decision(decision.temperature)
-        assert "100 validation reviews do not show it with a confidence of 90 %" in said
-        assert "the best that they show is 0.8" in said and "like these would do" in said
+        assert "it is not shown by 100 validation reviews with a confidence of 90 %" in said
+        assert "; 0.8" in said and " is, and some " in said and said.endswith(" like these would do")
     decision, (said,), adopted = validated(40, target_recall=0.9)
     positives = int(LABELS[:40].sum())
     assert adopted == [False] and decision.threshold is None
     # 22 rows with label 1 are enough, as 0.9 to the power 22 is below 0.1.
-    assert f"40 validation reviews, {positives} of them with label 1," in said
+    assert f"40 validation reviews, {positives} of them '1'," in said
     assert f"some {int(np.ceil(22 * 40 / positives))} like these would do" in said
-    assert f"the best that they show is {int(100 * 0.1 ** (1 / positives)) / 100}" in said
+    assert f"; {int(100 * 0.1 ** (1 / positives)) / 100} is, and" in said
+
+
+def test_more_rows_are_said_not_to_do_only_where_the_surest_answers_are_too_often_wrong() -> None:
+    positive = np.linspace(0.501, 0.999, 400)
+    for share, said in (
+        (7, "more like these would not do, as of the surest too few are"),
+        (10, "do not tell how many"),
+    ):
+        labels = (np.arange(400) % 10 < share).astype(np.int64)
+        # A row at the top that is wrong, where all others are right.
+        labels[-1] = 0
+        for wish in ("target_accuracy", "target_precision"):
+            _, (asked,) = choose_decision(of_probabilities(positive), labels, Wishes(**{wish: 0.995}))
+            assert not asked.adopted and said in asked.sentence
+
+
+def test_where_all_answers_reach_an_accuracy_nobody_is_left_to_people() -> None:
+    decision, (said,), adopted = validated(120, target_accuracy=0.2)
+    right = int((LOGITS[:120].argmax(axis=1) == LABELS[:120]).sum())
+    assert adopted == [True] and decision == Decision(decision.temperature)
+    assert said.startswith(f"nobody is left to people; the answers to {right} of 120 validation reviews are right, and")
+
+
+@pytest.mark.parametrize("wish", [{}, {"target_precision": 0.9}, {"target_recall": 0.9}])
+def test_no_share_for_people_leaves_nobody(wish: dict[str, float]) -> None:
+    decision, said, adopted = validated(**wish, abstain=0.0)
+    assert adopted[-1] and said[-1] == "nobody is left to people" and decision == validated(**wish)[0]
+    # Less than one of a thousand, alone and around a threshold.
+    if "target_precision" not in wish:
+        decision, said, _ = validated(**wish, abstain=0.0005)
+        assert decision == validated(**wish)[0]
+        assert said[-1] == "nobody is left to people, as no bound leaves them so few of 1,000 validation reviews"
+
+
+def test_bounds_close_to_each_other_or_to_1_are_told_with_enough_digits() -> None:
+    positive = np.linspace(0.3, 0.7, 100_000)
+    labels = (np.random.default_rng(0).random(100_000) < positive).astype(np.int64)
+    decision, asked = choose_decision(of_probabilities(positive), labels, Wishes(target_recall=0.9, abstain=0.00001))
+    assert decision.certain_from
+    low, high = 1 - decision.certain_from[0], decision.certain_from[1]
+    assert f"{low:.4f}" == f"{high:.4f}" and asked[1].sentence.endswith(
+        "; 1 of 100,000 validation reviews lies between"
+    )
+    words = asked[1].sentence.split()
+    told = [float(word.rstrip(",")) for word in words if word.startswith("0.")]
+    assert told == pytest.approx([low, high], rel=1e-3) and told[0] < told[1]
+    # Even at the highest temperature, 10, both halves are surer than 1 - 1e-8.
+    logits = np.stack([np.zeros(200), np.repeat([200, 300], 100)], axis=1).astype(np.float32)
+    labels = np.append(np.arange(100) % 2, np.ones(100, dtype=np.int64))
+    decision, (asked_one,) = choose_decision(logits, labels, Wishes(target_precision=0.9))
+    told_one = next(float(word) for word in asked_one.sentence.split() if word.startswith("0."))
+    assert decision.threshold and 1 - told_one == pytest.approx(1 - decision.threshold, rel=0.5)
+
+
+def test_wishes_are_told_as_they_were_given_and_labels_by_their_names() -> None:
+    wishes = Wishes(target_precision=0.9999999, confidence=0.9999999999999999)
+    _, (asked,) = choose_decision(LOGITS[:100], LABELS[:100], wishes, ["bad", "good"])
+    assert asked.wish == "--target_precision 0.9999999" and "confidence of 99.99999999999999 %" in asked.sentence
+    _, both = choose_decision(LOGITS, LABELS, Wishes(target_precision=0.8, abstain=0.2), ["bad", "good"])
+    assert both[0].sentence.startswith("'good' from a probability of 0.5")
+    assert both[1].sentence.startswith("'bad' is certain up to a probability of 0.")
+    assert "label 1" not in both[0].sentence + both[1].sentence
 
 
 def test_a_higher_confidence_asks_more_of_the_rows() -> None:
@@ -182,7 +244,7 @@ def test_where_label_1s_bound_alone_leaves_more_to_people_that_is_said() -> None
     assert decision.certain_from and decision.certain_from[0] == 0.5
     doubtful = int((~decision(LOGITS[VALIDATION]).certain).sum())
     assert (
-        doubtful > 50 and f"label 1's bound alone leaves {doubtful} of them to people, more than was asked" in said[1]
+        doubtful > 50 and f"the bound of '1' alone leaves {doubtful} of them to people, more than was asked" in said[1]
     )
 
 

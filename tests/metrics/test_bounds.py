@@ -7,7 +7,15 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binom, binomtest
 
-from recipe.metrics.bounds import below, best_share, recall_bound, rows_for_recall, rows_for_share, share_bound
+from recipe.metrics.bounds import (
+    below,
+    best_share,
+    is_out_of_reach,
+    recall_bound,
+    rows_for_recall,
+    rows_for_share,
+    share_bound,
+)
 
 # The int8 model's logits of the quickstart's 1,000 validation and 2,500 test rows, made on this repository by
 # `accelerate launch scripts/train.py && python scripts/export_onnx.py` and `OnnxClassifier.from_run(…, raw=True)`.
@@ -24,26 +32,74 @@ def with_wrong(rows: int, wrong: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return np.linspace(0.9, 0.1, rows), ~np.isin(np.arange(rows), wrong)
 
 
+def shows(wrong: int, rows: int, target: float, level: float) -> bool:
+    """Whether scipy's exact test rejects a lower share."""
+    return bool(binomtest(rows - wrong, rows, target, alternative="greater").pvalue <= level)
+
+
+def fewest(wrong: int, target: float, level: float) -> int:
+    """Return the fewest rows that show a share although so many are wrong, by trying."""
+    return next(rows for rows in range(wrong + 1, 5000) if shows(wrong, rows, target, level))
+
+
 @pytest.mark.parametrize(
-    "rows, wrong, shown", [(51, [], False), (52, [], True), (52, [0, 1], True), (52, [0, 1, 2], False)]
+    "rows, wrong, shown",
+    [(21, [], False), (22, [], True), (51, [0, 1], False), (52, [0, 1], True), (52, [0, 1, 2], False)],
 )
-def test_the_first_bound_has_as_many_rows_as_show_a_share_despite_two_wrong_ones(
-    rows: int, wrong: list[int], shown: bool
+def test_few_rows_are_tested_as_a_whole(rows: int, wrong: list[int], shown: bool) -> None:
+    assert shows(len(wrong), rows, 0.9, 0.1) == shown
+    found = share_bound(*with_wrong(rows, wrong), 0.9, 0.9)
+    assert (found is not None) == shown and (not found or found.rows == rows)
+
+
+# Of the level of 0.1, the searches from 2, 8 and 32 wrong rows on have 0.08, 0.01 and 0.01.
+@pytest.mark.parametrize("allowed, level", [(2, 0.08), (8, 0.01), (32, 0.01)])
+def test_each_search_has_its_part_of_the_level_and_ends_at_its_first_bound_that_fails(
+    allowed: int, level: float
 ) -> None:
-    # By hand with scipy: two wrong of 51 do not reject a share of 0.9 at 10 %, two wrong of 52 do.
-    assert binomtest(49, 51, 0.9, alternative="greater").pvalue > 0.1
-    assert binomtest(50, 52, 0.9, alternative="greater").pvalue < 0.1
-    assert (share_bound(*with_wrong(rows, wrong), 0.9, 0.9) is not None) == shown
+    first = fewest(allowed, 0.9, level)
+    others = [fewest(more, 0.9, 0.01) for more in (8, 32) if more > allowed]
+    # As many rows at the top are wrong as this search allows, and too many for every later bound.
+    wrong = [*range(allowed), *range(first, first + 150)]
+    assert all(sum(place < rows for place in wrong) > 32 for rows in others)
+    found = share_bound(*with_wrong(5000, wrong), 0.9, 0.9)
+    assert found and found.right == found.rows - allowed
+    assert first <= found.rows < fewest(allowed + 1, 0.9, level)
+    assert share_bound(*with_wrong(5000, [*range(allowed + 1), *wrong[allowed:]]), 0.9, 0.9) is None
 
 
-def test_the_search_ends_at_the_first_bound_that_fails() -> None:
-    # Rows 52 to 59 are wrong, all later ones right: at 1,000 rows the share is far above 0.9 again.
-    scores, right = with_wrong(1000, list(range(52, 60)))
-    found = share_bound(scores, right, 0.9, 0.9)
-    assert found and (found.rows, found.right) == (52, 52)
-    assert found.score == pytest.approx(scores[51:53].mean())
-    whole = share_bound(*with_wrong(1000, []), 0.9, 0.9)
-    assert whole and whole.rows > 990, "one wrong row more is allowed every eight rows or so"
+def test_three_wrong_rows_at_the_top_do_not_end_the_search() -> None:
+    # Of 300 rows 267 are right, those of rank 1, 14 and 16 are not.
+    scores, right = with_wrong(300, [0, 13, 15, *range(20, 300, 9)[:30]])
+    assert right.sum() == 267 and not shows(3, 16, 0.8, 0.1)
+    found = share_bound(scores, right, 0.8, 0.9)
+    assert found and (found.rows, found.right) == (300, 267)
+
+
+def test_all_rows_are_the_last_bound() -> None:
+    found = share_bound(*with_wrong(120, list(range(0, 120, 8))), 0.2, 0.9)
+    assert found and (found.rows, found.right) == (120, 105)
+
+
+@pytest.mark.parametrize("rows, target", [(150, 0.8), (400, 0.8), (1000, 0.9)])
+def test_a_share_just_below_the_target_everywhere_is_shown_in_one_draw_of_ten_at_most(rows: int, target: float) -> None:
+    draw, draws = np.random.default_rng(0), 1000
+    scores = np.linspace(0.9, 0.1, rows)
+    shown = sum(share_bound(scores, draw.random(rows) < target, target, 0.9) is not None for _ in range(draws))
+    assert 0.03 * draws < shown <= binom.ppf(0.999, draws, 0.1)
+
+
+@pytest.mark.parametrize(
+    "share, target, rows, out", [(0.7, 0.95, 400, True), (0.9, 0.95, 400, False), (0.5, 0.9, 19, False)]
+)
+def test_a_target_is_out_of_reach_only_where_the_surest_rows_show_that(
+    share: float, target: float, rows: int, out: bool
+) -> None:
+    right = np.arange(rows) % 10 < 10 * share
+    scores = np.linspace(0.9, 0.1, rows)
+    assert is_out_of_reach(scores, right, target, 0.9) == out
+    # Surest rows that are all right are a reason to hope.
+    assert not is_out_of_reach(scores, right | (np.arange(rows) < 30), target, 0.9)
 
 
 @pytest.mark.parametrize("target, confidence", [(0.85, 0.9), (0.9, 0.9), (0.9, 0.6), (0.95, 0.99)])
