@@ -160,6 +160,7 @@ def test_a_damaged_record_is_named(file: str, content: str, message: str, run: R
 
 def test_nan_logits_are_refused(run: RunFolder) -> None:
     change_weights(run, "classifier.bias", float("nan"))
+    shutil.rmtree(run.onnx)
     with pytest.raises(CheckFailed, match="fp32 gives NaN or infinite logits"):
         export(run)
     assert not run.onnx.exists()
@@ -214,6 +215,7 @@ def test_a_planted_wrong_weight_is_refused(run: RunFolder, monkeypatch: pytest.M
         onnx.save(model, folder / "model.onnx")
 
     monkeypatch.setattr(exporting, "write_onnx", wrong)
+    shutil.rmtree(run.onnx)
     with pytest.raises(CheckFailed, match="largest logit difference 2.0e-04 and 0 label"):
         # int8 would pass, but is made from it.
         export(run, max_f1_drop=LENIENT)
