@@ -91,7 +91,8 @@ def evaluate_run(
     logits, costs = measure_models(run, trained, texts)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts, settings.get("class_weights", "none"))
-    wordless = classifier.wordless(texts)
+    # Reading all texts for it is only worth while where some are left to people.
+    wordless = np.zeros(len(texts), dtype=bool) if decision.certain_from is None else classifier.wordless(texts)
     report = make_report(
         record,
         probabilities,

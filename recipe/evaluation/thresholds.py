@@ -17,6 +17,7 @@ from recipe.metrics.bounds import (
     best_share,
     is_out_of_reach,
     recall_bound,
+    rounded_up,
     rows_for_recall,
     rows_for_share,
     share_bound,
@@ -275,7 +276,7 @@ def _not_shown(
     """Return what to say of a target that the rows do not show: a lower one that they do, and how many would do."""
     instead = "nobody is left to people" if wish == "target_accuracy" else "the answer is the most probable label"
     shown = f"{best:g} is" if best else "nor is any lower one"
-    more = f"some {_rounded(enough):,} like these would do" if enough else "they do not tell how many would do"
+    more = f"some {rounded_up(enough):,} like these would do" if enough else "they do not tell how many would do"
     if hopeless:
         more = f"more like these would not do, as {hopeless}"
     sentence = f"not adopted, {instead}: it is not shown by {rows} {sure}; {shown}, and {more}"
@@ -300,7 +301,7 @@ def _f1_wish(wishes: Wishes, positive: np.ndarray, labels: np.ndarray, name: str
         return threshold, Asked(wishes.said("best_f1"), True, sentence)
     # The interval narrows with the root of the rows. No one has a thousand times as many.
     times = ((gain - low) / gain) ** 2 if gain > 0 else math.inf
-    more = f"; some {_rounded(math.ceil(times * len(labels))):,} reviews would tell" if times < 1000 else ""
+    more = f"; some {rounded_up(times * len(labels)):,} reviews would tell" if times < 1000 else ""
     sentence = (
         f"not adopted, the answer is the most probable label: the threshold of best F1, {_told(threshold)}, {measured}"
         f", {'no more than noise' if gain > 0 else 'which is no gain'}{more}"
@@ -389,12 +390,6 @@ def _counted(some: int, rows: int) -> str:
 
 def _nobody(rows: int) -> str:
     return f"nobody is left to people, as no bound leaves them so few of {_reviews(rows)}"
-
-
-def _rounded(rows: int) -> int:
-    """Return a number rounded up to two digits, as it is no more certain."""
-    step = 10 ** max(len(str(rows)) - 2, 0)
-    return math.ceil(rows / step) * step
 
 
 def _share(hits: np.ndarray) -> Share:

@@ -17,6 +17,7 @@ from recipe.files.atomic import file_sha256
 from recipe.files.text_rows import Text
 from recipe.inference.onnx import OnnxClassifier
 from recipe.inference.optimum import OptimumClassifier
+from recipe.metrics.bounds import rounded_up
 from recipe.metrics.intervals import RESAMPLES, interval, resample
 from recipe.metrics.scores import score_labels
 from recipe.metrics.softmax import softmax
@@ -134,9 +135,7 @@ def reviews_that_decide(found: VariantCertificate, reviews: int, max_f1_drop: fl
     share = 2 * shrunk / (lasting + math.sqrt(lasting**2 + 4 * (1 - lasting) * shrunk))
     if reviews >= MOST_REVIEWS * share:
         return None
-    needed = reviews / share
-    unit = 10 ** max(int(math.log10(needed)) - 1, 0)
-    return math.ceil(needed / unit) * unit
+    return rounded_up(reviews / share)
 
 
 def f1_drop_interval(labels: np.ndarray, expected: np.ndarray, predicted: np.ndarray, classes: int) -> list[float]:

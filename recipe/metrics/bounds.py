@@ -109,6 +109,12 @@ def rows_for_recall(target: float, confidence: float) -> int:
     return int(_rows_allowing(np.array([0]), target, 1 - confidence)[0])
 
 
+def rounded_up(rows: float) -> int:
+    """Return a number of rows that would do, rounded up to two digits, as it is no more certain."""
+    step = 10 ** max(len(str(math.ceil(rows))) - 2, 0)
+    return math.ceil(math.ceil(rows) / step) * step
+
+
 def below(scores: np.ndarray, score: float) -> float:
     """Return the middle between a score and the next lower one, 0 if there is none; always above 0 and below 1.
 

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from scipy.stats import binomtest
 
-from recipe.arguments.schedule import FEW_STEPS, SMALL_BATCH
+from recipe.arguments.schedule import FEW_STEPS, SMALL_BATCH, steps_per_epoch
 from recipe.data.tokens import flat, texts_of
 from recipe.metrics.scores import figures_by_label, label_notes, score_labels
 from recipe.metrics.significance import mcnemar
@@ -119,6 +119,6 @@ def more_steps(job: TrainingJob) -> str:
         return f"--max_steps {FEW_STEPS}"
     shared = args.gradient_accumulation_steps == 1 and SMALL_BATCH % args.world_size == 0
     batch = SMALL_BATCH if shared and args.global_batch_size > SMALL_BATCH else args.global_batch_size
-    epochs = math.ceil(FEW_STEPS / max(1, len(job.reviews.splits["train"]) // batch))
+    epochs = math.ceil(FEW_STEPS / steps_per_epoch(len(job.reviews.splits["train"]), batch))
     smaller = f"--global_batch_size {batch} " if batch < args.global_batch_size else ""
     return f"{smaller}--num_train_epochs {epochs}"

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from recipe.arguments.schedule import steps_per_epoch
+
 
 class WholeBatchSampler(LengthGroupedSampler):
     """Yield train rows so that each global batch holds similar lengths, without an incomplete last batch.
@@ -27,7 +29,8 @@ class WholeBatchSampler(LengthGroupedSampler):
 
     def __len__(self) -> int:
         """Return the number of rows of an epoch."""
-        return len(self.lengths) // self.batch_size * self.batch_size or len(self.lengths)
+        rows = len(self.lengths)
+        return min(rows, steps_per_epoch(rows, self.batch_size) * self.batch_size)
 
     def __iter__(self) -> Iterator[int]:
         """Yield the numbers of an epoch's rows."""
