@@ -2,6 +2,7 @@
 
 import errno
 import os
+from importlib.util import find_spec
 
 
 class UsageError(Exception):
@@ -39,6 +40,12 @@ class Interrupted(Exception):
     def __str__(self) -> str:
         """Return the message."""
         return str(self.args[0])
+
+
+def require_extra(package: str, extra: str) -> None:
+    """Raise a `UsageError` with the pip command if the `package` that an extra of setup.cfg brings is not installed."""
+    if find_spec(package) is None:
+        raise UsageError(f"{package} is not installed: run pip install -e '.[{extra}]'")
 
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -44,6 +44,9 @@ def declared(lines: str) -> dict[str, Requirement]:
 HOLDERS = holders()
 REQUIRED = declared(sections()["options"]["install_requires"])
 EXTRAS = {name: declared(lines) for name, lines in sections()["options.extras_require"].items()}
+# Extras that the tests need.
+TESTED = ("test", "quickstart", "advise", "tune")
+DECLARED = {*REQUIRED, *EXTRAS["advise"], *EXTRAS["tune"]}
 
 
 def imported(*files: Path) -> dict[str, set[str]]:
@@ -67,7 +70,7 @@ def python_files(*folders: str) -> list[Path]:
 
 def test_each_imported_library_is_declared() -> None:
     for file in python_files("recipe", "scripts"):
-        missing = {module for module, holders in imported(file).items() if not holders & set(REQUIRED)}
+        missing = {module for module, holders in imported(file).items() if not holders & DECLARED}
         assert not missing, f"{file.relative_to(ROOT)} imports {missing}: declare them in setup.cfg"
 
 
@@ -102,7 +105,7 @@ def test_each_library_is_bounded_on_both_sides(name: str) -> None:
 def test_the_versions_that_were_seen_to_work_lie_within_the_bounds() -> None:
     text = (ROOT / "tests" / "constraints.txt").read_text(encoding="utf-8")
     pinned = declared("\n".join(line for line in text.splitlines() if not line.startswith("#")))
-    for name, requirement in REQUIRED.items() | EXTRAS["test"].items() | EXTRAS["quickstart"].items():
+    for name, requirement in REQUIRED.items() | set().union(*(EXTRAS[extra].items() for extra in TESTED)):
         if name != "review-classifier-recipe":
             (pin,) = pinned[name].specifier
             assert pin.operator == "==" and requirement.specifier.contains(pin.version), f"{name}: {pin} {requirement}"

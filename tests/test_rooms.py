@@ -13,6 +13,8 @@ from conftest import ROOT
 # From the top down: a room imports those below it, never one above.
 FLOORS = (
     "benchmarks",
+    "advice",
+    "tuning",
     "comparison",
     "evaluation",
     "export",

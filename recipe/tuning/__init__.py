@@ -1,0 +1,1 @@
+"""The search for better settings, on the validation rows alone."""
