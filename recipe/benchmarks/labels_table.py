@@ -81,8 +81,9 @@ def as_table(cells: Sequence[Cell]) -> str:
 def _figures(some: Sequence[Cell]) -> list[str]:
     f1 = [cell.f1 for cell in some]
     spread = f"{stdev(f1):.3f}" if len(f1) > 1 else "–"
-    cost = f"{fmean(cell.cpu_seconds for cell in some):,.1f}"
-    return [f"{fmean(f1):.3f}", spread, f"{min(f1):.3f}", f"{fmean(cell.accuracy for cell in some):.3f}", cost]
+    accuracy, cost = (fmean(getattr(cell, name) for cell in some) for name in ("accuracy", "cpu_seconds"))
+    said = f"{cost:,.0f}" if cost >= 10 else f"{cost:.2f}"
+    return [f"{fmean(f1):.3f}", spread, f"{min(f1):.3f}", f"{accuracy:.3f}", said]
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
