@@ -64,8 +64,8 @@ def parser() -> Parser:
     inference.set_defaults(least={"reviews": 16, "rounds": 1})
     labels = benchmarks.add_parser("labels", allow_abbrev=False, help="F1 by the number of labels, beside others'")
     labels.add_argument("--dataset_name", required=True, help="a folder with columns title, content and label")
-    sizes = {"type": int, "nargs": "+", "default": [64, 100, 300, 1000, 4000]}
-    labels.add_argument("--labels", **sizes, help="numbers of labels to compare (default: %(default)s)")
+    numbers, sizes = "numbers of labels to compare (default: %(default)s)", [64, 100, 300, 1000, 4000]
+    labels.add_argument("--labels", type=int, nargs="+", default=sizes, help=numbers)
     labels.add_argument("--draws", type=int, default=5, help="of each number (default: %(default)s)")
     labels.add_argument("--ways", nargs="+", choices=LABEL_WAYS, help="by default all, SetFit up to 100 labels")
     labels.add_argument("--setfit", metavar="PYTHON", help="the Python of an environment with setfit 1.2")

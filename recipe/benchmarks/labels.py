@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -20,6 +21,7 @@ from recipe.arguments.model import ModelArguments
 from recipe.benchmarks.backends import describe_machine
 from recipe.data.hub_rows import Repository, read_rows
 from recipe.data.labels import BINARY_NAMES
+from recipe.data.mapping import progress_bars
 from recipe.data.sources import hold_out
 from recipe.data.tokens import flat
 from recipe.errors import CheckFailed, UsageError
@@ -133,7 +135,7 @@ def labels_of(rows: Dataset) -> np.ndarray:
 
 def train_recipe(flags: Sequence[str], material: Material, rows: Dataset, draw: int) -> tuple[np.ndarray, float]:
     """Let `scripts/train.py` learn from all rows, of which it holds out its own; the best epoch answers."""
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, progress_bars(False):
         rows.to_parquet(f"{work}/draw.parquet")
         command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--train_file", f"{work}/draw.parquet"]
         command += ["--text_columns", *TEXT_COLUMNS, "--label_column", LABEL_COLUMN, "--max_length", str(MAX_LENGTH)]
@@ -248,9 +250,7 @@ def measure(
         raise UsageError(f"--labels {smallest} must be {FEWEST_LABELS} at least")
     # The largest of them is refused here if there are too few rows.
     material.draw(max(sizes), 1)
-    if note:
-        print(note)
-    same = {"dataset": Path(dataset).resolve().name, "model": model, "test_rows": test_rows}
+    same: dict[str, Any] = {"dataset": Path(dataset).resolve().name, "model": model, "test_rows": test_rows}
     where = same | {"commit": _commit(), "machine": describe_machine()}
 
     def stored() -> list[Cell]:
@@ -258,19 +258,26 @@ def measure(
 
     known = {(cell.draw, cell.labels, cell.way) for cell in stored()}
     left = [(draw, *cell) for draw, cell in product(range(1, draws + 1), wanted) if (draw, *cell) not in known]
+    if note:
+        print(note)
     while left:
         draw, size, way = left.pop(0)
-        start = time.perf_counter()
-        predicted, cpu_seconds = WAYS[way](material, material.draw(size, draw), draw)
-        found = score_labels(labels_of(material.test), predicted, 2)
-        times = {"cpu_seconds": round(cpu_seconds, 2), "seconds": round(time.perf_counter() - start, 2)}
-        add_cell(output / STORE, Cell(way, size, draw, found["f1"], found["accuracy"], **times, **where))
-        reached = f"F1 {found['f1']:.4f}, {cpu_seconds:,.1f} CPU s"
+        cell = Cell(way=way, labels=size, draw=draw, **_measure_cell(material, way, size, draw), **where)
+        add_cell(output / STORE, cell)
+        reached = f"F1 {cell.f1:.4f}, {cell.cpu_seconds:,.1f} CPU s"
         print(
             f"{way}, {size:,} labels, draw {draw}: {reached}; {len(left):,} left{_time_left(left, stored())}",
             flush=True,
         )
     return stored()
+
+
+def _measure_cell(material: Material, way: str, labels: int, draw: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    predicted, cpu_seconds = WAYS[way](material, material.draw(labels, draw), draw)
+    found = score_labels(labels_of(material.test), predicted, 2)
+    seconds = {"cpu_seconds": round(cpu_seconds, 2), "seconds": round(time.perf_counter() - start, 2)}
+    return {name: round(found[name], 6) for name in ("f1", "accuracy")} | seconds
 
 
 def _find_material(dataset: str, model: str, setfit: str | None, test_rows: int) -> Material:

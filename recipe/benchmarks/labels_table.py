@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -23,7 +23,8 @@ NAMES = {
     "tfidf": "TF-IDF, logistic regression",
     "setfit": "SetFit",
 }
-LOOKS: dict[str, dict[str, Any]] = dict(zip(NAMES, STYLES.values(), strict=True))
+# The baseline looks as it does in a report.
+LOOKS = dict(zip(NAMES, (STYLES[name] for name in ("pytorch", "int8", "fp32", "tfidf", "fp16")), strict=True))
 
 
 class Gain(NamedTuple):
