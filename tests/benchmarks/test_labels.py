@@ -132,6 +132,7 @@ def test_a_constant_answer_has_the_f1_that_scikit_learn_gives_it(
     assert (cell.accuracy, cell.cpu_seconds) == (np.mean(truth), 1.5)
 
 
+@pytest.mark.slow
 def test_setfit_learns_in_its_own_environment_from_title_and_content_as_one_text(
     measure: Callable[..., list[Cell]], reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
