@@ -307,8 +307,16 @@ def _require_setfit(python: str) -> None:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    # Of the code alone, because the store may stand in the repository too.
+    commands = (["rev-parse", "--short", "HEAD"], ["diff", "--name-only", "HEAD", "--", "recipe", "scripts"])
+    try:
+        head, changed = (
+            subprocess.check_output(["git", *words], cwd=ROOT, stderr=subprocess.DEVNULL, text=True)
+            for words in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.strip() + "-dirty" * bool(changed)
 
 
 def read_cells(store: Path) -> list[Cell]:
