@@ -92,7 +92,7 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
 
 def _begin(job: TrainingJob, run: RunFolder, start: Start) -> None:
     """Check that a resumed run is the same, say what is trained, and write what comes before it."""
-    trainer, resumed = job.trainer, job.arguments.training.resume
+    trainer, resumed = job.trainer, bool(start.manifest)
     if resumed:
         require_same_run(start.checkpoint or run.seeds, start.manifest, trainer.identity)
     if start.checkpoint:
