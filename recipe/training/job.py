@@ -92,6 +92,8 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     arguments, pretrained, reviews = material.arguments, material.pretrained, material.reviews
     tokenizer, tokens, args = material.tokenizer, material.tokens, copy.copy(arguments.training)
     args.seed = seed
+    if args.seeds > 1:
+        args.logging_dir = os.path.join(str(args.logging_dir), str(seed))
     set_environment(args)
     use_all_cores(args)
     set_seed(args.seed)

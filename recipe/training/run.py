@@ -122,6 +122,9 @@ def _fit(job: TrainingJob, folder: RunFolder, checkpoint: Path | None) -> None:
     trainer = job.trainer
     trainer.args.output_dir = str(folder.path)
     if trainer.is_world_process_zero():
+        if not checkpoint and job.arguments.training.seeds > 1:
+            # Of this seed, damaged checkpoints may be there.
+            folder.clear()
         folder.path.mkdir(parents=True, exist_ok=True)
         checkpoints.remove_incomplete(folder.path)
     trainer.accelerator.wait_for_everyone()
