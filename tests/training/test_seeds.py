@@ -206,7 +206,9 @@ def stopped_once(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory
     return RunFolder(folder)
 
 
-def test_a_seed_without_a_checkpoint_begins_again_and_finished_ones_are_not_trained_again(
+@pytest.mark.parametrize("damaged", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_seed_without_a_whole_checkpoint_begins_again_and_finished_ones_are_not_trained_again(
+    damaged: bool,
     stopped_once: RunFolder,
     three: RunFolder,
     tiny_flags: list[str],
@@ -215,12 +217,18 @@ def test_a_seed_without_a_checkpoint_begins_again_and_finished_ones_are_not_trai
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run, job_of, trained = copy_of(stopped_once, tmp_path), training.job_of, []
+    if damaged:
+        (run.seeds / "43" / "checkpoint-99").mkdir(parents=True)
+        (run.seeds / "43" / "checkpoint-99" / "checkpoint.json").write_text("{")
     flags = [*tiny_flags, *THREE, "--output_dir", str(run)]
     with pytest.raises(UsageError, match="already holds an unfinished run .*: give --resume to go on with it"):
         train(parse_arguments(flags))
     monkeypatch.setattr(training, "job_of", lambda material, seed: trained.append(seed) or job_of(material, seed))
     train(parse_arguments([*flags, "--resume"]))
-    assert trained == [43, 44] and "resumed    from the start of seed 43\n" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert trained == [43, 44] and "resumed    from the start of seed 43\n" in said.out
+    assert damaged == ("warning: checkpoint-99 is damaged" in said.err)
+    assert ("going back to the start of seed 43\n" in said.err) == damaged
     assert same_weights(run, three) and without_seconds(run) == without_seconds(three)
     assert files_under(run.path) == files_under(three.path)
 
