@@ -69,7 +69,7 @@ def find_start(run: RunFolder, folders: Mapping[int, RunFolder]) -> Start:
     """Return where a run's trainings, by seed, were stopped: their newest whole checkpoint; warn of damaged ones.
 
     Raises:
-        UsageError: There is none and no training is finished, all are, or the run was begun with other seeds.
+        UsageError: There is none and no training is finished, the run is, or it was begun with another number of seeds.
     """
     if run.record.is_file():
         raise UsageError(f"{run} holds a finished run, so there is nothing to resume")
@@ -80,7 +80,7 @@ def find_start(run: RunFolder, folders: Mapping[int, RunFolder]) -> Start:
     left = {seed: folder for seed, folder in folders.items() if not folder.record.is_file()}
     newest = [checkpoints.newest_checkpoint(folder.path) for folder in left.values()]
     checkpoint, manifest, damaged = newest[0] if newest else (None, {}, [])
-    if checkpoint is None and len(left) == len(folders):
+    if checkpoint is None and not any(run.seeds.glob("*/run.json")):
         found = f": {'; '.join(damaged)}" if damaged else ", no checkpoint was written yet"
         raise UsageError(f"nothing to resume in {run}{found}. Start again without --resume")
     start = Start(left, checkpoint, manifest if checkpoint else run.read_begun())

@@ -72,17 +72,14 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
         run.require_free(args.overwrite_output_dir)
     require_one_process_per_gpu(args.n_gpu)
     material = read_material(arguments)
-    job: TrainingJob | None = job_of(material, next(iter(start.left or folders)))
-    _begin(job, run, start)
-    checkpoint = start.checkpoint
-    for seed, folder in start.left.items():
-        job = job or job_of(material, seed)
-        _fit(job, folder, checkpoint)
+    ready = [job_of(material, next(iter(start.left or folders)))]
+    _begin(ready[0], run, start)
+    for number, (seed, folder) in enumerate(start.left.items()):
+        _fit(ready.pop() if ready else job_of(material, seed), folder, None if number else start.checkpoint)
         if len(folders) > 1:
             if is_main_process():
                 print(drop_all_but_best(folders, args), flush=True)
-            # The next training takes this one's place in memory.
-            job = checkpoint = None
+            # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
             gc.collect()
     if len(folders) > 1:
         if is_main_process():

@@ -238,6 +238,7 @@ def test_a_seed_without_a_whole_checkpoint_begins_again_and_finished_ones_are_no
     [
         (["--seeds", "2"], "was begun with --seeds 3, not 2: give what it was begun with"),
         (["--seeds", "1"], "was begun with --seeds 3, not 1: give what it was begun with"),
+        (["--seed", "50"], r"seeds is of another run: .*seed \(42, now 50\) changed since"),
         (["--learning_rate", "2e-3"], r"seeds is of another run: learning_rate \(0.004, now 0.002\) changed since"),
     ],
 )
