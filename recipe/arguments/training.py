@@ -106,8 +106,8 @@ class TrainingArguments(transformers.TrainingArguments):
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{name} {value} must be more than 0, and finite")
-        if not 0 <= self.seed <= (most := 2**32 - self.seeds):
-            raise UsageError(f"--seed {self.seed} must be from 0 to {most}")
+        if not 0 <= self.seed <= 2**32 - self.seeds:
+            raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - self.seeds}")
         if (metric := self.metric_for_best_model.removeprefix("eval_")) not in (*METRICS, "loss"):
             raise UsageError(f"--metric_for_best_model {metric} is not one of {', '.join(METRICS)}, loss")
         processes, local_processes = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
