@@ -216,7 +216,13 @@ def test_a_seed_without_a_whole_checkpoint_begins_again_and_finished_ones_are_no
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run, job_of, trained = copy_of(stopped_once, tmp_path), training.job_of, []
+    run, job_of, drop = copy_of(stopped_once, tmp_path), training.job_of, training.drop_all_but_best
+    trained, left = [], []
+
+    def watched(folders: dict[int, RunFolder], *args: Any) -> str:
+        left.extend(folders[43].path.glob("checkpoint-99"))
+        return drop(folders, *args)
+
     if damaged:
         (run.seeds / "43" / "checkpoint-99").mkdir(parents=True)
         (run.seeds / "43" / "checkpoint-99" / "checkpoint.json").write_text("{")
@@ -224,9 +230,10 @@ def test_a_seed_without_a_whole_checkpoint_begins_again_and_finished_ones_are_no
     with pytest.raises(UsageError, match="already holds an unfinished run .*: give --resume to go on with it"):
         train(parse_arguments(flags))
     monkeypatch.setattr(training, "job_of", lambda material, seed: trained.append(seed) or job_of(material, seed))
+    monkeypatch.setattr(training, "drop_all_but_best", watched)
     train(parse_arguments([*flags, "--resume"]))
     said = capsys.readouterr()
-    assert trained == [43, 44] and "resumed    from the start of seed 43\n" in said.out
+    assert trained == [43, 44] and not left and "resumed    from the start of seed 43\n" in said.out
     assert damaged == ("warning: checkpoint-99 is damaged" in said.err)
     assert ("going back to the start of seed 43\n" in said.err) == damaged
     assert same_weights(run, three) and without_seconds(run) == without_seconds(three)
