@@ -66,7 +66,7 @@ class TrainingArguments(transformers.TrainingArguments):
     class_weights: Literal["none", "balanced"] = setting(
         "none", "balanced: reviews of a rare label weigh more in the train loss."
     )
-    seeds: int = setting(1, "Train so often, with --seed and the seeds after it, and keep the best by validation.")
+    seeds: int = setting(1, "Trainings, with --seed and the seeds after it, of which the best by validation is kept.")
     early_stopping_patience: int | None = setting(None, "Stop after N validations in a row without a better one.")
     # Above all how often in a row no validation was better.
     restore_callback_states_from_checkpoint: bool = setting(True, "On --resume, restore callbacks.")

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import UsageError
 from recipe.run_folder import RunFolder, SeedFigures
+from recipe.training import job
 from recipe.training import run as training
 from recipe.training.run import train
 from recipe.training.seeds import best_seed
@@ -143,20 +144,21 @@ def test_the_settings_written_train_the_same_seeds_again(three: RunFolder, tmp_p
     assert same_weights(again, three)
 
 
-def test_an_earlier_model_leaves_the_memory_before_the_next_is_loaded(
+def test_the_reviews_are_read_once_and_a_model_leaves_the_memory_before_the_next_is_loaded(
     tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_of, models, alive = training.job_of, [], []
+    job_of, read, models, alive, reads = training.job_of, job.load_reviews, [], [], []
 
     def counted(*args: Any) -> Any:
         alive.append(sum(model() is not None for model in models))
-        job = job_of(*args)
-        models.append(weakref.ref(job.model))
-        return job
+        found = job_of(*args)
+        models.append(weakref.ref(found.model))
+        return found
 
+    monkeypatch.setattr(job, "load_reviews", lambda *args: reads.append(args) or read(*args))
     monkeypatch.setattr(training, "job_of", counted)
     train(tiny_arguments(*SHORT, "--seeds", "2"))
-    assert alive == [0, 0]
+    assert alive == [0, 0] and len(reads) == 1
 
 
 def test_the_disk_holds_the_best_model_alone_beside_the_one_in_training(
@@ -172,6 +174,12 @@ def test_the_disk_holds_the_best_model_alone_beside_the_one_in_training(
     monkeypatch.setattr(training, "drop_all_but_best", watched)
     train(tiny_arguments(*THREE))
     assert held == [1, 1, 1]
+
+
+def test_each_seed_logs_to_a_folder_of_its_own(tiny_arguments: Callable[..., Arguments]) -> None:
+    material = job.read_material(tiny_arguments(*SHORT, "--seeds", "2"))
+    folders = [Path(job.job_of(material, seed).trainer.args.logging_dir) for seed in (42, 43)]
+    assert [folder.name for folder in folders] == ["42", "43"] and folders[0].parent == folders[1].parent
 
 
 @pytest.mark.parametrize(("value", "message"), [("0", "--seeds 0 must be more than 0"), ("2.5", "invalid int value")])
