@@ -26,7 +26,7 @@ DEFAULT_CONFIG = "quickstart"
 FIRST_FLAGS = (
     *("config", *FILES, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
     *("overwrite_output_dir", "resume", "inspect_data", "max_length", "max_train_samples", "num_train_epochs"),
-    *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed"),
+    *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed", "seeds"),
 )
 
 

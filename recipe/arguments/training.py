@@ -18,7 +18,7 @@ METRICS = ("f1", "accuracy", "precision", "recall")
 POSITIVE = (
     *("num_train_epochs", "learning_rate", "gradient_accumulation_steps", "global_batch_size"),
     *("per_device_train_batch_size", "per_device_eval_batch_size", "early_stopping_patience"),
-    "threads",
+    *("threads", "seeds"),
 )
 # Settings from 0 on, and their most.
 NOT_NEGATIVE = {"weight_decay": math.inf, "max_grad_norm": math.inf, "label_smoothing_factor": 1, "warmup_ratio": 1}
@@ -66,6 +66,7 @@ class TrainingArguments(transformers.TrainingArguments):
     class_weights: Literal["none", "balanced"] = setting(
         "none", "balanced: reviews of a rare label weigh more in the train loss."
     )
+    seeds: int = setting(1, "Trainings, with --seed and the seeds after it, of which the best by validation is kept.")
     early_stopping_patience: int | None = setting(None, "Stop after N validations in a row without a better one.")
     # Above all how often in a row no validation was better.
     restore_callback_states_from_checkpoint: bool = setting(True, "On --resume, restore callbacks.")
@@ -105,8 +106,8 @@ class TrainingArguments(transformers.TrainingArguments):
         for name in POSITIVE:
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise UsageError(f"--{name} {value} must be more than 0, and finite")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - 1}")
+        if not 0 <= self.seed <= 2**32 - self.seeds:
+            raise UsageError(f"--seed {self.seed} must be from 0 to {2**32 - self.seeds}")
         if (metric := self.metric_for_best_model.removeprefix("eval_")) not in (*METRICS, "loss"):
             raise UsageError(f"--metric_for_best_model {metric} is not one of {', '.join(METRICS)}, loss")
         processes, local_processes = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))

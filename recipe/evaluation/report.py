@@ -193,6 +193,7 @@ def make_report(
             *left_out,
             *(f"In training: {note}" for note in (record.validation.notes if record.validation else [])),
         ],
+        seeds=record.seed_note(),
     )
 
 

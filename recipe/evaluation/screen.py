@@ -76,7 +76,8 @@ def _variants(report: Report) -> list[str]:
         costs = [f"{found.reviews_per_second:,.1f}", f"{found.latency_ms.p50:.1f}", f"{found.labels_changed:,}"]
         rows.append([name, *figures, *costs])
     sentences = [sentence.replace("**", "") for sentence in describe_differences(report)]
-    return [*columns(rows), "changed: labels that differ from PyTorch's.", *sentences]
+    seeds = [f"None of this covers the choice of the train rows or the seed. {report.seeds}"] if report.seeds else []
+    return [*columns(rows), "changed: labels that differ from PyTorch's.", *sentences, *seeds]
 
 
 def _notes(report: Report) -> list[str]:

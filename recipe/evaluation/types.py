@@ -70,6 +70,7 @@ class Report(Document):
         notes: What a reader should know besides, a sentence each.
         measured: Where the test rows come from, if they are not the run's own.
         test_sha256: Of the test rows' texts and labels; `None` in a report of an older version.
+        seeds: How much of a difference a seed alone makes, in words; empty in a report of an older version.
     """
 
     run: str
@@ -89,3 +90,4 @@ class Report(Document):
     notes: list[str]
     measured: Measured | None = None
     test_sha256: str | None = None
+    seeds: str = ""

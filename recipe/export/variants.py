@@ -71,6 +71,7 @@ def export(
             content = certificate(checked, folder, shares, target, max_f1_drop)
         if "int8" in set(chosen) - shares.keys():
             content.notes.append(f"int8: {NO_INT8}, so it was not written.")
+        content.notes.append(run.read_record().seed_note())
         for name in VARIANT_FILES.keys() - content.variants.keys():
             (folder / VARIANT_FILES[name]).unlink(missing_ok=True)
         write_json(folder / run.certificate.name, content.to_json())

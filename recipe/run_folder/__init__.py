@@ -2,7 +2,7 @@
 
 from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.folder import VARIANT_FILES, RunFolder, versions
-from recipe.run_folder.record import BestEpoch, Epoch, RunRecord, Validation
+from recipe.run_folder.record import BestEpoch, Epoch, RunRecord, SeedFigures, Validation
 
 __all__ = [
     "VARIANT_FILES",
@@ -11,6 +11,7 @@ __all__ = [
     "Epoch",
     "RunFolder",
     "RunRecord",
+    "SeedFigures",
     "Validation",
     "VariantCertificate",
     "versions",

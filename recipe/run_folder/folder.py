@@ -29,6 +29,7 @@ class RunFolder:
     """One run's folder.
 
     checkpoint-N/       a checkpoint per validation, N optimisation steps from the start
+    seeds/              while several seeds are trained: a folder like this one for each, and what they have in common
     model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
     config.yaml         the resolved settings, as --config takes them
     data.json           what the reviews are like
@@ -44,6 +45,8 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.record = self.path / "run.json"
         self.data = self.path / "data.json"
+        self.seeds = self.path / "seeds"
+        self.begun = self.seeds / "begun.json"
         self.onnx = self.path / "onnx"
         self.certificate = self.onnx / "certificate.json"
         self.decision = self.onnx / "decision.json"
@@ -131,7 +134,8 @@ class RunFolder:
         if found and not overwrite:
             finished = self.record.is_file()
             state = "a finished run" if finished else f"an unfinished run ({', '.join(sorted(found)[:3])})"
-            resumable = not finished and any(name.startswith("checkpoint-") for name in found)
+            trained = [*self.path.glob("checkpoint-*"), *self.seeds.glob("*/checkpoint-*")]
+            resumable = trained and not finished
             go_on = "give --resume to go on with it, " if resumable else ""
             raise UsageError(
                 f"{self} already holds {state}: {go_on}choose another --output_dir, or give --overwrite_output_dir"
@@ -142,6 +146,12 @@ class RunFolder:
         self.data.unlink(missing_ok=True)
         for path in sorted(self._contents(), key=lambda path: path != self.record):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def remove_model(self) -> None:
+        """Remove everything but the record."""
+        for path in [*self.path.iterdir()]:
+            if path != self.record:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def read_record(self) -> RunRecord:
         """Return `run.json`; if it is damaged, raise a `UsageError`."""
@@ -155,6 +165,10 @@ class RunFolder:
         """Return the resolved settings; if they are damaged, raise a `UsageError`."""
         return _mapping(self.config, yaml.safe_load)
 
+    def read_begun(self) -> dict[str, Any]:
+        """Return what all seeds of an unfinished run have in common; if it is damaged, raise a `UsageError`."""
+        return _mapping(self.begun, json.loads)
+
     def read_report(self) -> dict[str, Any]:
         """Return `report.json`; if it is damaged, raise a `UsageError`."""
         return _mapping(self.report, json.loads)
@@ -165,7 +179,7 @@ class RunFolder:
 
     def _contents(self) -> list[Path]:
         """Return the paths of a run's files and folders that exist."""
-        named = [self.record, self.config, self.onnx, self.path / "model.safetensors"]
+        named = [self.record, self.config, self.onnx, self.path / "model.safetensors", self.seeds]
         named += [self.report, self.report_folder, self.card, self.path / "benchmark"]
         saved = [path for kind in ("checkpoint-*", ".onnx-*", ".report-*") for path in self.path.glob(kind)]
         return [path for path in (*named, *saved) if path.exists()]

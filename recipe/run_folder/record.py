@@ -1,7 +1,8 @@
 """The content of `run.json`: how a finished run was trained."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import mean, stdev
 from typing import Any
 
 from recipe.errors import CheckFailed
@@ -54,17 +55,32 @@ class Validation:
 
 
 @dataclass(frozen=True)
+class SeedFigures:
+    """One of several trainings on the same rows: its seed, its best epoch on the validation rows, its seconds."""
+
+    seed: int
+    epoch: float
+    loss: float
+    f1: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class RunRecord(Document):
     """The weights, data, machine and results of a training.
 
     Attributes:
         config: Name of the YAML file.
+        seed: Of the rows, and of the training unless there are several.
         weights: Where training started: `name`, what pins it (`revision`, or `version` and `sha256`), `parameters`.
         dataset: Where the reviews come from: `name`, and what pins it.
         rows_sha256: SHA-256 of each split's texts and labels in their order.
         threads: Of each process.
         best: The epoch with the best validation metric.
+        seconds: Of all trainings.
         validation: `None` in a run of an older version.
+        seeds: Each training's figures, in their order, if there were several; the other figures are those of the best.
+        kept_seed: The best one's.
     """
 
     config: str
@@ -85,6 +101,32 @@ class RunRecord(Document):
     best: BestEpoch
     seconds: float
     validation: Validation | None = None
+    seeds: list[SeedFigures] = field(default_factory=list)
+    kept_seed: int | None = None
+
+    @property
+    def seed_spread(self) -> float:
+        """Return the standard deviation of validation F1 over the seeds, of which there are several."""
+        return stdev(one.f1 for one in self.seeds)
+
+    def describe_seeds(self) -> str:
+        """Return what several seeds reached, in a line."""
+        f1 = [one.f1 for one in self.seeds]
+        return (
+            f"{len(f1)} seeds: validation F1 mean {mean(f1):.4f}, spread (standard deviation) {self.seed_spread:.4f}, "
+            f"lowest {min(f1):.4f}, highest {max(f1):.4f}; kept seed {self.kept_seed}, the best on "
+            f"{self.rows['validation']:,} validation rows, so its F1 there is somewhat flattered"
+        )
+
+    def seed_note(self) -> str:
+        """Return, in words for a reader of other figures, how much of a difference a seed alone makes."""
+        rows, seeds = f"{self.rows['train']:,} train rows", len(self.seeds)
+        if not seeds:
+            return f"How much another seed alone moves F1 with {rows} was not measured: train with --seeds 5 to know."
+        return (
+            f"The model is the best of {seeds} seeds by validation, which flatters its validation F1. With {rows} "
+            f"a seed alone moves that F1 by {self.seed_spread:.4f} (standard deviation of the {seeds})."
+        )
 
     def require_f1(self, f1: float, rows: int) -> None:
         """Check that F1 of the weights, on `rows` of the validation rows, is what training found in the best epoch.

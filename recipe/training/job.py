@@ -1,5 +1,6 @@
 """A run that is ready to start: prepared from its arguments, and described on the screen and in run.json."""
 
+import copy
 import math
 import os
 import platform
@@ -8,9 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
-from transformers import DataCollatorWithPadding, PreTrainedModel, get_scheduler, set_seed
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    get_scheduler,
+    set_seed,
+)
 
 from recipe import __version__
 from recipe.arguments.parser import Arguments, scheduled
@@ -30,9 +38,20 @@ from recipe.training.resuming import identity
 from recipe.training.trainer import ReviewTrainer
 
 
+@dataclass(frozen=True)
+class Material:
+    """What all trainings of a run share: arguments with their schedule, weights to start from, reviews and tokens."""
+
+    arguments: Arguments
+    pretrained: Pretrained
+    tokenizer: PreTrainedTokenizerBase
+    reviews: Reviews
+    tokens: dict[str, Dataset]
+
+
 @dataclass
 class TrainingJob:
-    """A run that is ready to start, in `steps` of the optimiser; its arguments have their schedule."""
+    """A training that is ready to start, in `steps` of the optimiser; its arguments have their schedule."""
 
     arguments: Arguments
     pretrained: Pretrained
@@ -48,6 +67,11 @@ def prepare(arguments: Arguments) -> TrainingJob:
     Raises:
         UsageError: The data or the weights cannot be read, or Trainer refuses a setting.
     """
+    return job_of(read_material(arguments), arguments.training.seed)
+
+
+def read_material(arguments: Arguments) -> Material:
+    """Read the reviews and tokenize them; raise `UsageError` if they or the tokenizer cannot be read."""
     max_length, args = arguments.data.max_length, arguments.training
     pretrained = find_pretrained(arguments.model, max_length)
     tokenizer = load_tokenizer(pretrained, max_length, arguments.data.truncation_side)
@@ -56,7 +80,20 @@ def prepare(arguments: Arguments) -> TrainingJob:
         reviews = load_reviews(arguments.data, args.seed)
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
     arguments = scheduled(arguments, len(reviews.splits["train"]))
-    args = arguments.training
+    return Material(arguments, pretrained, tokenizer, reviews, tokens)
+
+
+def job_of(material: Material, seed: int) -> TrainingJob:
+    """Load the weights and return a training with a seed of its own, which decides the head, the dropout and the order.
+
+    Raises:
+        UsageError: The weights cannot be loaded, or Trainer refuses a setting.
+    """
+    arguments, pretrained, reviews = material.arguments, material.pretrained, material.reviews
+    tokenizer, tokens, args = material.tokenizer, material.tokens, copy.copy(arguments.training)
+    args.seed = seed
+    if args.seeds > 1:
+        args.logging_dir = os.path.join(str(args.logging_dir), str(seed))
     set_environment(args)
     use_all_cores(args)
     set_seed(args.seed)
@@ -139,7 +176,7 @@ def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> A
 
 def header(job: TrainingJob) -> str:
     """Return the first lines on the screen: the weights, the reviews and the device of the run."""
-    config, place = job.arguments.config, _place(job.trainer)
+    config, args, place = job.arguments.config, job.arguments.training, _place(job.trainer)
     rows = ", ".join(f"{len(split):,} {name}" for name, split in job.reviews.splits.items())
     rows += "" if "test" in job.reviews.splits else "; no test split, so evaluation will ask for one"
     where = f"{place['device']}, {place['processes']} process(es), {place['threads']} thread(s) each"
@@ -151,8 +188,11 @@ def header(job: TrainingJob) -> str:
         f"reviews    {_origin(job.reviews.origin)}: {rows}",
         f"device     {where}; precision {place['precision']}",
         f"schedule   {_schedule(job)}",
-        f"output     {job.arguments.training.output_dir}",
+        f"output     {args.output_dir}",
     ]
+    if (seeds := args.seeds) > 1:
+        metric = str(args.metric_for_best_model).removeprefix("eval_")
+        lines.insert(-1, f"seeds      {args.seed} to {args.seed + seeds - 1}; kept is the best by validation {metric}")
     if own is not None and own != job.reviews.label_names:
         lines.insert(2, f"head       new, as the weights' own is for other labels: {', '.join(own)}")
     if is_package(job.reviews.origin["name"]):

@@ -72,7 +72,8 @@ class EpochTable(ProgressCallback):
         if state.is_world_process_zero:
             tqdm.write("\n".join([HEAD, *(ROW.format(**row) for row in epoch_rows(state.log_history))]))
             total, initial = (steps * args.global_batch_size for steps in (state.max_steps, state.global_step))
-            self.training_bar = _bar(args, total=total, initial=initial, desc="training", unit=" reviews")
+            title = "training" if args.seeds == 1 else f"seed {args.seed}"
+            self.training_bar = _bar(args, total=total, initial=initial, desc=title, unit=" reviews")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance the bar by a step's reviews, and show the loss since the last validation and the learning rate."""

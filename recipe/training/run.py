@@ -1,11 +1,14 @@
 """Fine-tune: from arguments to a run folder with a checkpoint per validation and the best model."""
 
+import gc
 import math
 import pickle
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from recipe.arguments.parser import Arguments, scheduled
@@ -15,13 +18,15 @@ from recipe.data.reviews import load_reviews
 from recipe.data.tokens import tokenize
 from recipe.errors import CheckFailed, UsageError
 from recipe.files.atomic import write_json
+from recipe.machine import is_main_process
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
-from recipe.training.job import TrainingJob, header, prepare, run_record
+from recipe.training.job import TrainingJob, header, job_of, read_material, run_record
 from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
-from recipe.training.resuming import find_checkpoint, require_same_run
+from recipe.training.resuming import Start, find_start, require_same_run
+from recipe.training.seeds import drop_all_but_best, folders_by_seed, keep_best
 from recipe.training.trainer import ReviewTrainer
 
 # A reloaded checkpoint gives the same metrics up to the order of a GPU's additions.
@@ -61,48 +66,77 @@ def _held(run: RunFolder) -> Iterator[None]:
 
 def _train(arguments: Arguments, run: RunFolder) -> None:
     args = arguments.training
-    checkpoint, manifest = find_checkpoint(run) if args.resume else (None, {})
-    if checkpoint is None:
+    folders = folders_by_seed(run, args)
+    start = find_start(run, folders) if args.resume else Start(folders)
+    if not args.resume:
         run.require_free(args.overwrite_output_dir)
     require_one_process_per_gpu(args.n_gpu)
-    job = prepare(arguments)
-    trainer = job.trainer
-    if checkpoint is not None:
-        require_same_run(checkpoint, manifest, trainer.identity)
-        trainer.restore(manifest)
+    material = read_material(arguments)
+    ready = [job_of(material, next(iter(start.left or folders)))]
+    _begin(ready[0], run, start)
+    for number, (seed, folder) in enumerate(start.left.items()):
+        _fit(ready.pop() if ready else job_of(material, seed), folder, None if number else start.checkpoint)
+        if len(folders) > 1:
+            if is_main_process():
+                print(drop_all_but_best(folders, args), flush=True)
+            # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
+            gc.collect()
+    if len(folders) > 1:
+        if is_main_process():
+            keep_best(run, folders, args)
+        PartialState().wait_for_everyone()
+
+
+def _begin(job: TrainingJob, run: RunFolder, start: Start) -> None:
+    """Check that a resumed run is the same, say what is trained, and write what comes before it."""
+    trainer, resumed = job.trainer, bool(start.manifest)
+    if resumed:
+        require_same_run(start.checkpoint or run.seeds, start.manifest, trainer.identity)
+    if start.checkpoint:
+        trainer.restore(start.manifest)
     # Every process has to see the folder as it was before the main process writes to it.
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         print(header(job), flush=True)
-        if checkpoint is None:
-            _begin(job, run)
+        if resumed:
+            print(f"resumed    from {start}", flush=True)
         else:
-            print(f"resumed    from {checkpoint}", flush=True)
-            checkpoints.remove_incomplete(run.path)
+            report = inspect(job.reviews, trainer.train_dataset, job.arguments)
+            print(as_block(report), flush=True)
+            checkpoints.require_space(run.path, trainer.checkpoint_bytes())
+            run.clear()
+            run.write_config(job.arguments.resolved)
+            write_json(run.data, report)
+            if len(start.left) > 1:
+                write_json(run.begun, {"run": trainer.identity})
     trainer.accelerator.wait_for_everyone()
     if not all(trainer.gather_scalar(run.config.is_file())):
         raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
+
+
+def _fit(job: TrainingJob, folder: RunFolder, checkpoint: Path | None) -> None:
+    """Train from the start or a checkpoint, and leave the best model, with its record, in the training's folder."""
+    trainer = job.trainer
+    trainer.args.output_dir = str(folder.path)
+    if trainer.is_world_process_zero():
+        if not checkpoint and job.arguments.training.seeds > 1:
+            # Of this seed, damaged checkpoints may be there.
+            folder.clear()
+        folder.path.mkdir(parents=True, exist_ok=True)
+        checkpoints.remove_incomplete(folder.path)
+    trainer.accelerator.wait_for_everyone()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:
         raise UsageError(f"{checkpoint} holds more than weights and numbers, and is not read") from error
     seconds = trainer.totals.count_seconds()
     best = prove_best_reloaded(trainer)
-    trainer.save_model(str(run.path))
+    trainer.save_model(str(folder.path))
     if trainer.is_world_process_zero():
-        # The record makes the run finished, so it follows the model.
-        run.write_record(run_record(job, best, seconds, validation_of(job)))
-        checkpoints.drop_states(run.path)
+        # The record makes the training finished, so it follows the model.
+        folder.write_record(run_record(job, best, seconds, validation_of(job)))
+        checkpoints.drop_states(folder.path)
     trainer.accelerator.wait_for_everyone()
-
-
-def _begin(job: TrainingJob, run: RunFolder) -> None:
-    report = inspect(job.reviews, job.trainer.train_dataset, job.arguments)
-    print(as_block(report), flush=True)
-    checkpoints.require_space(run.path, job.trainer.checkpoint_bytes())
-    run.clear()
-    run.write_config(job.arguments.resolved)
-    write_json(run.data, report)
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:

@@ -159,7 +159,7 @@ def test_tokens_are_counted_before_truncation(exported_run: RunFolder) -> None:
 def test_an_evaluation_leaves_its_files_and_the_promised_keys(evaluated: RunFolder) -> None:
     report = json.loads(evaluated.report.read_text(encoding="utf-8"))
     wanted = "run versions labels served decision asked answers by_label ordinal variants intervals mcnemar calibration"
-    assert set(report) == {*wanted.split(), "slices", "notes", "measured", "test_sha256"}
+    assert set(report) == {*wanted.split(), "slices", "notes", "measured", "test_sha256", "seeds"}
     assert list(report["variants"]) == ["pytorch", "fp32", "int8", "tfidf"]
     for figures in report["variants"].values():
         wanted = "f1 accuracy precision recall matthews roc_auc average_precision log_loss calibration_error brier"

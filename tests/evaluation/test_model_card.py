@@ -23,7 +23,7 @@ from recipe.evaluation.thresholds import Asked
 from recipe.evaluation.types import Costs, Latency, Measured
 from recipe.inference import Decision
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder, RunRecord
+from recipe.run_folder import RunFolder, RunRecord, SeedFigures
 
 WARM = Decision(1.5)
 SETTINGS = {"max_length": 128, "truncation_side": "right", "class_weights": "none"}
@@ -243,6 +243,23 @@ def test_notes_stand_on_the_screen_and_in_the_card() -> None:
     assert all(f"- {note}" in card_of(report).text and f"Note: {note}" in summary(report) for note in report.notes)
     bare = replace(report, notes=[])
     assert "What else to know" not in card_of(bare).text and "Note" not in summary(bare)
+
+
+def test_what_a_seed_alone_moves_is_said_once_on_the_screen_and_in_the_card() -> None:
+    seeds = [SeedFigures(seed, 1.0, 0.5, f1, 1.0) for seed, f1 in ((42, 0.80), (43, 0.86), (44, 0.86))]
+    several = run_record(seeds=seeds, kept_seed=43)
+    for record, said in (
+        (several, "With 4,000 train rows a seed alone moves that F1 by 0.0346 (standard deviation of the 3)."),
+        (run_record(), "How much another seed alone moves F1 with 4,000 train rows was not measured"),
+    ):
+        report = report_of(seeds=record.seed_note())
+        assert summary(report).count(said) == card_of(report, record).text.count(said) == 1
+    assert (
+        "| training | seed 43, the best of 3 on validation rows; weights of epoch 2 of 3"
+        in card_of(report, several).text
+    )
+    assert "| training | seed 42; weights of epoch 2 of 3" in card_of(report).text
+    assert "seed" not in summary(report_of(seeds="")), "a report of an older version"
 
 
 def test_a_calibration_error_that_rose_is_said(report: Report) -> None:

@@ -81,6 +81,7 @@ def test_few_reviews_cannot_buy_a_pass_and_the_other_variants_are_written(run: R
         f"int8 is undecided: on 60 validation reviews it may cost {high:.4f} of F1 "
         f"(95 % interval {low:.4f} to {high:.4f}, allowed 0.01); some {int8.reviews_needed:,} would decide"
     )
+    assert content.notes[-1] == run.read_record().seed_note() == as_table(content).splitlines()[-1]
     assert "undecided" in as_table(content).splitlines()[2] and files_under(run.onnx) == ONNX_FILES - {INT8}
     with pytest.raises(UsageError, match="no certified variant 'int8', only fp32: int8 is undecided: on 60 validation"):
         OnnxClassifier.from_run(run.path, variant="int8")
