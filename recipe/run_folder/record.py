@@ -65,6 +65,8 @@ class RunRecord(Document):
         threads: Of each process.
         best: The epoch with the best validation metric.
         validation: `None` in a run of an older version.
+        unlabelled: The reviews that the encoder was adapted to: the `files`, their new `rows`, the `pairs`
+            that were used, the rows `dropped`, and the `seconds`, which are not among the run's; `None` if it was not.
     """
 
     config: str
@@ -85,6 +87,7 @@ class RunRecord(Document):
     best: BestEpoch
     seconds: float
     validation: Validation | None = None
+    unlabelled: dict[str, Any] | None = None
 
     def require_f1(self, f1: float, rows: int) -> None:
         """Check that F1 of the weights, on `rows` of the validation rows, is what training found in the best epoch.

@@ -18,6 +18,7 @@ from recipe.files.atomic import write_json
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
+from recipe.training.adaptation import adapt
 from recipe.training.job import TrainingJob, header, prepare, run_record
 from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
@@ -82,6 +83,10 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     trainer.accelerator.wait_for_everyone()
     if not all(trainer.gather_scalar(run.config.is_file())):
         raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
+    if checkpoint is None and job.pairs:
+        adapt(trainer, job.pairs)
+        if trainer.is_world_process_zero():
+            print(f"adapted    in {trainer.totals.adaptation_seconds} s", flush=True)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:
