@@ -1,16 +1,19 @@
 """Read reviews without labels, which may be learned from but are never a test row."""
 
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from recipe.arguments.data import DataArguments
+from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
 from recipe.data.own_files import read_files
 from recipe.data.reviews import Reviews, Split, without_nulls
-from recipe.errors import UsageError
-from recipe.files.parts import Place, joined_name
+from recipe.errors import RecipeWarning, UsageError
+from recipe.files.parts import Place, find_parts, joined_name
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Unlabelled(Split):
 
     files: list[dict[str, str]]
     dropped: dict[str, int]
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Return which rows of which files these are, for `run.json`."""
+        return {"files": self.files, "rows": len(self), "dropped": self.dropped}
 
 
 def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> Unlabelled:
@@ -47,7 +55,7 @@ def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> 
     if "test" in known and (count := int((known["test"] & ~keys.empty).sum())):
         raise UsageError(
             f"{count:,} of the {len(rows):,} reviews of {place} stand in the test rows, which would then no longer be "
-            "new to the model: leave them out"
+            "new to the model: leave them out of one of the two"
         )
     repeated = np.ones(len(rows), dtype=bool)
     repeated[np.unique(keys.normalised, return_index=True)[1]] = False
@@ -56,7 +64,7 @@ def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> 
         "repeated": repeated & ~keys.empty,
         "also_in_train_or_validation": (known["train"] | known["validation"]) & ~repeated & ~keys.empty,
     }
-    kept = np.flatnonzero(~np.logical_or.reduce([*reasons.values()]))
+    kept: np.ndarray = np.flatnonzero(~np.logical_or.reduce([*reasons.values()]))
     if not len(kept):
         raise UsageError(f"every review of {place} is empty or stands in train or validation: none is new")
     return Unlabelled(
@@ -67,3 +75,23 @@ def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> 
         [{"file": part.file, "sha256": part.sha256} for part in parts],
         {reason: int(dropped.sum()) for reason, dropped in reasons.items()},
     )
+
+
+def require_unseen(reviews: Reviews, settings: dict[str, Any]) -> None:
+    """Check that test rows which a run was not trained beside are none of those that its encoder adapted to.
+
+    Args:
+        reviews: With the other test rows.
+        settings: The run's.
+
+    Raises:
+        UsageError: Some of them are; says how many.
+    """
+    args = data_arguments_of(settings)
+    if not (args.unlabelled_file and reviews.other_test):
+        return
+    if gone := next((file for file in find_parts(args.unlabelled_file) if not Path(file).is_file()), ""):
+        message = f"the run's unlabelled reviews are no longer at {gone}: whether test rows are among them is not known"
+        warnings.warn(message, RecipeWarning, stacklevel=2)
+        return
+    read_unlabelled(args.unlabelled_file, args, reviews)

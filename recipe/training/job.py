@@ -213,6 +213,9 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
 
 def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation) -> RunRecord:
     """Return the content of `run.json`."""
+    adapted = None
+    if job.unlabelled is not None:
+        adapted = job.unlabelled.origin | {"pairs": len(job.pairs), "seconds": job.trainer.totals.adaptation_seconds}
     return RunRecord(
         config=job.arguments.config.stem,
         recipe=__version__,
@@ -230,12 +233,5 @@ def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validatio
         best=BestEpoch(**best, checkpoint=f"checkpoint-{int(best['step'])}"),
         seconds=round(seconds, 1),
         validation=validation,
-        unlabelled=job.unlabelled
-        and {
-            "files": job.unlabelled.files,
-            "rows": len(job.unlabelled),
-            "pairs": len(job.pairs),
-            "dropped": job.unlabelled.dropped,
-            "seconds": job.trainer.totals.adaptation_seconds,
-        },
+        unlabelled=adapted,
     )

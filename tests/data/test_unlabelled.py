@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import separable_reviews
+from conftest import copy_of, files_under, separable_reviews
 from datasets import Dataset
 
 from recipe.arguments.data import DataArguments
 from recipe.data.labels import NO_LABEL
-from recipe.data.reviews import load_reviews
-from recipe.data.unlabelled import read_unlabelled
-from recipe.errors import UsageError
+from recipe.data.reviews import Reviews, load_reviews
+from recipe.data.unlabelled import read_unlabelled, require_unseen
+from recipe.errors import RecipeWarning, UsageError
+from recipe.evaluation import evaluate_run
+from recipe.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -75,3 +77,36 @@ def test_a_file_without_the_text_column_is_refused(args: DataArguments, tmp_path
     file = write(Dataset.from_dict({"title": ["new"]}), tmp_path / "a.csv")
     with pytest.raises(UsageError, match=r"a\.csv has no column 'content'; it has title \(--text_columns chooses"):
         read_unlabelled(file, args, load_reviews(args, seed=1))
+
+
+@pytest.fixture
+def other_test(reviews_folder: Path, tmp_path: Path) -> Reviews:
+    """Reviews whose test rows are those of another file, which the run was not trained beside."""
+    args = DataArguments(dataset_name=str(reviews_folder), text_columns=["content"])
+    return load_reviews(args, seed=1, other_test=write(separable_reviews(20, seed=5), tmp_path / "other.parquet"))
+
+
+def test_other_test_rows_are_refused_where_the_encoder_adapted_to_them(other_test: Reviews, tmp_path: Path) -> None:
+    file = write(separable_reviews(25, seed=5).remove_columns("label"), tmp_path / "a.parquet")
+    settings = {"text_columns": ["content"], "unlabelled_file": file[0]}
+    with pytest.raises(UsageError, match=r"^20 of the 25 reviews of .*a\.parquet stand in the test rows"):
+        require_unseen(other_test, settings)
+    require_unseen(other_test, settings | {"unlabelled_file": None})
+    require_unseen(other_test, settings | {"unlabelled_file": write(NEW, tmp_path / "new.csv")[0]})
+
+
+def test_an_evaluation_on_rows_that_the_encoder_adapted_to_writes_nothing(
+    exported_run: RunFolder, tmp_path: Path
+) -> None:
+    run, rows = copy_of(exported_run, tmp_path), separable_reviews(20, seed=5)
+    run.write_config(run.read_config() | {"unlabelled_file": write(rows, tmp_path / "a.parquet")[0]})
+    before = files_under(run.path)
+    with pytest.raises(UsageError, match="^20 of the 20 reviews of .* stand in the test rows"):
+        evaluate_run(run, files={"test": write(rows, tmp_path / "b.parquet")})
+    assert files_under(run.path) == before
+
+
+def test_unlabelled_reviews_that_are_gone_are_said_to_be_unknown(other_test: Reviews, tmp_path: Path) -> None:
+    settings = {"text_columns": ["content"], "unlabelled_file": str(tmp_path / "gone.csv")}
+    with pytest.warns(RecipeWarning, match=r"no longer at .*gone\.csv: whether test rows are among them is not known"):
+        require_unseen(other_test, settings)
