@@ -86,27 +86,26 @@ def contrast(
     Oord et al., 2018). Heads and poolers stay as they are.
 
     Args:
-        model: The classifier, on the device of `args`.
+        model: The classifier.
         tokenizer: As `load_tokenizer` returns it; it truncates.
         pairs: Title and content of each review.
-        args: `TrainingArguments`: the seed, the device, the precision, and whether a progress bar is shown.
+        args: `TrainingArguments`: the seed, the precision, and whether a progress bar is shown.
     """
     rows = list(WholeBatchSampler(BATCH, [len(content) for _, content in pairs], args.seed))
     steps = len(rows) // BATCH
     optimizer = torch.optim.AdamW(model.base_model.parameters(), lr=RATE, weight_decay=0.0)
     schedule = get_linear_schedule_with_warmup(optimizer, int(WARMUP * steps), steps)
-    own = torch.arange(BATCH, device=args.device)
+    own = torch.arange(BATCH, device=model.device)
 
     def vectors(texts: Any) -> torch.Tensor:
-        batch = tokenizer(list(texts), truncation=True, padding=True, return_tensors="pt").to(args.device)
+        batch = tokenizer(list(texts), truncation=True, padding=True, return_tensors="pt").to(model.device)
         return normalize(model.base_model(**batch)[0][:, 0].float(), dim=-1)
 
-    set_seed(args.seed)
     model.train()
     with progress_bar(args, total=steps * BATCH, desc="adapting", unit=" reviews", leave=False) as bar:
         for step in range(steps):
             batch = [pairs[row] for row in rows[step * BATCH : (step + 1) * BATCH]]
-            with torch.autocast(args.device.type, dtype=torch.bfloat16, enabled=args.bf16):
+            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=args.bf16):
                 titles, contents = map(vectors, zip(*batch, strict=True))
             cosines = SCALE * titles @ contents.T
             loss = (cross_entropy(cosines, own) + cross_entropy(cosines.T, own)) / 2

@@ -143,16 +143,18 @@ def test_the_run_says_what_its_encoder_adapted_to(
 
 
 @pytest.mark.parametrize(
-    ("rows", "flags", "message"),
+    ("untitled", "flags", "message"),
     [
-        (100, ["--text_columns", "content"], "names one column, 'content': give two"),
-        (31, [], "has 31 new reviews with both title and content: adapting the encoder takes 32"),
+        (0, ["--text_columns", "content"], "names one column, 'content': give two"),
+        (9, [], "has 31 new reviews with both title and content: adapting the encoder takes 32"),
     ],
 )
 def test_reviews_that_cannot_adapt_the_encoder_are_refused_before_anything_is_written(
-    rows: int, flags: list[str], message: str, tiny_arguments: Callable[..., Arguments], tmp_path: Path
+    untitled: int, flags: list[str], message: str, tiny_arguments: Callable[..., Arguments], tmp_path: Path
 ) -> None:
-    separable_reviews(rows, seed=9).to_parquet(tmp_path / "new.parquet")
+    rows = separable_reviews(40, seed=9)
+    titles = [""] * untitled + rows["title"][untitled:]
+    rows.remove_columns("title").add_column("title", titles).to_parquet(tmp_path / "new.parquet")
     arguments = tiny_arguments(*FEW, "--unlabelled_file", str(tmp_path / "new.parquet"), *flags)
     with pytest.raises(UsageError, match=message) as refused:
         train(arguments)
