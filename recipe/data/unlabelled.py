@@ -10,6 +10,7 @@ import numpy as np
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
+from recipe.data.mapping import progress_bars
 from recipe.data.own_files import read_files
 from recipe.data.reviews import Reviews, Split, without_nulls
 from recipe.errors import RecipeWarning, UsageError
@@ -34,6 +35,7 @@ class Unlabelled(Split):
         return {"files": self.files, "rows": len(self), "dropped": self.dropped}
 
 
+@progress_bars(False)
 def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> Unlabelled:
     """Return the reviews of some files that are neither empty, nor repeated, nor in train or validation.
 

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import files_under, separable_reviews
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BartConfig, BertConfig, GPT2Config
 
+from recipe.arguments.data import DataArguments
 from recipe.arguments.parser import Arguments
+from recipe.data.reviews import load_reviews
+from recipe.data.unlabelled import read_unlabelled
 from recipe.errors import UsageError
 from recipe.run_folder import RunFolder
-from recipe.training.adaptation import adapt, contrast, require_cls
+from recipe.training.adaptation import adapt, contrast, pairs_of, require_cls
 from recipe.training.job import header, prepare
 from recipe.training.run import train
 
@@ -140,6 +144,16 @@ def test_the_run_says_what_its_encoder_adapted_to(
         f"unlabelled {new_reviews}: 100 new reviews (0 left out), 100 of which adapt the encoder: title against content"
         in lines
     )
+
+
+def test_of_many_reviews_the_seed_draws_two_thousand(reviews_folder: Path, tmp_path: Path) -> None:
+    titles, contents = ([f"{kind} {row}" for row in range(2100)] for kind in ("title", "content"))
+    Dataset.from_dict({"title": titles, "content": contents}).to_parquet(tmp_path / "new.parquet")
+    args = DataArguments(dataset_name=str(reviews_folder), text_columns=["title", "content"])
+    unlabelled = read_unlabelled([str(tmp_path / "new.parquet")], args, load_reviews(args, seed=1))
+    one, same, other = (pairs_of(unlabelled, seed) for seed in (1, 1, 2))
+    assert one == same != other and len(set(one)) == len(set(other)) == 2000
+    assert set(one) < set(zip(titles, contents, strict=True))
 
 
 @pytest.mark.parametrize(
