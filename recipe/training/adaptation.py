@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,17 @@ def pairs_of(unlabelled: Unlabelled, seed: int) -> list[tuple[str, str]]:
             "--unlabelled_file adapts the encoder by matching each title to its content, and --text_columns names one "
             f"column, {columns[0]!r}: give two, or leave the file out"
         )
-    pairs = [pair for pair in zip(*(unlabelled.texts[name][:] for name in columns), strict=True) if all(pair)]
+    # One row at a time, as a large file does not fit into memory.
+    order = np.random.default_rng(seed).permutation(len(unlabelled)).tolist()
+    rows = map(unlabelled.texts.__getitem__, order)
+    found = ((row[columns[0]], row[columns[1]]) for row in rows)
+    pairs = list(islice((pair for pair in found if all(map(str.strip, pair))), MOST_PAIRS))
     if len(pairs) < BATCH:
         raise UsageError(
             f"--unlabelled_file has {len(pairs)} new reviews with both {' and '.join(columns)}: adapting the encoder "
             f"takes {BATCH}"
         )
-    return [pairs[row] for row in np.random.default_rng(seed).permutation(len(pairs))[:MOST_PAIRS]]
+    return pairs
 
 
 def require_cls(config: Any, tokenizer: PreTrainedTokenizerBase) -> None:

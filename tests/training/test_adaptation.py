@@ -167,7 +167,7 @@ def test_reviews_that_cannot_adapt_the_encoder_are_refused_before_anything_is_wr
     untitled: int, flags: list[str], message: str, tiny_arguments: Callable[..., Arguments], tmp_path: Path
 ) -> None:
     rows = separable_reviews(40, seed=9)
-    titles = [""] * untitled + rows["title"][untitled:]
+    titles = [" "] * untitled + rows["title"][untitled:]
     rows.remove_columns("title").add_column("title", titles).to_parquet(tmp_path / "new.parquet")
     arguments = tiny_arguments(*FEW, "--unlabelled_file", str(tmp_path / "new.parquet"), *flags)
     with pytest.raises(UsageError, match=message) as refused:
