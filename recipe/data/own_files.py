@@ -34,21 +34,21 @@ class Part(NamedTuple):
     rows: Dataset
 
 
-def read_file(path: str, text_columns: list[str], label_column: str, dialect: Dialect | None = None) -> Dataset:
+def read_file(path: str, text_columns: list[str], label_column: str | None, dialect: Dialect | None = None) -> Dataset:
     """Return all columns of a file, as `read_files` does of several."""
     return read_files([path], text_columns, label_column, dialect)[0]
 
 
 def read_files(
-    given: list[str], text_columns: list[str], label_column: str, dialect: Dialect | None = None
+    given: list[str], text_columns: list[str], label_column: str | None, dialect: Dialect | None = None
 ) -> tuple[Dataset, list[Part]]:
     """Return all rows of some files, on disk as Arrow however large they are; the next call finds them in the cache.
 
     Args:
         given: Files, patterns and folders of parts: .csv, .tsv, .jsonl, .ndjson, .json or .txt for fastText, each also
             with .gz or .zst after it, or .parquet; all of one format.
-        text_columns, label_column: Columns that every file must have. Text formats give strings; null stays `None`, and
-            so do other columns that a file lacks.
+        text_columns, label_column: Columns that every file must have; `None` where no label is needed. Text formats
+            give strings; null stays `None`, and so do other columns that a file lacks.
         dialect: How csv and tsv are spelled.
 
     Raises:
@@ -90,7 +90,7 @@ def _said(type_: Any) -> str:
     return f"the labels {', '.join(names)}" if names else getattr(type_, "dtype", type(type_).__name__)
 
 
-def _read_part(path: str, text_columns: list[str], label_column: str, dialect: Dialect | None) -> Part:
+def _read_part(path: str, text_columns: list[str], label_column: str | None, dialect: Dialect | None) -> Part:
     file = Path(path).expanduser()
     sha256 = file_sha256(file)
     format = readers.file_format(path, readers.TRAINING_FORMATS)

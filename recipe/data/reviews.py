@@ -154,7 +154,13 @@ def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = 
 
 def _encode(source: Source, args: DataArguments) -> tuple[list[str], dict[str, Split]]:
     """Return the label names, and the splits without the rows that are of no use."""
-    rows = {name: _without_nulls(some, args, source.places[name]) for name, some in source.splits.items()}
+    for name, some in source.splits.items():
+        if not isinstance(feature := some.features[args.label_column], ClassLabel | Value):
+            kind = type(feature).__name__
+            raise UsageError(
+                f"column {args.label_column!r} of {source.places[name]} holds {kind}, not a label for each row"
+            )
+    rows = {name: without_nulls(some, args.text_columns, source.places[name]) for name, some in source.splits.items()}
     names, labels = encode_labels(rows, args.label_column, source.places)
     return names, {name: _clean(name, some, labels[name], args, source.places[name]) for name, some in rows.items()}
 
@@ -226,20 +232,18 @@ def _drop_missing(args: DataArguments, has_other: bool) -> str:
     return ""
 
 
-def _without_nulls(rows: Dataset, args: DataArguments, where: Place) -> Dataset:
-    """Return the rows with an empty text for each null, after checking that text and label columns hold such."""
-    for column in (*args.text_columns, args.label_column):
+def without_nulls(rows: Dataset, text_columns: list[str], where: Place) -> Dataset:
+    """Return the rows with an empty text for each null; if a text column holds no text, raise a `UsageError`."""
+    for column in text_columns:
         # A `ClassLabel` or a `Value` has a dtype; lists and structs have none.
         kind = getattr(rows.features[column], "dtype", type(rows.features[column]).__name__)
-        if column in args.text_columns and kind not in ("string", "large_string"):
+        if kind not in ("string", "large_string"):
             raise UsageError(f"column {column!r} of {where} holds {kind}, not text")
-        if not isinstance(rows.features[column], ClassLabel | Value):
-            raise UsageError(f"column {column!r} of {where} holds {kind}, not a label for each row")
-    if not any(rows.data.column(column).null_count for column in args.text_columns):
+    if not any(rows.data.column(column).null_count for column in text_columns):
         return rows
 
     def fill(table: pyarrow.Table) -> pyarrow.Table:
-        for column in args.text_columns:
+        for column in text_columns:
             table = table.set_column(table.column_names.index(column), column, compute.fill_null(table[column], ""))
         return table
 

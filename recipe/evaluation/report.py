@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
+from recipe.data.unlabelled import require_unseen
 from recipe.errors import UsageError
 from recipe.evaluation.measurement import measure_baseline, measure_models
 from recipe.evaluation.model_card import make_card
@@ -64,8 +65,8 @@ def evaluate_run(
         files: Where the run's files are now, by split, as `reviews_of` takes them.
 
     Raises:
-        UsageError: The run is not finished and exported, its rows have changed, all test rows have one label, a model
-            gives NaN, or an option makes no sense.
+        UsageError: The run is not finished and exported, its rows have changed, its encoder has adapted to other test
+            rows, all test rows have one label, a model gives NaN, or an option makes no sense.
         CheckFailed: The trained model has not the F1 on validation rows that it had in training.
     """
     wishes.require_sense()
@@ -73,6 +74,7 @@ def evaluate_run(
     wishes.require_labels(len(record.labels))
     served = run.choose_variant(None, installed_providers())[0]
     reviews = reviews_of(run, files)
+    require_unseen(reviews, settings)
     test, validation = reviews.test, reviews.splits["validation"]
     require_two_labels(test.labels, record.labels)
     trained = TorchClassifier.from_run(run.path)

@@ -81,6 +81,8 @@ class RunRecord(Document):
         validation: `None` in a run of an older version.
         seeds: Each training's figures, in their order, if there were several; the other figures are those of the best.
         kept_seed: The best one's.
+        unlabelled: The reviews that the encoder was adapted to: the `files`, their new `rows`, the `pairs`
+            that were used, the rows `dropped`, and the `seconds`, which are not among the run's; `None` if it was not.
     """
 
     config: str
@@ -103,6 +105,7 @@ class RunRecord(Document):
     validation: Validation | None = None
     seeds: list[SeedFigures] = field(default_factory=list)
     kept_seed: int | None = None
+    unlabelled: dict[str, Any] | None = None
 
     @property
     def seed_spread(self) -> float:

@@ -26,12 +26,15 @@ from recipe.arguments.schedule import steps_per_epoch
 from recipe.arguments.training import TrainingArguments, set_environment
 from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.tokens import tokenize
+from recipe.data.unlabelled import Unlabelled, read_unlabelled
 from recipe.errors import UsageError
+from recipe.files.parts import joined_name
 from recipe.machine import usable_cores
 from recipe.model.dropout import draw_masks_faster
 from recipe.model.pretrained import Pretrained, find_pretrained, labels_of_classifier, load_model, load_tokenizer
 from recipe.quickstart import is_package
 from recipe.run_folder import BestEpoch, Epoch, RunRecord, Validation, versions
+from recipe.training.adaptation import pairs_of, require_cls
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
 from recipe.training.resuming import identity
@@ -40,22 +43,29 @@ from recipe.training.trainer import ReviewTrainer
 
 @dataclass(frozen=True)
 class Material:
-    """What all trainings of a run share: arguments with their schedule, weights to start from, reviews and tokens."""
+    """What all trainings of a run share: arguments with their schedule, weights to start from, reviews and tokens.
+
+    The encoder first adapts to `pairs` of title and content, which come from the reviews without labels.
+    """
 
     arguments: Arguments
     pretrained: Pretrained
     tokenizer: PreTrainedTokenizerBase
     reviews: Reviews
     tokens: dict[str, Dataset]
+    unlabelled: Unlabelled | None
+    pairs: list[tuple[str, str]]
 
 
 @dataclass
 class TrainingJob:
-    """A training that is ready to start, in `steps` of the optimiser; its arguments have their schedule."""
+    """A training that is ready to start, in `steps` of the optimiser, with what it takes from its `Material`."""
 
     arguments: Arguments
     pretrained: Pretrained
     reviews: Reviews
+    unlabelled: Unlabelled | None
+    pairs: list[tuple[str, str]]
     model: PreTrainedModel
     trainer: ReviewTrainer
     steps: int
@@ -78,9 +88,15 @@ def read_material(arguments: Arguments) -> Material:
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
         reviews = load_reviews(arguments.data, args.seed)
+        given = arguments.data.unlabelled_file
+        unlabelled = read_unlabelled(given, arguments.data, reviews) if given else None
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
+    pairs: list[tuple[str, str]] = []
+    if unlabelled is not None:
+        require_cls(pretrained.config, tokenizer)
+        pairs = pairs_of(unlabelled, args.seed)
     arguments = scheduled(arguments, len(reviews.splits["train"]))
-    return Material(arguments, pretrained, tokenizer, reviews, tokens)
+    return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, pairs)
 
 
 def job_of(material: Material, seed: int) -> TrainingJob:
@@ -118,12 +134,12 @@ def job_of(material: Material, seed: int) -> TrainingJob:
             compute_metrics=metrics_hook(len(reviews.label_names)),
             preprocess_logits_for_metrics=logits_alone,
             compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
-            identity=identity(arguments, pretrained, reviews, type(model).__name__),
+            identity=identity(arguments, pretrained, reviews, type(model).__name__, material.unlabelled),
         )
         _try_settings(trainer, steps)
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
-    return TrainingJob(arguments, pretrained, reviews, model, trainer, steps)
+    return TrainingJob(arguments, pretrained, reviews, material.unlabelled, material.pairs, model, trainer, steps)
 
 
 def _try_settings(trainer: ReviewTrainer, steps: int) -> None:
@@ -195,6 +211,8 @@ def header(job: TrainingJob) -> str:
         lines.insert(-1, f"seeds      {args.seed} to {args.seed + seeds - 1}; kept is the best by validation {metric}")
     if own is not None and own != job.reviews.label_names:
         lines.insert(2, f"head       new, as the weights' own is for other labels: {', '.join(own)}")
+    if job.unlabelled is not None:
+        lines.insert(-3, f"unlabelled {_adaptation(job.unlabelled, len(job.pairs))}")
     if is_package(job.reviews.origin["name"]):
         lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
     return "\n".join(lines)
@@ -206,6 +224,15 @@ def _schedule(job: TrainingJob) -> str:
     return (
         f"{steps:,} steps of {args.global_batch_size} ({epochs:.3g} epochs), warm-up {args.get_warmup_steps(steps):,}, "
         f"learning rate {args.learning_rate:g}: {job.arguments.reason}"
+    )
+
+
+def _adaptation(unlabelled: Unlabelled, pairs: int) -> str:
+    files, left_out = unlabelled.files, sum(unlabelled.dropped.values())
+    title, content = unlabelled.text_columns
+    return (
+        f"{joined_name([file['file'] for file in files])}: {len(unlabelled):,} new reviews ({left_out:,} left out), "
+        f"{pairs:,} of which adapt the encoder: {title} against {content}"
     )
 
 
@@ -228,6 +255,9 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
 
 def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation) -> RunRecord:
     """Return the content of `run.json`."""
+    adapted = None
+    if job.unlabelled is not None:
+        adapted = job.unlabelled.origin | {"pairs": len(job.pairs), "seconds": job.trainer.totals.adaptation_seconds}
     return RunRecord(
         config=job.arguments.config.stem,
         recipe=__version__,
@@ -245,4 +275,5 @@ def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validatio
         best=BestEpoch(**best, checkpoint=f"checkpoint-{int(best['step'])}"),
         seconds=round(seconds, 1),
         validation=validation,
+        unlabelled=adapted,
     )

@@ -38,6 +38,8 @@ class RunningTotals:
     loss_since_validation: Mean = field(default_factory=Mean)
     seconds: float = 0.0
     seconds_since_validation: float = 0.0
+    # Not among `seconds`.
+    adaptation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -73,7 +75,7 @@ class EpochTable(ProgressCallback):
             tqdm.write("\n".join([HEAD, *(ROW.format(**row) for row in epoch_rows(state.log_history))]))
             total, initial = (steps * args.global_batch_size for steps in (state.max_steps, state.global_step))
             title = "training" if args.seeds == 1 else f"seed {args.seed}"
-            self.training_bar = _bar(args, total=total, initial=initial, desc=title, unit=" reviews")
+            self.training_bar = progress_bar(args, total=total, initial=initial, desc=title, unit=" reviews")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance the bar by a step's reviews, and show the loss since the last validation and the learning rate."""
@@ -89,7 +91,7 @@ class EpochTable(ProgressCallback):
         if state.is_world_process_zero:
             if self.prediction_bar is None:
                 total = len(eval_dataloader)
-                self.prediction_bar = _bar(args, total=total, desc="validation", unit=" batches", leave=False)
+                self.prediction_bar = progress_bar(args, total=total, desc="validation", unit=" batches", leave=False)
             self.prediction_bar.update(1)  # type: ignore[attr-defined]
 
     def on_log(self, *args: Any, **kwargs: Any) -> None:
@@ -103,7 +105,7 @@ class EpochTable(ProgressCallback):
             tqdm.write(ROW.format(**epoch_rows(state.log_history)[-1]))
 
 
-def _bar(args: Any, **options: Any) -> Any:
+def progress_bar(args: Any, **options: Any) -> Any:
     """Return a progress bar, which is off where the output is a log file."""
     return tqdm(dynamic_ncols=True, mininterval=0.5, disable=args.disable_tqdm or None, **options)
 

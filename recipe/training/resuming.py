@@ -10,7 +10,7 @@ from typing import Any
 from recipe.arguments.data import DataArguments
 from recipe.arguments.model import ModelArguments
 from recipe.arguments.parser import Arguments
-from recipe.data.reviews import Reviews
+from recipe.data.reviews import Reviews, Split
 from recipe.errors import UsageError
 from recipe.machine import is_main_process
 from recipe.model.pretrained import Pretrained
@@ -46,9 +46,17 @@ class Start:
         return str(self.checkpoint or (f"the start of seed {next(iter(self.left))}" if self.left else "the last seed"))
 
 
-def identity(arguments: Arguments, pretrained: Pretrained, reviews: Reviews, architecture: str) -> dict[str, Any]:
+def identity(
+    arguments: Arguments,
+    pretrained: Pretrained,
+    reviews: Reviews,
+    architecture: str,
+    unlabelled: Split | None = None,
+) -> dict[str, Any]:
     """Return the data, weights and settings that make a run the one it is."""
     rows = {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
+    if unlabelled is not None:
+        rows["unlabelled rows"] = unlabelled.sha256
     model = pretrained.source | {"architecture": architecture}
     if "revision" not in model:
         # A folder is known by its files' hashes wherever it is, a name on the Hub by its commit.

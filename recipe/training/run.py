@@ -22,6 +22,7 @@ from recipe.machine import is_main_process
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
+from recipe.training.adaptation import adapt
 from recipe.training.job import TrainingJob, header, job_of, read_material, run_record
 from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
@@ -125,6 +126,10 @@ def _fit(job: TrainingJob, folder: RunFolder, checkpoint: Path | None) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
         checkpoints.remove_incomplete(folder.path)
     trainer.accelerator.wait_for_everyone()
+    if checkpoint is None and job.pairs:
+        adapt(trainer, job.pairs)
+        if trainer.is_world_process_zero():
+            print(f"adapted    in {trainer.totals.adaptation_seconds} s", flush=True)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:
