@@ -66,6 +66,7 @@ class TrainingArguments(transformers.TrainingArguments):
     class_weights: Literal["none", "balanced"] = setting(
         "none", "balanced: reviews of a rare label weigh more in the train loss."
     )
+    tuned_trials: int = setting(0, "Trials that these settings were chosen from on the validation rows: by tune.py.")
     early_stopping_patience: int | None = setting(None, "Stop after N validations in a row without a better one.")
     # Above all how often in a row no validation was better.
     restore_callback_states_from_checkpoint: bool = setting(True, "On --resume, restore callbacks.")

@@ -42,8 +42,11 @@ class TrainingJob:
     steps: int
 
 
-def prepare(arguments: Arguments) -> TrainingJob:
+def prepare(arguments: Arguments, reviews: Reviews | None = None) -> TrainingJob:
     """Read the reviews and the weights, and return them with a Trainer that has written nothing but made its folder.
+
+    Args:
+        reviews: Those that the arguments ask for, where they were read already.
 
     Raises:
         UsageError: The data or the weights cannot be read, or Trainer refuses a setting.
@@ -53,7 +56,7 @@ def prepare(arguments: Arguments) -> TrainingJob:
     tokenizer = load_tokenizer(pretrained, max_length, arguments.data.truncation_side)
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
-        reviews = load_reviews(arguments.data, args.seed)
+        reviews = reviews or load_reviews(arguments.data, args.seed)
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
     arguments = scheduled(arguments, len(reviews.splits["train"]))
     args = arguments.training
