@@ -6,14 +6,15 @@ from typing import Any
 
 import yaml
 from matplotlib.figure import Figure
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from matplotlib.ticker import MaxNLocator, NullFormatter
+from optuna.distributions import BaseDistribution
 
 from recipe.evaluation.fonts import fonts_for
 from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
 from recipe.training.job import TrainingJob
 from recipe.tuning.record import BEST, TUNING, TrialRecord, Tuning, best_of
-from recipe.tuning.space import first_of
+from recipe.tuning.space import describe, first_of
 
 PICTURE = "trials.png"
 # The settings that are searched for, as a table has them.
@@ -41,7 +42,7 @@ def opening(job: TrainingJob, space: Mapping[str, BaseDistribution], folder: Pat
     """Return the first lines on the screen: the rows, the first trial, and what is tried."""
     rows = {name: f"{len(split):,}" for name, split in job.reviews.splits.items()}
     first = zip(NAMES, values_of(first_of(job.arguments)), strict=True)
-    tried = "; ".join(f"{name} {_describe(space[key])}" for key, (name, _) in COLUMNS.items())
+    tried = "; ".join(f"{name} {describe(space[key])}" for key, (name, _) in COLUMNS.items())
     return "\n".join(
         [
             f"search     {wanted:,} trials" + (f", {done:,} of them done" if done else ""),
@@ -70,7 +71,7 @@ def values_of(settings: Mapping[str, Any]) -> list[str]:
 
 def findings(tuning: Tuning) -> list[str]:
     """Return what the search has found, and what that is worth, in sentences."""
-    best, first, rows = tuning.trial(tuning.best), tuning.trial(tuning.first), f"{tuning.rows['validation']:,}"
+    best, first, rows = tuning.trial(tuning.best), tuning.trial(1), f"{tuning.rows['validation']:,}"
     low, high = tuning.interval
     known = f"F1 {best.f1:.4f} (95 % interval {low:.4f} to {high:.4f} on {rows} validation rows)"
     if best is first:
@@ -120,15 +121,17 @@ def draw_trials(tuning: Tuning) -> Figure:
         right.plot([trial.settings["learning_rate"] for trial in some], scores, **style)
     so_far = [(trial.number, best.f1) for trial in seen if (best := best_of(tuning.trials[: trial.number]))]
     left.step(*zip(*so_far, strict=True), where="post", color=SLICE_COLOUR, linewidth=1, label="best so far")
-    first = tuning.trial(tuning.first).f1
+    first = tuning.trial(1).f1
     for axes, name in ((left, "trial"), (right, "learning rate")):
         if first is not None:
             axes.axhline(first, **REFERENCE, label="the first, train.py's own settings")
         axes.set_xlabel(name)
         axes.grid(**GRID)
     left.set_ylabel(f"F1 on {tuning.rows['validation']:,} validation rows")
-    left.xaxis.get_major_locator().set_params(integer=True)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_xscale("log")
+    right.xaxis.set_major_formatter("{x:g}")
+    right.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
     return figure
 
@@ -148,9 +151,3 @@ def write_tuning(tuning: Tuning, settings: Mapping[str, Any], folder: Path) -> N
 
 def _f1(trial: TrialRecord) -> str:
     return "–" if trial.f1 is None else f"{trial.f1:.4f}"
-
-
-def _describe(values: Any) -> str:
-    if isinstance(values, CategoricalDistribution):
-        return ", ".join(map(str, values.choices))
-    return f"{values.low:.2g} to {values.high:.2g}"

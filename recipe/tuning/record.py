@@ -18,7 +18,7 @@ class TrialRecord:
     """One trial.
 
     Attributes:
-        number: From 1, in the order of the first tries.
+        number: From 1; a trial that was cut off, and tried again, counts once.
         settings: What was searched for.
         f1, loss, epoch: Of its best validation, if it came to one.
         confusion: Counts of that, rows true and columns predicted.
@@ -44,9 +44,8 @@ class Tuning(Document):
         rows: Of train and validation.
         wanted: How many trials were asked for.
         seen: How many trials the validation rows have seen, those of an earlier search on them among them.
-        trials: Those that are done.
+        trials: Those that are done. The first has the settings that train.py would have taken.
         best: Number of the trial with the highest F1, the first of equals; only of those trained to their end.
-        first: Number of the trial with the settings that train.py would have taken.
         interval: The 95 % interval of the best F1, which does not cover that it was chosen.
     """
 
@@ -60,12 +59,11 @@ class Tuning(Document):
     seen: int
     trials: list[TrialRecord]
     best: int
-    first: int
     interval: list[float]
 
     def trial(self, number: int) -> TrialRecord:
         """Return a trial by its number."""
-        return next(trial for trial in self.trials if trial.number == number)
+        return self.trials[number - 1]
 
 
 def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:

@@ -7,7 +7,7 @@ from recipe.arguments.parser import Arguments
 from recipe.errors import Interrupted
 from recipe.files.lock import holding
 from recipe.tuning.page import HEAD, line_of, opening, write_tuning
-from recipe.tuning.record import Tuning
+from recipe.tuning.record import Tuning, best_of
 from recipe.tuning.search import Search, require_folder
 from recipe.tuning.space import require_searchable
 
@@ -24,20 +24,18 @@ def tune(arguments: Arguments, n_trials: int, folder: Path) -> Tuning:
     with holding(folder / ".lock", f"{folder} is being written", "--output_dir"):
         require_folder(folder)
         search = Search(arguments, folder)
-        print(opening(search.job, search.space, folder, len(search.done), n_trials), flush=True)
+        wanted = max(n_trials, len(search.done))
+        print(opening(search.job, search.space, folder, len(search.done), wanted), flush=True)
         try:
-            run_trials(search, n_trials)
+            run_trials(search, wanted)
         except (Interrupted, KeyboardInterrupt, SystemExit) as end:
-            done = len(search.done)
-            if done:
-                found = search.tuning(n_trials)
-                write_tuning(found, search.best_settings(found), folder)
+            done = search.done
+            if best_of(done):
+                write_found(search, wanted)
             number = SIGINT if isinstance(end, KeyboardInterrupt) else int(end.code or 0) - 128
-            message = f"stopped after {done} of {n_trials} trials, which are kept in {folder}. The same command goes on"
-            raise Interrupted(message, number) from None
-        found = search.tuning(n_trials)
-        write_tuning(found, search.best_settings(found), folder)
-        return found
+            kept = f"{len(done)} of {wanted} trials are done and kept in {folder}"
+            raise Interrupted(f"stopped: {kept}. The same command goes on", number) from None
+        return write_found(search, wanted)
 
 
 def run_trials(search: Search, n_trials: int) -> None:
@@ -47,3 +45,10 @@ def run_trials(search: Search, n_trials: int) -> None:
         if number > len(search.done):
             search.run_trial(f"trial {number} of {n_trials}")
         print(line_of(search.done[:number], n_trials), flush=True)
+
+
+def write_found(search: Search, wanted: int) -> Tuning:
+    """Write what a search has found into its folder, and return it."""
+    found = search.tuning(wanted)
+    write_tuning(found, search.best_settings(found), search.folder)
+    return found

@@ -25,7 +25,7 @@ from recipe.run_folder import versions
 from recipe.training.job import TrainingJob, prepare
 from recipe.training.resuming import require_same_run
 from recipe.tuning.record import TRIALS, TrialRecord, Tuning, best_of, f1_interval
-from recipe.tuning.space import first_of, settings_of, space_of
+from recipe.tuning.space import describe, first_of, settings_of, space_of
 from recipe.tuning.trial import train_trial
 
 # Trials that are drawn at random before those before them are learned from, the first included.
@@ -48,7 +48,7 @@ class Search:
         # No trial may see them. They were needed to keep their texts out of the train rows.
         reviews.splits.pop("test", None)
         settings = arguments.resolved | {"output_dir": str(folder)}
-        self.job = prepare(dataclasses.replace(arguments, resolved=settings), reviews)
+        self.job = prepare(with_settings(arguments, settings, arguments.reason), reviews)
         self.folder, self.space = folder, space_of(self.job)
         self.study = open_study(folder, self.job, self.space)
 
@@ -96,19 +96,18 @@ class Search:
             labels=self.job.reviews.label_names,
             rows={name: len(split) for name, split in self.job.reviews.splits.items()},
             seed=arguments.training.seed,
-            space={name: str(values) for name, values in self.space.items()},
+            space={name: describe(values) for name, values in self.space.items()},
             wanted=wanted,
             seen=arguments.training.tuned_trials + len(trials),
             trials=trials,
             best=best.number,
-            first=trials[0].number,
             interval=f1_interval(best.confusion or []),
         )
 
-    def best_settings(self, tuning: Tuning) -> dict[str, Any]:
+    def best_settings(self, found: Tuning) -> dict[str, Any]:
         """Return the best trial's settings, as `--config` takes them, for a run beside the search's folder."""
-        settings = self.arguments_of(tuning.trial(tuning.best).settings).resolved
-        return settings | {"output_dir": f"{self.folder}_best", "tuned_trials": tuning.seen}
+        settings = self.arguments_of(found.trial(found.best).settings).resolved
+        return settings | {"output_dir": f"{self.folder}_best", "tuned_trials": found.seen}
 
 
 def require_folder(folder: Path) -> None:
@@ -141,7 +140,9 @@ def open_study(folder: Path, job: TrainingJob, space: dict[str, BaseDistribution
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UsageError(f"{path} is damaged ({error}): choose another --output_dir") from error
     if known:
-        require_same_run(folder, {"run": known}, identity)
+        # What is tried follows from the rest, unless it was begun with an earlier version.
+        for expected in (job.trainer.identity, identity):
+            require_same_run(folder, {"run": known}, expected)
     else:
         study.enqueue_trial(first_of(job.arguments), skip_if_exists=True)
         study.set_user_attr("identity", identity)

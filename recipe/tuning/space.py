@@ -1,5 +1,6 @@
 """The settings that a search tries, and the first of them: those that train.py would take."""
 
+from collections.abc import Callable
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,25 +17,31 @@ LOW_RATE, HIGH_RATE = 1e-5, 1e-4
 WARMUP = 0.2
 LENGTHS = (64, 96, 128, 192, 256)
 SEARCHED = ("learning_rate", "num_train_epochs", "global_batch_size", "warmup_ratio", "max_length")
-# Settings that would decide what is searched for, or what the search does by itself: `True` where they do, and why not.
-FOREIGN: dict[str, tuple[Any, str]] = {
-    "max_steps": (lambda value: value > 0, "fixes what is searched for"),
-    "warmup_steps": (lambda value: value > 0, "fixes what is searched for"),
-    "eval_strategy": (lambda value: value != "epoch", "would space validations otherwise in each trial"),
-    "num_train_epochs": (lambda value: value != int(value), "is no whole number, which the trials have"),
-    "metric_for_best_model": (lambda value: value.removeprefix("eval_") != "f1", "is not what is searched by, F1"),
-    "resume": (bool, "is not needed: a search goes on by itself"),
+# What a search cannot have: where it is so, and why.
+FOREIGN: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_steps": (lambda value: value > 0, "fixes what is searched for: leave it out"),
+    "warmup_steps": (lambda value: value > 0, "fixes what is searched for: leave it out"),
+    "num_train_epochs": (lambda value: value != int(value), "is no whole number, as the trials have: give one"),
+    "eval_strategy": (lambda value: value != "epoch", "does not go with epochs that differ by trial: leave it out"),
+    "metric_for_best_model": (lambda value: value.removeprefix("eval_") != "f1", "is not searched by: leave it out"),
+    "resume": (bool, "is not needed, as a search goes on by itself: leave it out"),
     "overwrite_output_dir": (bool, "would remove the trials: choose another --output_dir"),
-    "seeds": (lambda value: value > 1, "is for the best settings: give it to train.py"),
+    "inspect_data": (bool, "is of train.py: leave it out"),
+    "seeds": (lambda value: value > 1, "is for the best settings: give it to train.py with best.yaml"),
+    "unlabelled_file": (bool, "is for the best settings: give it to train.py with best.yaml"),
 }
 
 
 def require_searchable(arguments: Arguments) -> None:
-    """Raise a `UsageError` for a setting that a search cannot have, of arguments without their schedule."""
-    chosen = vars(arguments.training)
+    """Raise a `UsageError` for a setting that a search cannot have, or several devices."""
+    args = arguments.training
+    chosen = vars(args) | vars(arguments.data)
     for name, (is_foreign, reason) in FOREIGN.items():
         if name in chosen and name not in arguments.from_rows and is_foreign(chosen[name]):
-            raise UsageError(f"--{name} {chosen[name]} {reason}: leave it out")
+            value = [] if chosen[name] is True else [str(getattr(chosen[name], "value", chosen[name]))]
+            raise UsageError(" ".join([f"--{name}", *value, reason]))
+    if args.world_size > 1 or args.n_gpu > 1:
+        raise UsageError("a search runs in one process: CUDA_VISIBLE_DEVICES=0 python scripts/tune.py")
 
 
 def first_of(arguments: Arguments) -> dict[str, Any]:
@@ -66,6 +73,13 @@ def settings_of(params: dict[str, Any], arguments: Arguments, rows: int) -> dict
         steps = steps_per_epoch(rows, params["global_batch_size"])
         return settings | validated(params["num_train_epochs"], steps)
     return settings | {name: arguments.resolved[name] for name in VALIDATED if name in arguments.resolved}
+
+
+def describe(values: Any) -> str:
+    """Return what is tried of a setting, in words."""
+    if isinstance(values, CategoricalDistribution):
+        return ", ".join(map(str, values.choices))
+    return f"{values.low:.2g} to {values.high:.2g}"
 
 
 def _is_worth_a_trial(batch: int, most_epochs: int, rows: int, arguments: Arguments) -> bool:
