@@ -24,27 +24,37 @@ from recipe.errors import UsageError, require_extra
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
-    """Parses the flags that train.py does not have, or has with another meaning."""
+    """Parses the flags of train.py beside those of the search."""
+
+    def parse_known_flags(self, argv: list[str]) -> argparse.Namespace:
+        """Return the parsed flags of the search, and the run's as `arguments`; a mistake raises a `UsageError`."""
+        flags, others = self.parse_known_args(argv)
+        if flags.n_trials < 1:
+            raise UsageError(f"--n_trials {flags.n_trials} runs no trial: give a number from 1")
+        from recipe.arguments.parser import parse_arguments
+
+        flags.arguments = parse_arguments(others, __doc__)
+        return flags
+
+
+def parser() -> Parser:
+    """Return the command line's parser, which leaves `--help` to that of train.py."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--n_trials", type=int, default=20)
+    parser.add_argument("--output_dir", type=Path)
+    return parser
 
 
 def main(argv: list[str]) -> None:
     """Run the search that `argv` asks for."""
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--n_trials", type=int, default=20)
-    parser.add_argument("--output_dir", type=Path)
-    flags, others = parser.parse_known_args(argv)
-    if flags.n_trials < 1:
-        raise UsageError(f"--n_trials {flags.n_trials} runs no trial: give a number from 1")
-    from recipe.arguments.parser import parse_arguments
-
-    arguments = parse_arguments(others, __doc__)
+    flags = parser().parse_known_flags(argv)
     require_extra("optuna", "tune")
     from recipe.tuning.page import findings
     from recipe.tuning.record import BEST
     from recipe.tuning.run import tune
 
-    folder = flags.output_dir or Path(f"{arguments.training.output_dir}_tuning")
-    for sentence in findings(tune(arguments, flags.n_trials, folder)):
+    folder = flags.output_dir or Path(f"{flags.arguments.training.output_dir}_tuning")
+    for sentence in findings(tune(flags.arguments, flags.n_trials, folder)):
         print(sentence)
     print(f"In full: {folder / 'README.md'}, with a picture")
     print(f"Next: accelerate launch scripts/train.py --config {folder / BEST}")
