@@ -21,7 +21,10 @@ POSITIVE = (
     "threads",
 )
 # Settings from 0 on, and their most.
-NOT_NEGATIVE = {"weight_decay": math.inf, "max_grad_norm": math.inf, "label_smoothing_factor": 1, "warmup_ratio": 1}
+NOT_NEGATIVE = {
+    **{"weight_decay": math.inf, "max_grad_norm": math.inf, "tuned_trials": math.inf},
+    **{"label_smoothing_factor": 1, "warmup_ratio": 1},
+}
 # Values that would break the recipe, and the reason to give.
 REFUSED = {
     "load_best_model_at_end": (False, "False would keep the last epoch, not the best: leave it on"),
