@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from optuna.distributions import BaseDistribution
 
 from recipe.evaluation.fonts import fonts_for
@@ -130,6 +130,7 @@ def draw_trials(tuning: Tuning) -> Figure:
     left.set_ylabel(f"F1 on {tuning.rows['validation']:,} validation rows")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set_xscale("log")
+    right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.xaxis.set_major_formatter("{x:g}")
     right.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
