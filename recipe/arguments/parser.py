@@ -179,10 +179,22 @@ def scheduled(arguments: Arguments, rows: int) -> Arguments:
     if not arguments.from_rows:
         return arguments
     found = _schedule(arguments.resolved, arguments.from_rows, rows)
-    resolved = dict(sorted((arguments.resolved | found.settings).items()))
+    return with_settings(arguments, arguments.resolved | found.settings, found.reason)
+
+
+def with_settings(arguments: Arguments, settings: dict[str, Any], reason: str) -> Arguments:
+    """Return the arguments with other settings of the training and another `max_length`, and the reason for them.
+
+    `settings` are all that are resolved.
+    """
     names = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
-    training = TrainingArguments(**{name: value for name, value in resolved.items() if name in names})
-    return dataclasses.replace(arguments, training=training, resolved=resolved, reason=found.reason)
+    return dataclasses.replace(
+        arguments,
+        training=TrainingArguments(**{name: value for name, value in settings.items() if name in names}),
+        data=dataclasses.replace(arguments.data, max_length=settings["max_length"]),
+        resolved=dict(sorted(settings.items())),
+        reason=reason,
+    )
 
 
 def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int) -> Schedule:

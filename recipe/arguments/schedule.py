@@ -54,20 +54,24 @@ def schedule(rows: int, share: int = 1, batch: int | None = None) -> Schedule:
     batch = batch or math.ceil(max(size for start, size in BATCHES.items() if start <= rows) / share) * share
     steps = steps_per_epoch(rows, batch)
     epochs = max(EPOCHS if rows < MANY_ROWS else EPOCHS - 1, math.ceil(FEW_STEPS / steps))
-    apart = math.ceil(epochs / VALIDATIONS)
-    epochs = math.ceil(epochs / apart) * apart
-    settings: dict[str, Any] = {
-        "global_batch_size": batch,
-        "num_train_epochs": float(epochs),
-        "warmup_ratio": WARMUP,
-        "learning_rate": RATE,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-    }
-    if apart > 1:
-        settings |= {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": apart * steps}
+    settings: dict[str, Any] = {"global_batch_size": batch, "warmup_ratio": WARMUP, "learning_rate": RATE}
     few = epochs > EPOCHS
-    return Schedule(settings, f"{rows:,} train rows {'need many small steps' if few else 'are enough for few epochs'}")
+    reason = f"{rows:,} train rows {'need many small steps' if few else 'are enough for few epochs'}"
+    return Schedule(settings | validated(epochs, steps), reason)
+
+
+def validated(epochs: int, steps: int) -> dict[str, Any]:
+    """Return the settings of a training of as many epochs, or the next number that three to five validations divide.
+
+    Args:
+        epochs: Up to five are each validated and saved.
+        steps: Of each epoch.
+    """
+    apart = math.ceil(epochs / VALIDATIONS)
+    settings: dict[str, Any] = {"num_train_epochs": float(math.ceil(epochs / apart) * apart)}
+    if apart == 1:
+        return settings | {"eval_strategy": "epoch", "save_strategy": "epoch"}
+    return settings | {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": apart * steps}
 
 
 def steps_per_epoch(rows: int, batch: int) -> int:

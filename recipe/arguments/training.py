@@ -21,7 +21,10 @@ POSITIVE = (
     *("threads", "seeds"),
 )
 # Settings from 0 on, and their most.
-NOT_NEGATIVE = {"weight_decay": math.inf, "max_grad_norm": math.inf, "label_smoothing_factor": 1, "warmup_ratio": 1}
+NOT_NEGATIVE = {
+    **{"weight_decay": math.inf, "max_grad_norm": math.inf, "tuned_trials": math.inf},
+    **{"label_smoothing_factor": 1, "warmup_ratio": 1},
+}
 # Values that would break the recipe, and the reason to give.
 REFUSED = {
     "load_best_model_at_end": (False, "False would keep the last epoch, not the best: leave it on"),
@@ -67,6 +70,7 @@ class TrainingArguments(transformers.TrainingArguments):
         "none", "balanced: reviews of a rare label weigh more in the train loss."
     )
     seeds: int = setting(1, "Trainings, with --seed and the seeds after it, of which the best by validation is kept.")
+    tuned_trials: int = setting(0, "Trials that these settings were chosen from on the validation rows: by tune.py.")
     early_stopping_patience: int | None = setting(None, "Stop after N validations in a row without a better one.")
     # Above all how often in a row no validation was better.
     restore_callback_states_from_checkpoint: bool = setting(True, "On --resume, restore callbacks.")

@@ -71,23 +71,26 @@ class TrainingJob:
     steps: int
 
 
-def prepare(arguments: Arguments) -> TrainingJob:
+def prepare(arguments: Arguments, reviews: Reviews | None = None) -> TrainingJob:
     """Read the reviews and the weights, and return them with a Trainer that has written nothing but made its folder.
+
+    Args:
+        reviews: Those that the arguments ask for, where they were read already.
 
     Raises:
         UsageError: The data or the weights cannot be read, or Trainer refuses a setting.
     """
-    return job_of(read_material(arguments), arguments.training.seed)
+    return job_of(read_material(arguments, reviews), arguments.training.seed)
 
 
-def read_material(arguments: Arguments) -> Material:
-    """Read the reviews and tokenize them; raise `UsageError` if they or the tokenizer cannot be read."""
+def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Material:
+    """Read the reviews, unless they were, and tokenize them; raise `UsageError` if that or the tokenizer fails."""
     max_length, args = arguments.data.max_length, arguments.training
     pretrained = find_pretrained(arguments.model, max_length)
     tokenizer = load_tokenizer(pretrained, max_length, arguments.data.truncation_side)
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
-        reviews = load_reviews(arguments.data, args.seed)
+        reviews = reviews or load_reviews(arguments.data, args.seed)
         given = arguments.data.unlabelled_file
         unlabelled = read_unlabelled(given, arguments.data, reviews) if given else None
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}

@@ -23,7 +23,7 @@ MAY_CHANGE_ON_RESUME = {
     *("output_dir", "overwrite_output_dir", "resume", "seeds", "save_steps", "save_total_limit"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "per_device_eval_batch_size"),
     *("disable_tqdm", "report_to", "run_name", "use_cpu", "torch_compile", "gradient_checkpointing"),
-    *("average_tokens_across_devices", "threads"),
+    *("average_tokens_across_devices", "threads", "tuned_trials"),
 } - {"max_length", "truncation_side"}
 PREFIXES_THAT_MAY_CHANGE = ("logging_", "dataloader_", "ddp_", "fsdp", "torch_compile_", "gradient_checkpointing_")
 
