@@ -11,6 +11,8 @@ from recipe.files.text_rows import Dialect, Escape, Quoting
 
 # The settings that name the user's own files.
 FILES = tuple(f"{split}_file" for split in SPLITS)
+# All that name files, patterns or folders of them.
+PATHS = (*FILES, "corrections")
 
 
 @dataclass
@@ -55,6 +57,11 @@ class DataArguments:
     max_train_samples: int = setting(20_000, "Take N train rows, validation included; -1 takes all.")
     max_test_samples: int = setting(5_000, "Take N test rows; -1 takes all.")
     validation_fraction: float = setting(0.2, "Share of the train rows held out for validation, stratified and seeded.")
+    corrections: list[str] | None = setting(
+        None,
+        "Labels of train and validation rows that were found wrong: the suspects.csv of advise.py, with its column "
+        "correct_label filled in. A file or several.",
+    )
     inspect_data: bool = setting(
         False, "Only look at the data: print the report, write <run>/data.json, train nothing."
     )
@@ -86,7 +93,7 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         """Make a list of a file that is named alone, as in YAML; if a value is out of range, raise a `UsageError`."""
-        for name in FILES:
+        for name in PATHS:
             if isinstance(given := getattr(self, name), str):
                 setattr(self, name, [given])
         for name in ("max_train_samples", "max_test_samples"):

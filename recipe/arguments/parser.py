@@ -12,7 +12,7 @@ import transformers
 import yaml
 from transformers import HfArgumentParser
 
-from recipe.arguments.data import FILES, DataArguments
+from recipe.arguments.data import FILES, PATHS, DataArguments
 from recipe.arguments.model import ModelArguments
 from recipe.arguments.schedule import SCHEDULED, Schedule, left_open, schedule
 from recipe.arguments.training import TrainingArguments
@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = "quickstart"
 # What `--help` shows; `--help_all` shows the rest too.
 FIRST_FLAGS = (
-    *("config", *FILES, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
+    *("config", *PATHS, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
     *("overwrite_output_dir", "resume", "inspect_data", "max_length", "max_train_samples", "num_train_epochs"),
     *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed"),
 )
@@ -122,7 +122,7 @@ def read_config(path: Path, parser: RunParser) -> dict[str, Any]:
             raise UsageError(f"{unknown_name('key', str(key), parser.defaults)} (in {path})")
         if value is None and parser.defaults[key] is not None:
             raise UsageError(f"{key} has no value (in {path})")
-        if isinstance(value, list) and key not in FILES and not isinstance(parser.defaults[key], list):
+        if isinstance(value, list) and key not in PATHS and not isinstance(parser.defaults[key], list):
             raise UsageError(f"{key} takes one value, not a list (in {path})")
         # A flag of several values takes at least one, so none can only be the default.
         if value is not None and not value == [] == parser.defaults[key]:
@@ -210,7 +210,7 @@ def _resolved(values: dict[str, Any], ours: dict[str, Any], from_rows: frozenset
     resolved = {key: values[key] for key in (chosen | {"seed", "warmup_ratio"}) - left_out}
     for key in ("model_name_or_path", "dataset_name"):
         resolved[key] = _absolute(resolved[key])
-    for key in FILES:
+    for key in PATHS:
         # The files of today: a part that comes later is none of this run's.
         parts = list(map(_absolute, find_parts(resolved[key] or ())))
         resolved[key] = parts if len(parts) > 1 else next(iter(parts), None)
