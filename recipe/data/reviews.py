@@ -163,13 +163,13 @@ def _encode(source: Source, args: DataArguments) -> tuple[list[str], dict[str, S
     return names, {name: _clean(name, some, labels[name], args, source.places[name]) for name, some in rows.items()}
 
 
-def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None, with_test: bool = True) -> Reviews:
+def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None, needs_test: bool = True) -> Reviews:
     """Return the reviews of a finished run, after checking that their rows are still those it was trained with.
 
     Args:
         files: Where the run's files are now, by split, and as `corrections` that file; as `test` also any others, whose
             rows then are the test split.
-        with_test: Without, there is no test split, and the run's own test file may be gone.
+        needs_test: Otherwise the run's own test file may be gone; then there is no test split.
 
     Raises:
         UsageError: The run's files are damaged, or its reviews cannot be read or have changed; names the split.
@@ -181,10 +181,8 @@ def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None, wit
     files = dict(files or {})
     _find_corrections(args, files.pop("corrections", None), record.dataset.get("corrections", {}))
     other = _replace_files(args, files, record.dataset.get("files", {}))
-    missing = _drop_missing(args, bool(other) or not with_test)
+    missing = _drop_missing(args, bool(other) or not needs_test)
     reviews = load_reviews(args, record.seed, other)
-    if not with_test:
-        reviews.splits.pop("test", None)
     changed = [name for name, split in reviews.splits.items() if split.sha256 != record.rows_sha256.get(name)]
     if other and "test" not in changed:
         reviews.other_test.clear()
