@@ -8,27 +8,25 @@ from typing import Any
 import numpy as np
 from cleanlab.filter import find_label_issues
 from scipy.sparse import csr_matrix, hstack
+from scipy.stats import fisher_exact
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from recipe.advice.answer import Advice
-from recipe.arguments.data import data_arguments_of
-from recipe.arguments.model import ModelArguments
+from recipe.advice.vectors import frozen_vectors, labelled_texts
 from recipe.data.corrections import COLUMN
 from recipe.data.reviews import Reviews, Split
-from recipe.data.tokens import flat, texts_of
+from recipe.data.tokens import flat
 from recipe.files.atomic import write_whole
 from recipe.files.spreadsheet import sheet
 from recipe.files.text_rows import Text
-from recipe.model.features import encode, load_encoder
-from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 
 FOLDS = 5
-# Share of the labels that is changed on purpose, to see how many of them the list names.
-PLANTED = 0.04
+# Share of the labels that are changed on purpose, to see how many of them the list names; ten of a hundred rows.
+CHANGED, FEWEST_CHANGED = 0.04, 10
 # Seconds of a person for a row, for what the list costs.
 LOOK = 10
 
@@ -43,22 +41,19 @@ class Learner:
 
 @dataclass(frozen=True)
 class Check:
-    """What became of labels that were changed on purpose.
+    """What a list names where labels were changed on purpose: how many of the changed rows, and of the others."""
 
-    Attributes:
-        planted: How many were changed.
-        named: Share of them that the list names; chance is as `others`.
-        others: Share of all other rows that it names.
-    """
-
-    planted: int
-    named: float
-    others: float
+    changed: int
+    changed_named: int
+    others: int
+    others_named: int
 
     @property
     def is_noise(self) -> bool:
-        """Return whether a changed label is hardly more often named than another."""
-        return self.named < 2 * self.others
+        """Return whether changed rows may have been named by chance: Fisher's exact test, one-sided, at 0.05."""
+        missed = self.changed - self.changed_named, self.others - self.others_named
+        table = [[self.changed_named, missed[0]], [self.others_named, missed[1]]]
+        return float(fisher_exact(table, alternative="greater").pvalue) > 0.05
 
 
 def suspects(run: RunFolder, reviews: Reviews, folder: Path) -> Advice:
@@ -72,27 +67,17 @@ def suspects(run: RunFolder, reviews: Reviews, folder: Path) -> Advice:
         UsageError: The run's pretrained weights cannot be found.
     """
     splits = {name: reviews.splits[name] for name in ("train", "validation")}
-    texts = [text for split in splits.values() for text in texts_of(split)]
+    texts = labelled_texts(reviews)
     labels = np.concatenate([split.labels for split in splits.values()])
     folds = fold_numbers(np.concatenate([split.keys.normalised for split in splits.values()]), labels)
     views = learners(texts, frozen_vectors(run, texts))
     probabilities = out_of_fold(views, labels, folds, len(reviews.label_names))
     found = named_issues(labels, probabilities)
-    check = plant(views, labels, folds, len(reviews.label_names))
+    check = check_list(views, labels, folds, len(reviews.label_names))
     file = folder / "suspects.csv"
     write_whole(file, suspects_csv(splits, found, probabilities, reviews.label_names))
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return _answer(run, file, {name: len(split) for name, split in splits.items()}, found, check, accuracy)
-
-
-def frozen_vectors(run: RunFolder, texts: Sequence[Text]) -> np.ndarray:
-    """Return the mean vectors that the weights a run started from give its texts, float32 (texts, hidden)."""
-    settings = run.read_config()
-    args = data_arguments_of(settings)
-    weights = ModelArguments(settings["model_name_or_path"], run.read_record().weights.get("revision", "main"))
-    pretrained = find_pretrained(weights, args.max_length)
-    tokenizer = load_tokenizer(pretrained, args.max_length, args.truncation_side)
-    return encode(load_encoder(pretrained), tokenizer, texts, "reading the reviews")
 
 
 def learners(texts: Sequence[Text], vectors: np.ndarray) -> list[Learner]:
@@ -174,16 +159,15 @@ def named_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(found, dtype=np.int64)
 
 
-def plant(views: Sequence[Learner], labels: np.ndarray, folds: np.ndarray, classes: int) -> Check:
+def check_list(views: Sequence[Learner], labels: np.ndarray, folds: np.ndarray, classes: int) -> Check:
     """Change some labels on purpose, and return how many of them a list made then would name."""
-    draw = np.random.default_rng(0)
-    changed = draw.choice(len(labels), max(1, round(PLANTED * len(labels))), replace=False)
+    rows, draw = len(labels), np.random.default_rng(0)
+    changed = draw.choice(rows, max(round(CHANGED * rows), min(FEWEST_CHANGED, rows // 10), 1), replace=False)
+    others = np.setdiff1d(np.arange(rows), changed)
     planted = labels.copy()
     planted[changed] = (labels[changed] + draw.integers(1, classes, len(changed))) % classes
-    named = np.zeros(len(labels), dtype=bool)
-    named[named_issues(planted, out_of_fold(views, planted, folds, classes))] = True
-    others = np.delete(named, changed)
-    return Check(len(changed), float(named[changed].mean()), float(others.mean()))
+    named = named_issues(planted, out_of_fold(views, planted, folds, classes))
+    return Check(len(changed), int(np.isin(changed, named).sum()), len(others), int(np.isin(others, named).sum()))
 
 
 def suspects_csv(
@@ -222,13 +206,13 @@ def _answer(
     lines = [
         f"{len(found):,} of {total:,} labels ({len(found) / total:.1%}) are probably wrong: {train:,} train and "
         f"{len(found) - train:,} validation rows, most suspicious first",
-        f"How sure: of {check.planted:,} labels changed on purpose such a list names {check.named:.0%}, and of the "
-        f"others {check.others:.1%}; labels not learned from were guessed right in {accuracy:.1%}",
+        f"How sure: of {check.changed:,} labels changed on purpose it would name {check.changed_named:,}, and of the "
+        f"others {check.others_named / check.others:.1%}; it guesses {accuracy:.1%} of the labels without seeing them",
         f"Cost: {in_words(look)} of looking at {LOOK} seconds a row, and {in_words(seconds)} of training again: fill "
         f"in {COLUMN}, then train.py --corrections {file}",
     ]
     if check.is_noise:
-        lines = [f"Noise: {lines[1].removeprefix('How sure: ')}, so the list is no better than drawing rows by chance"]
+        lines = [f"Noise, that is drawn by chance or hardly better. {lines[1]}"]
     elif not len(found):
         lines = ["Nothing stands out: no label is probably wrong", lines[1]]
     figures = asdict(check) | {"is_noise": check.is_noise, "suspects": len(found), "rows": rows, "accuracy": accuracy}
