@@ -204,7 +204,7 @@ def _answer(
     total, train = sum(rows.values()), int((found < rows["train"]).sum())
     seconds, look = run.read_record().seconds, LOOK * len(found)
     lines = [
-        f"{len(found):,} of {total:,} labels ({len(found) / total:.1%}) are probably wrong: {train:,} train and "
+        f"{len(found):,} of {total:,} labels ({len(found) / total:.1%}) may be wrong: {train:,} train and "
         f"{len(found) - train:,} validation rows, most suspicious first",
         f"How sure: of {check.changed:,} labels changed on purpose it would name {check.changed_named:,}, and of the "
         f"others {check.others_named / check.others:.1%}; it guesses {accuracy:.1%} of the labels without seeing them",
@@ -214,7 +214,7 @@ def _answer(
     if check.is_noise:
         lines = [f"Noise, that is drawn by chance or hardly better. {lines[1]}"]
     elif not len(found):
-        lines = ["Nothing stands out: no label is probably wrong", lines[1]]
+        lines = ["Nothing stands out: no label is named as wrong", lines[1]]
     figures = asdict(check) | {"is_noise": check.is_noise, "suspects": len(found), "rows": rows, "accuracy": accuracy}
     return Advice("Labels to check", lines, file, figures)
 

@@ -21,6 +21,8 @@ from recipe.training.run import inspect_only
 
 # A third of the reviews repeats an earlier one in other case and spacing.
 TEXTS = [f"film number {row}" for row in range(40)] + [f"Film  NUMBER {row}" for row in range(20)]
+# One that a spreadsheet would take for a formula.
+TEXTS[6], TEXTS[46] = "- film number 6", "-  FILM number 6"
 LABELS = [row % 2 for row in range(60)]
 
 
@@ -78,9 +80,9 @@ def test_validation_has_the_same_rows_with_corrections_as_without() -> None:
 
 def test_the_second_round_of_corrections_goes_beside_the_first() -> None:
     Path("first.csv").write_text("content,correct_label\nfilm number 4,positive\n")
-    Path("second.csv").write_text("content,correct_label\nfilm number 6,positive\n")
+    Path("second.csv").write_text(sheet({"content": ["- film number 6"], "correct_label": ["positive"]}))
     found = labels_of(load("first.csv", "second.csv"))
-    assert (found["film number 4"], found["film number 6"]) == (1, 1)
+    assert (found["film number 4"], found["- film number 6"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
