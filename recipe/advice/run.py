@@ -26,7 +26,7 @@ def advise(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> list
     """
     run.require_finished()
     folder = run.path / "advice"
-    require_unedited(folder)
+    earlier = unedited(folder)
     reviews = reviews_of(run, files, needs_test=False)
     reviews.splits.pop("test", None)
     answers = [suspects(run, reviews, folder)]
@@ -34,21 +34,26 @@ def advise(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> list
         folder / "advice.json",
         {
             "answers": [{"title": said.title, "lines": said.lines, **said.figures} for said in answers],
-            "files": {said.file.name: file_sha256(said.file) for said in answers if said.file},
+            "files": earlier | {said.file.name: file_sha256(said.file) for said in answers if said.file},
         },
     )
     return answers
 
 
-def require_unedited(folder: Path) -> None:
-    """Raise a `UsageError` if a file of earlier answers holds the work of a person, which new ones would replace."""
+def unedited(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file of earlier answers, none of which a person has worked on since.
+
+    Raises:
+        UsageError: One was edited, and a new one would replace it.
+    """
     try:
-        written = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
+        written: dict[str, str] = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError):
-        return
+        return {}
     for name, sha256 in written.items():
         if (file := folder / name).is_file() and file_sha256(file) != sha256:
             raise UsageError(f"{file} was edited since, and would be replaced: move it elsewhere first")
+    return written
 
 
 def summary(answers: list[Advice]) -> str:
