@@ -60,11 +60,12 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
         for split in SPLITS:
             words = f"where the run's {split} file is now{test if split == 'test' else ''}"
             self.add_argument(f"--{split}_file", nargs="+", metavar="FILE", help=words)
+        self.add_argument("--corrections", nargs="+", metavar="FILE", help="where the run's corrections are now")
 
     @staticmethod
     def files_of(flags: argparse.Namespace) -> dict[str, list[str]]:
-        """Return what the flags of `add_files` were given, by split."""
-        named = {split: getattr(flags, f"{split}_file") for split in SPLITS}
+        """Return what the flags of `add_files` were given, by split, and as `corrections`."""
+        named = {split: getattr(flags, f"{split}_file") for split in SPLITS} | {"corrections": flags.corrections}
         return {split: given for split, given in named.items() if given}
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # Before any Hugging Face library is imported: these tests must not depend on a network being there, or not there.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -154,6 +155,39 @@ def evaluated_run(exported_run: RunFolder, tmp_path_factory: pytest.TempPathFact
     run = copy_of(exported_run, tmp_path_factory.mktemp("evaluated"))
     evaluate_run(run)
     return run
+
+
+@pytest.fixture
+def reads_of_test_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The attributes of a test split that were read since its reviews were loaded; sizes and hashes are no reads."""
+    from recipe.data import reviews
+
+    reads: list[str] = []
+
+    class Watched(reviews.Split):
+        """A split that tells."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("rows", "texts", "labels", "column", "take", "spread", "where"):
+                reads.append(name)
+            return super().__getattribute__(name)
+
+        def __len__(self) -> int:
+            return len(self.keys)
+
+    load = reviews.load_reviews
+
+    def watched(*args: Any, **settings: Any) -> reviews.Reviews:
+        found = load(*args, **settings)
+        if test := found.splits.get("test"):
+            digest = test.sha256
+            found.splits["test"] = type("Test", (Watched,), {"sha256": digest})(**vars(test))
+        return found
+
+    for module in list(sys.modules.values()):
+        if getattr(module, "load_reviews", None) is load:
+            monkeypatch.setattr(module, "load_reviews", watched)
+    return reads
 
 
 def copy_of(run: RunFolder, folder: Path) -> RunFolder:

@@ -1,4 +1,4 @@
-"""The four scripts as a user runs them: real processes, from another working directory."""
+"""The scripts as a user runs them: real processes, from another working directory."""
 
 import fcntl
 import json
@@ -21,7 +21,9 @@ from conftest import ONNX_FILES, ROOT, files_under, run_script, separable_review
 
 from recipe.run_folder import RunFolder
 
-SCRIPTS = ["train", "export_onnx", "evaluate", "predict"]
+# Those that work on one run, and all.
+SCRIPTS = ["train", "export_onnx", "evaluate", "predict", "advise"]
+ALL_SCRIPTS = [*SCRIPTS, "compare"]
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_config.yaml"))
 
 
@@ -35,7 +37,7 @@ def assert_one_line_error(result: subprocess.CompletedProcess[str], message: str
 
 @dataclass(frozen=True)
 class Chain:
-    """The folder in which the four scripts ran one after another, and what each of them answered."""
+    """The folder in which the scripts ran one after another, and what each of them answered."""
 
     cwd: Path
     answers: dict[str, subprocess.CompletedProcess[str]]
@@ -48,7 +50,7 @@ class Chain:
 
 @pytest.fixture(scope="module")
 def chain(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """Train under accelerate with data-loader workers, export, evaluate and predict, all with the default folder."""
+    """Train under accelerate with data-loader workers, then the other scripts, all with the default folder."""
     cwd = tmp_path_factory.mktemp("elsewhere")
     flags = [*tiny_flags, "--dataloader_num_workers", "2", "--output_dir", "runs/quickstart"]
     answers = {"train": run_script("train", *flags, cwd=cwd, launcher=ACCELERATE)}
@@ -56,6 +58,7 @@ def chain(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ch
     answers["export_onnx"] = run_script("export_onnx", "--max_f1_drop", "0.2", cwd=cwd)
     answers["evaluate"] = run_script("evaluate", cwd=cwd)
     answers["predict"] = run_script("predict", "a lovely film", "an awful plot", cwd=cwd)
+    answers["advise"] = run_script("advise", cwd=cwd)
     return Chain(cwd, answers)
 
 
@@ -232,7 +235,7 @@ def test_offline_without_a_download_is_said(tmp_path: Path) -> None:
     assert_one_line_error(result, "the model 'google-bert/bert-base-uncased' was not downloaded before")
 
 
-@pytest.mark.parametrize("name", SCRIPTS[1:])
+@pytest.mark.parametrize("name", ALL_SCRIPTS[1:])
 def test_help_does_not_wait_for_heavy_libraries(name: str, tmp_path: Path) -> None:
     result = run_script(name, "--help", cwd=tmp_path, launcher=(sys.executable, "-X", "importtime"))
     assert result.returncode == 0 and f"python scripts/{name}.py" in result.stdout
@@ -245,9 +248,9 @@ def test_help_does_not_wait_for_heavy_libraries(name: str, tmp_path: Path) -> No
 def test_no_script_hides_the_library_evaluate() -> None:
     import evaluate
 
-    command = [sys.executable, str(ROOT / "tests" / "name_probe.py"), *(f"scripts/{name}.py" for name in SCRIPTS)]
+    command = [sys.executable, str(ROOT / "tests" / "name_probe.py"), *(f"scripts/{name}.py" for name in ALL_SCRIPTS)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [evaluate.__file__] * len(SCRIPTS) * 3, (
+    assert result.stdout.splitlines() == [evaluate.__file__] * len(ALL_SCRIPTS) * 3, (
         "the script, forked and spawned workers"
     )

@@ -12,7 +12,7 @@ from recipe.files.text_rows import Dialect, Escape, Quoting
 # The settings that name the user's own files.
 FILES = tuple(f"{split}_file" for split in SPLITS)
 # All that name files, patterns or folders of them.
-PATHS = (*FILES, "unlabelled_file")
+PATHS = (*FILES, "unlabelled_file", "corrections")
 
 
 @dataclass
@@ -61,6 +61,11 @@ class DataArguments:
         None,
         "Reviews without labels, most often those that are to be scored, and never test rows: the encoder adapts to "
         "them before it learns from the labels. A file, several, a pattern, or a folder of parts.",
+    )
+    corrections: list[str] | None = setting(
+        None,
+        "Labels of train and validation rows that were found wrong: the suspects.csv of advise.py, with its column "
+        "correct_label filled in. A file or several.",
     )
     inspect_data: bool = setting(
         False, "Only look at the data: print the report, write <run>/data.json, train nothing."

@@ -25,6 +25,7 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
         `splits`: each split's `rows`, `labels` (rows by label name), `empty_texts`, `duplicates_exact` and
         `duplicates_normalised` (rows that repeat an earlier one; normalised ignores case and white space) and
         `contradictory_texts` (texts with two labels). `dropped`: rows left out, by reason.
+        `corrected`: rows with another label by `--corrections`, by split.
         `validation_rows_also_in_test`: not dropped, because the user's own validation split stays as it is. For train:
         `tokens` (percentiles of the length before truncation), `unknown_tokens` (share of the texts' tokens that the
         tokenizer's vocabulary lacks), `truncated` (share of reviews at `max_length`), and `lengths`: for other values
@@ -39,6 +40,7 @@ def inspect(reviews: Reviews, tokens: Dataset, arguments: Arguments) -> dict[str
     return {
         "splits": {name: _describe(split, reviews.label_names) for name, split in reviews.splits.items()},
         "dropped": reviews.dropped,
+        "corrected": reviews.origin.get("corrections", {}).get("rows", {}),
         "validation_rows_also_in_test": int(shared.sum()),
         "tokens": {str(p): int(np.percentile(lengths, p, method="higher")) for p in PERCENTILES},
         "unknown_tokens": round(float(columns["unknown"].sum() / max(columns["text_tokens"].sum(), 1)), 4),
@@ -80,6 +82,8 @@ def as_block(report: dict[str, Any]) -> str:
         lines.append("test       none: evaluation will ask for one")
     if dropped := [f"{rows:,} {reason.replace('_', ' ')}" for reason, rows in report["dropped"].items() if rows]:
         lines.append(f"dropped    {', '.join(dropped)}")
+    if any((corrected := report["corrected"]).values()):
+        lines.append(f"corrected  labels of {', '.join(f'{rows:,} {name}' for name, rows in corrected.items())} rows")
     if shared := report["validation_rows_also_in_test"]:
         lines.append(f"warning    {shared:,} validation rows stand in test too, where they flatter the model")
     percentiles = ", ".join(f"{p} % {tokens}" for p, tokens in report["tokens"].items())

@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, Value
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.command_line import SPLITS
+from recipe.data.corrections import correct_labels
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL, encode_labels, label_values
 from recipe.data.mapping import map_rows, progress_bars
@@ -141,6 +142,9 @@ def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = 
     if "validation" not in splits:
         splits["train"], splits["validation"] = _hold_out_validation(splits["train"], names, args, seed)
     dropped |= _drop_shared(splits, "validation")
+    if args.corrections:
+        # After the hold-out, which goes by label: validation keeps its rows, and the runs can be compared.
+        source.origin["corrections"] = correct_labels(args.corrections, splits, names)
     if gone := known - set(splits["train"].labels):
         raise UsageError(
             f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, "
@@ -165,11 +169,13 @@ def _encode(source: Source, args: DataArguments) -> tuple[list[str], dict[str, S
     return names, {name: _clean(name, some, labels[name], args, source.places[name]) for name, some in rows.items()}
 
 
-def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> Reviews:
+def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None, needs_test: bool = True) -> Reviews:
     """Return the reviews of a finished run, after checking that their rows are still those it was trained with.
 
     Args:
-        files: Where the run's files are now, by split; as `test` also any others, whose rows then are the test split.
+        files: Where the run's files are now, by split, and as `corrections` that file; as `test` also any others, whose
+            rows then are the test split.
+        needs_test: Otherwise the run's own test file may be gone; then there is no test split.
 
     Raises:
         UsageError: The run's files are damaged, or its reviews cannot be read or have changed; names the split.
@@ -178,8 +184,10 @@ def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> 
     args = data_arguments_of(run.read_config())
     # The commit that the run has read, whatever its branch is at now.
     args.dataset_revision = record.dataset.get("revision")
-    other = _replace_files(args, files or {}, record.dataset.get("files", {}))
-    missing = _drop_missing(args, bool(other))
+    files = dict(files or {})
+    _find_corrections(args, files.pop("corrections", None), record.dataset.get("corrections", {}))
+    other = _replace_files(args, files, record.dataset.get("files", {}))
+    missing = _drop_missing(args, bool(other) or not needs_test)
     reviews = load_reviews(args, record.seed, other)
     changed = [name for name, split in reviews.splits.items() if split.sha256 != record.rows_sha256.get(name)]
     if other and "test" not in changed:
@@ -205,6 +213,19 @@ def _replace_files(args: DataArguments, files: Mapping[str, list[str]], recorded
         else:
             raise UsageError(f"--{split}_file {joined_name(given)}: the run was trained without a file of this kind")
     return other
+
+
+def _find_corrections(args: DataArguments, moved: list[str] | None, recorded: dict[str, Any]) -> None:
+    """Put the place where the run's corrections are now into its arguments, and check that they are the same."""
+    if moved and not args.corrections:
+        raise UsageError(f"--corrections {joined_name(moved)}: the run was trained without corrections")
+    args.corrections = moved or args.corrections
+    if not args.corrections:
+        return
+    if gone := next((path for path in find_parts(args.corrections) if not Path(path).expanduser().exists()), ""):
+        raise UsageError(f"the run's corrections are no longer at {gone}: give --corrections with where they are now")
+    if _sha256(args.corrections) != [part["sha256"] for part in recorded.get("files", [])]:
+        raise UsageError(f"{joined_name(args.corrections)} has changed since the run: restore it, or train again")
 
 
 def _sha256(given: list[str]) -> list[str]:

@@ -1,0 +1,62 @@
+"""Answer what to do next about a finished run: each question in lines for the screen, and in `<run>/advice/`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from recipe.advice.answer import Advice
+from recipe.advice.suspects import suspects
+from recipe.data.reviews import reviews_of
+from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256, write_json
+from recipe.run_folder import RunFolder
+
+
+def advise(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> list[Advice]:
+    """Answer every question about a finished run, and write the answers into `<run>/advice/`.
+
+    No test row is read: their hashes alone have kept them out of the train rows.
+
+    Args:
+        files: Where the run's files are now, as `reviews_of` takes them; its test file may be gone.
+
+    Raises:
+        UsageError: The run is unfinished or damaged, its reviews or weights cannot be read or have changed, or an
+            earlier answer's csv was edited since, and would be lost.
+    """
+    run.require_finished()
+    folder = run.path / "advice"
+    earlier = unedited(folder)
+    reviews = reviews_of(run, files, needs_test=False)
+    reviews.splits.pop("test", None)
+    answers = [suspects(run, reviews, folder)]
+    write_json(
+        folder / "advice.json",
+        {
+            "answers": [{"title": said.title, "lines": said.lines, **said.figures} for said in answers],
+            "files": earlier | {said.file.name: file_sha256(said.file) for said in answers if said.file},
+        },
+    )
+    return answers
+
+
+def unedited(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file of earlier answers, none of which a person has worked on since.
+
+    Raises:
+        UsageError: One was edited, and a new one would replace it.
+    """
+    try:
+        written: dict[str, str] = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    for name, sha256 in written.items():
+        if (file := folder / name).is_file() and file_sha256(file) != sha256:
+            raise UsageError(f"{file} was edited since, and would be replaced: move it elsewhere first")
+    return written
+
+
+def summary(answers: list[Advice]) -> str:
+    """Return the answers for the screen."""
+    blocks = [[said.title, *(f"  {line}" for line in said.lines)] for said in answers]
+    return "\n".join(line for block in blocks for line in block)

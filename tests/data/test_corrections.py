@@ -1,0 +1,149 @@
+"""Corrections change the labels that they name, nothing else, and are refused where they make no sense."""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import copy_of, separable_reviews
+
+from recipe.arguments.data import DataArguments, data_arguments_of
+from recipe.arguments.parser import Arguments
+from recipe.data.reviews import Reviews, load_reviews, reviews_of
+from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256
+from recipe.files.spreadsheet import sheet
+from recipe.run_folder import RunFolder
+from recipe.training.run import inspect_only
+
+# A third of the reviews repeats an earlier one in other case and spacing.
+TEXTS = [f"film number {row}" for row in range(40)] + [f"Film  NUMBER {row}" for row in range(20)]
+# One that a spreadsheet would take for a formula.
+TEXTS[6], TEXTS[46] = "- film number 6", "-  FILM number 6"
+LABELS = [row % 2 for row in range(60)]
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train and test reviews, in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{label},{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
+    Path("train.csv").write_text("".join(["label,content\n", *lines]))
+    Path("test.csv").write_text("label,content\n0,test film one\n1,test film two\n")
+
+
+def load(*corrections: str) -> Reviews:
+    """The reviews, with corrections or without."""
+    args = DataArguments(train_file=["train.csv"], test_file=["test.csv"], max_train_samples=-1)
+    args.corrections = list(corrections) or None
+    return load_reviews(args, seed=3)
+
+
+def labels_of(reviews: Reviews) -> dict[str, int]:
+    """Each text's label, in train and validation."""
+    splits = [reviews.splits[name] for name in ("train", "validation")]
+    return {text: label for some in splits for text, label in zip(some.texts["content"], some.labels, strict=True)}
+
+
+def test_a_correction_changes_every_repetition_of_its_text_and_no_other_row() -> None:
+    Path("found.csv").write_text("content,correct_label\nfilm number 4,positive\nfilm number 7,\nfilm number 30,0\n")
+    with pytest.raises(UsageError, match="row 3 of found.csv has the correct_label '0', which train has not: negative"):
+        load("found.csv")
+    Path("found.csv").write_text(
+        "content,correct_label\nfilm number 4,positive\nfilm number 7,\nfilm number 30,NEGATIVE\n"
+    )
+    before, after = labels_of(load()), labels_of(reviews := load("found.csv"))
+    changed = {text: label for text, label in after.items() if label != before[text]}
+    assert changed == {"film number 4": 1, "Film  NUMBER 4": 1}, "30 was negative before"
+    assert reviews.origin["corrections"] == {
+        "files": [{"file": "found.csv", "sha256": file_sha256(Path("found.csv"))}],
+        "rows": {
+            name: sum(text in split.texts["content"][:] for text in changed)
+            for name, split in reviews.splits.items()
+            if name != "test"
+        },
+    }
+
+
+def test_validation_has_the_same_rows_with_corrections_as_without() -> None:
+    # A quarter of the labels, all to one side, which moves any split by label.
+    texts = TEXTS[0:20:2]
+    Path("found.csv").write_text(sheet({"content": texts, "correct_label": ["positive"] * 10}))
+    before, after = load().splits, load("found.csv").splits
+    for name in ("train", "validation", "test"):
+        assert np.array_equal(before[name].keys.exact, after[name].keys.exact)
+    assert np.array_equal(before["test"].labels, after["test"].labels)
+    assert sum((before[name].labels != after[name].labels).sum() for name in before) == 20
+
+
+def test_the_second_round_of_corrections_goes_beside_the_first() -> None:
+    Path("first.csv").write_text("content,correct_label\nfilm number 4,positive\n")
+    Path("second.csv").write_text(sheet({"content": ["- film number 6"], "correct_label": ["positive"]}))
+    found = labels_of(load("first.csv", "second.csv"))
+    assert (found["film number 4"], found["- film number 6"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("content,correct_label\nfilm number 4,\n", "found.csv corrects nothing: fill in its column correct_label"),
+        ("content,label\nfilm number 4,positive\n", "found.csv has no column 'correct_label'; it has content, label"),
+        ("text,correct_label\nfilm number 4,positive\n", "found.csv has no column 'content'; it has text"),
+        ("content,correct_label\nfilm number 4,good\n", "row 1 of found.csv has the correct_label 'good', which train"),
+        (
+            "content,correct_label\nfilm number 4,positive\na,positive\nb,negative\n",
+            "2 of the 3 corrected texts are in no train or validation row; the first is row 2 of found.csv",
+        ),
+        (
+            "content,correct_label\nfilm number 4,positive\nFILM number 4,negative\n",
+            "found.csv has two different labels in correct_label for 1 of its texts",
+        ),
+        (
+            "content,correct_label\nfilm number 4,positive\nTest film  two,negative\n",
+            "row 2 of found.csv corrects a text that stands in test: test labels are never corrected",
+        ),
+        (sheet({"content": TEXTS[:40:2], "correct_label": ["positive"] * 20}), "leaves no train row with the label"),
+    ],
+)  # fmt: skip
+def test_corrections_that_make_no_sense_are_refused(content: str, message: str) -> None:
+    Path("found.csv").write_text(content)
+    with pytest.raises(UsageError, match=message) as refused:
+        load("found.csv")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_run_keeps_the_place_of_its_corrections_and_says_how_many_there_are(
+    tiny_arguments: Callable[..., Arguments], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    review = separable_reviews(300, seed=1)["content"][0]
+    Path("found.csv").write_text(sheet({"content": [review], "correct_label": ["positive"]}))
+    arguments = tiny_arguments("--corrections", "found.csv")
+    assert arguments.resolved["corrections"] == str(tmp_path / "found.csv")
+    inspect_only(arguments)
+    assert re.search("^corrected  labels of (1 train, 0|0 train, 1) validation rows$", capsys.readouterr().out, re.M)
+
+
+def test_a_finished_run_gets_its_corrections_again_or_says_why_not(tiny_run: RunFolder, tmp_path: Path) -> None:
+    run, train = copy_of(tiny_run, tmp_path), separable_reviews(300, seed=1)
+    Path("found.csv").write_text(sheet({"content": train["content"][:1], "correct_label": ["positive"]}))
+    run.write_config(run.read_config() | {"corrections": str(tmp_path / "found.csv")})
+    record = run.read_record()
+    corrected = load_reviews(data_arguments_of(run.read_config()), record.seed)
+    hashes = {name: split.sha256 for name, split in corrected.splits.items()}
+    assert hashes != record.rows_sha256
+    run.write_record(replace(record, rows_sha256=hashes, dataset=corrected.origin))
+    assert {name: split.sha256 for name, split in reviews_of(run).splits.items()} == hashes
+    shutil.move("found.csv", "moved.csv")
+    with pytest.raises(UsageError, match="the run's corrections are no longer at .*found.csv: give --corrections with"):
+        reviews_of(run)
+    moved = {"corrections": ["moved.csv"]}
+    assert {name: split.sha256 for name, split in reviews_of(run, moved).splits.items()} == hashes
+    with Path("moved.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(UsageError, match="moved.csv has changed since the run: restore it, or train again"):
+        reviews_of(run, moved)
+    with pytest.raises(UsageError, match="--corrections moved.csv: the run was trained without corrections"):
+        reviews_of(tiny_run, moved)
