@@ -108,7 +108,7 @@ def evaluate_run(
         slices,
     )
     measured = _measured(reviews) if reviews.other_test else None
-    notes = report.notes + _seen_notes(measured)
+    notes = report.notes + _seen_notes(measured) + _tuned_notes(settings)
     report = replace(report, measured=measured, test_sha256=test.sha256, notes=notes)
     return _write(run, record, settings, report, test, probabilities, logits[served], wordless)
 
@@ -124,6 +124,12 @@ def _seen_notes(measured: Measured | None) -> list[str]:
     stand = "stands" if measured.seen == 1 else "stand"
     seen = f"{measured.seen:,} of these reviews also {stand} in the train or validation rows"
     return [f"{seen}, which flatters the model."]
+
+
+def _tuned_notes(settings: dict[str, Any]) -> list[str]:
+    trials = settings.get("tuned_trials", 0)
+    flattered = f"The settings were chosen among {trials:,} trials on the validation rows, whose F1 is flattered by it."
+    return [flattered] if trials else []
 
 
 def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:

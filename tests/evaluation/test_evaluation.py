@@ -360,6 +360,7 @@ def test_a_finished_run_is_measured_on_other_rows(exported_run: RunFolder, tmp_p
     texts = [*separable_reviews(300, seed=1)["content"][:4], *rows["content"][4:]]
     lines = [f"{('negative', 'positive')[label]},{text}" for label, text in zip(rows["label"], texts, strict=True)]
     (tmp_path / "other.csv").write_text("\n".join(["label,content", *lines]))
+    run.write_config(run.read_config() | {"tuned_trials": 12})
     report = evaluate_run(run, files={"test": [str(tmp_path / "other.csv")]})
     assert report == read(run) and report.variants["fp32"].reviews == 40 and report.variants["fp32"].f1 == 1.0
     assert report.measured is not None and report.measured.files[0]["file"] == str(tmp_path / "other.csv")
@@ -367,5 +368,7 @@ def test_a_finished_run_is_measured_on_other_rows(exported_run: RunFolder, tmp_p
     note = (
         f"{report.measured.seen} of these reviews also stand in the train or validation rows, which flatters the model."
     )
-    assert f"Note: {note}" in summary(report) and f"\n- {note}\n" in run.card.read_text()
+    tuned = "The settings were chosen among 12 trials on the validation rows, whose F1 is flattered by it."
+    for said in (note, tuned):
+        assert f"Note: {said}" in summary(report) and f"\n- {said}\n" in run.card.read_text()
     assert "test reviews of `other.csv`:" in run.card.read_text() and str(tmp_path) not in run.card.read_text()

@@ -36,42 +36,6 @@ FLAGS = "--learning_rate 3e-3 --max_length 16".split()
 SHORT = [*FLAGS, "--num_train_epochs", "2"]
 
 
-class CountedSplit:
-    """A split that counts each look at it."""
-
-    def __init__(self, split: Any) -> None:
-        self.split, self.reads = split, 0
-
-    def __getattr__(self, name: str) -> Any:
-        self.reads += 1
-        return getattr(self.split, name)
-
-    def __len__(self) -> int:
-        self.reads += 1
-        return len(self.split)
-
-
-@pytest.fixture
-def reads_of_test_rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """How often the test rows of a search's reviews were looked at, once these were loaded."""
-    counted: list[CountedSplit] = []
-    original = search.load_reviews
-
-    def load(*args: Any) -> Any:
-        reviews = original(*args)
-        counted.append(CountedSplit(reviews.splits["test"]))
-        reviews.splits["test"] = counted[-1]  # type: ignore[assignment]
-        return reviews
-
-    monkeypatch.setattr(search, "load_reviews", load)
-
-    def reads() -> int:
-        assert counted, "the reviews were loaded"
-        return sum(split.reads for split in counted)
-
-    return reads
-
-
 @pytest.fixture(scope="module")
 def job(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> TrainingJob:
     """A training of the tiny run's flags that does not start."""
@@ -289,7 +253,7 @@ def test_other_rows_or_settings_are_another_search(job: TrainingJob, tmp_path: P
 
 @pytest.mark.slow
 def test_the_best_settings_train_the_same_model_to_the_bit(
-    tiny_arguments: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_of_test_rows: Callable[[], int]
+    tiny_arguments: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads_of_test_rows: list[str]
 ) -> None:
     weights: list[dict[str, str]] = []
     original = ReviewTrainer.evaluate
@@ -301,7 +265,7 @@ def test_the_best_settings_train_the_same_model_to_the_bit(
     with monkeypatch.context() as patch:
         patch.setattr(ReviewTrainer, "evaluate", evaluate)
         found = tune(tiny_arguments(*SHORT), 3, tmp_path / "search")
-    assert reads_of_test_rows() == 0
+    assert not reads_of_test_rows
     assert files_under(tmp_path / "search") == {
         *("trials.jsonl", "tuning.json", "best.yaml", "README.md", "trials.png"),
     }
