@@ -1,0 +1,22 @@
+"""One answer of the advice: what the screen says, which file holds the rest, and the figures behind it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Advice:
+    """An answer to one question about a finished run.
+
+    Attributes:
+        title: The question's name, as "Labels to check".
+        lines: What the screen says: the answer, how sure it is, and what it would cost.
+        file: Where the rows are, if the answer has such.
+        figures: The same in numbers, for `advice.json`.
+    """
+
+    title: str
+    lines: list[str]
+    file: Path | None
+    figures: dict[str, Any]
