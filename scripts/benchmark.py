@@ -3,14 +3,17 @@
     python scripts/benchmark.py data --dataset_name ../shared/amazon_polarity --rows 1000000
     python scripts/benchmark.py training --dataset_name ../shared/amazon_polarity
     python scripts/benchmark.py inference --dataset_name ../shared/amazon_polarity
+    python scripts/benchmark.py advice --dataset_name ../shared/amazon_polarity
 
 data       memory and time of reading, cleaning, splitting, tokenizing and inspecting the dataset's train rows, repeated
 training   reviews a second, padding and memory of the original's loop, of Trainer as run_classification.py sets it
            up, and of scripts/train.py, pass by pass in turn on the same rows
 inference  reviews a second, time of one review alone, memory, and logits beside PyTorch's, of the original's way,
            PyTorch, Optimum's pipeline and ours, pass by pass in turn. Writes <run>/benchmark/inference.json
+advice     labels that advise.py's choice saves against random order, and how often its forecast of F1 with twice the
+           labels held what came
 
-Prints what it measured as JSON, of inference as a table. Exit codes: 0 done, 2 a mistake in what was asked.
+Prints what it measured as JSON, of inference and advice as tables. Exit codes: 0 done, 2 a mistake in what was asked.
 """
 
 import argparse
@@ -36,7 +39,7 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def parser() -> Parser:
     """Return the command line's parser."""
     top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,training,inference}")
+    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,training,inference,advice}")
     data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
     data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
     data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
@@ -54,6 +57,12 @@ def parser() -> Parser:
     inference.add_argument("--reviews", type=int, default=256, help="of each, the first ones (default: %(default)s)")
     inference.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     inference.set_defaults(least={"reviews": 16, "rounds": 1})
+    advice = benchmarks.add_parser("advice", allow_abbrev=False, help="labels saved, and forecasts that held")
+    advice.add_argument("--dataset_name", required=True, help="reviews with columns title, content and label")
+    advice.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
+    advice.add_argument("--draws", type=int, default=5, help="of the first 200 labels (default: %(default)s)")
+    advice.add_argument("--tries", type=int, default=10, help="of each forecast (default: %(default)s)")
+    advice.set_defaults(least={"draws": 2, "tries": 1})
     return top
 
 
@@ -72,6 +81,10 @@ def main(argv: list[str]) -> None:
 
         found = training.measure(flags.dataset_name, flags.model_name_or_path, flags.rows, flags.rounds, flags.busy)
         print(json.dumps(found, indent=2))
+    elif flags.benchmark == "advice":
+        from recipe.benchmarks.advice import measure_advice
+
+        print(measure_advice(flags.dataset_name, flags.model_name_or_path, flags.draws, flags.tries))
     else:
         folder = RunFolder(flags.run)
         folder.read_certificate()
