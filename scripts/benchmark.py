@@ -10,8 +10,8 @@ training   reviews a second, padding and memory of the original's loop, of Train
            up, and of scripts/train.py, pass by pass in turn on the same rows
 inference  reviews a second, time of one review alone, memory, and logits beside PyTorch's, of the original's way,
            PyTorch, Optimum's pipeline and ours, pass by pass in turn. Writes <run>/benchmark/inference.json
-advice     labels that advise.py's choice saves against random order, and how often its forecast of F1 with twice the
-           labels held what came
+advice     labels that the choice of advise.py saves against random order, and how often its forecast of F1 with twice
+           the labels held what came, with a picture of each
 
 Prints what it measured as JSON, of inference and advice as tables. Exit codes: 0 done, 2 a mistake in what was asked.
 """
@@ -62,6 +62,9 @@ def parser() -> Parser:
     advice.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     advice.add_argument("--draws", type=int, default=5, help="of the first 200 labels (default: %(default)s)")
     advice.add_argument("--tries", type=int, default=10, help="of each forecast (default: %(default)s)")
+    advice.add_argument(
+        "--output_dir", type=Path, default=Path("advice"), help="for two pictures (default: %(default)s)"
+    )
     advice.set_defaults(least={"draws": 2, "tries": 1})
     return top
 
@@ -84,7 +87,8 @@ def main(argv: list[str]) -> None:
     elif flags.benchmark == "advice":
         from recipe.benchmarks.advice import measure_advice
 
-        print(measure_advice(flags.dataset_name, flags.model_name_or_path, flags.draws, flags.tries))
+        weights = flags.model_name_or_path
+        print(measure_advice(flags.dataset_name, weights, flags.draws, flags.tries, flags.output_dir))
     else:
         folder = RunFolder(flags.run)
         folder.read_certificate()

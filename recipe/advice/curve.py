@@ -193,8 +193,7 @@ def foretell(curve: Curve, own: np.ndarray, f1: float) -> Forecast:
     # The share of its errors that the run would keep.
     share = np.array(kept)
     # One training more is as lucky as the learners of half the rows differ among each other.
-    half = curve.resampled[:, curve.rows == sizes[-2]]
-    luck = draw.normal(0, half.std(axis=1, ddof=1).mean(), len(share))
+    luck = draw.normal(0, curve.f1[curve.rows == sizes[-2]].std(ddof=1), len(share))
     return Forecast(f1, _range(own), _range(1 - (1 - own) * share + luck), _range((1 - f1) * (1 - share) + luck))
 
 

@@ -132,7 +132,7 @@ def _encoder(run: RunFolder, record: RunRecord) -> tuple[str, dict[str, Any]]:
         return f"Another encoder: not known; with {millions:,.0f} M parameters it is not a small one.", figures
     cost = BASE / own
     return (
-        f"A larger encoder: probably, but not measured here. This one has {millions:,.0f} M parameters. A BERT-base has "
-        f"110 M and {cost:,.0f} × the multiplications: some {cost * record.seconds:,.0f} s of training, slower answers.",
+        f"A larger encoder: probably, but not measured here. This one has {millions:,.0f} M parameters; a BERT-base "
+        f"has 110 M and {cost:,.0f} × the multiplications: some {cost * record.seconds:,.0f} s of training.",
         figures | {"cost": cost},
     )
