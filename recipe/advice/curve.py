@@ -192,8 +192,9 @@ def foretell(curve: Curve, own: np.ndarray, f1: float) -> Forecast:
         kept.append((1 - law(2)) / max(1 - law(1), 1e-9))
     # The share of its errors that the run would keep.
     share = np.array(kept)
-    # One training more is as lucky as the learners of half the rows differ among each other.
-    luck = draw.normal(0, curve.f1[curve.rows == sizes[-2]].std(ddof=1), len(share))
+    # One training more is as lucky as the learners of as many rows differ among each other.
+    spread = [curve.f1[curve.rows == size].var(ddof=1) for size in sizes[:-1]]
+    luck = draw.standard_t(len(spread) * (DRAWS - 1), len(share)) * np.mean(spread) ** 0.5
     return Forecast(f1, _range(own), _range(1 - (1 - own) * share + luck), _range((1 - f1) * (1 - share) + luck))
 
 
