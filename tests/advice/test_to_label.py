@@ -1,6 +1,7 @@
 """Reviews to label next: the least certain ones, unlike each other, in a file that a person fills in."""
 
 import csv
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from recipe.advice.to_label import least_certain, spelled_labels, to_label, unli
 from recipe.data import reviews_of
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
+from recipe.data.own_files import read_files
 from recipe.data.reviews import Split
 from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder
@@ -48,6 +50,7 @@ def test_labels_are_spelled_as_the_train_file_spells_them() -> None:
 class Asked(NamedTuple):
     """Rows of to_label.csv, what the screen says, and the model's probability of its answer to each review."""
 
+    file: Path
     rows: list[dict[str, str]]
     lines: list[str]
     sure: dict[str, float]
@@ -67,7 +70,9 @@ def asked(tiny_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Aske
     with answer.file.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     found = TorchClassifier.from_run(tiny_run.path)(texts)
-    return Asked(rows, answer.lines, {text: said.probability for text, said in zip(texts, found, strict=True)})
+    return Asked(
+        answer.file, rows, answer.lines, {text: said.probability for text, said in zip(texts, found, strict=True)}
+    )
 
 
 def test_the_reviews_that_the_model_is_least_sure_of_come_first(asked: Asked) -> None:
@@ -84,6 +89,13 @@ def test_the_file_has_an_empty_label_and_no_formula(asked: Asked) -> None:
     assert {row["label"] for row in asked.rows} == {""}
     assert {row["predicted"] for row in asked.rows} == {"negative", "positive"}
     assert not any(row["content"].startswith("=") for row in asked.rows)
+
+
+def test_the_file_is_read_beside_the_train_file(asked: Asked, tmp_path: Path) -> None:
+    first = tmp_path / "mine.csv"
+    first.write_text("label,content\nnegative,so bad\n", encoding="utf-8")
+    rows, _ = read_files([str(first), str(asked.file)], ["content"], "label")
+    assert len(rows) == 101 and rows["content"][1:] == [row["content"] for row in asked.rows]
 
 
 def test_the_screen_says_how_many_how_sure_what_they_cost_and_that_it_is_noise(asked: Asked) -> None:
