@@ -136,6 +136,6 @@ def _answer(
             f", then train with --train_file and both files.",
         ],
         file,
-        {"chosen": len(chosen), "unlabelled": unlabelled, "scored": len(probabilities), "sure_of_chosen": sure.mean()}
-        | {"sure_of_all": of_all, "minutes": minutes},
+        {"chosen": len(chosen), "unlabelled": unlabelled, "scored": len(probabilities), "minutes": minutes}
+        | {"sure_of_chosen": float(sure.mean()), "sure_of_all": of_all},
     )

@@ -175,7 +175,7 @@ def draw_forecasts(found: dict[int, np.ndarray]) -> Figure:
     axes.set(xlabel="train rows", ylabel=f"F1 on {TESTED:,} test rows")
     axes.set_title("F1 with twice the labels, foretold and found", fontsize="medium")
     axes.grid(axis="y", **GRID)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     return figure
 
 
