@@ -4,6 +4,7 @@
     python scripts/benchmark.py training --dataset_name ../shared/amazon_polarity
     python scripts/benchmark.py inference --dataset_name ../shared/amazon_polarity
     python scripts/benchmark.py labels --dataset_name ../shared/amazon_polarity
+    python scripts/benchmark.py advice --dataset_name ../shared/amazon_polarity
 
 data       memory and time of reading, cleaning, splitting, tokenizing and inspecting the dataset's train rows, repeated
 training   reviews a second, padding and memory of the original's loop, of Trainer as run_classification.py sets it
@@ -13,8 +14,10 @@ inference  reviews a second, time of one review alone, memory, and logits beside
 labels     F1 and CPU seconds by the number of labels, over several draws, of ours, the old defaults, a frozen encoder,
            TF-IDF and SetFit, each on one thread. Writes cells.jsonl and labels.png into --output; what it holds
            already is not measured again
+advice     labels that the choice of advise.py saves against random order, and how often its forecast of F1 with twice
+           the labels held what came, with a picture of each
 
-Prints what it measured as JSON, of inference and labels as a table. Exit codes: 0 done, 1 a training failed, 2 a
+Prints what it measured as JSON, of inference, labels and advice as tables. Exit codes: 0 done, 1 a training failed, 2 a
 mistake in what was asked.
 """
 
@@ -44,7 +47,8 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
 def parser() -> Parser:
     """Return the command line's parser."""
     top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar="{data,training,inference,labels}")
+    kinds = "{data,training,inference,labels,advice}"
+    benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar=kinds)
     data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
     data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
     data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
@@ -73,6 +77,13 @@ def parser() -> Parser:
     labels.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     labels.add_argument("--output", type=Path, default="runs/labels", help="what is kept (default: %(default)s)")
     labels.set_defaults(least={"draws": 1, "test_rows": 16})
+    advice = benchmarks.add_parser("advice", allow_abbrev=False, help="labels saved, and forecasts that held")
+    advice.add_argument("--dataset_name", required=True, help="reviews with columns title, content and label")
+    advice.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
+    advice.add_argument("--draws", type=int, default=5, help="of the first 200 labels (default: %(default)s)")
+    advice.add_argument("--tries", type=int, default=10, help="of each forecast (default: %(default)s)")
+    advice.add_argument("--output", type=Path, default="runs/advised", help="for two pictures (default: %(default)s)")
+    advice.set_defaults(least={"draws": 2, "tries": 1})
     return top
 
 
@@ -109,6 +120,11 @@ def main(argv: list[str]) -> None:
         print(labels_table.as_table(cells))
         print(f"The picture: {labels_table.write_picture(cells, flags.output)}")
         print(f"In full: {flags.output / labels.STORE}")
+    elif flags.benchmark == "advice":
+        from recipe.benchmarks.advice import measure_advice
+
+        weights = flags.model_name_or_path
+        print(measure_advice(flags.dataset_name, weights, flags.draws, flags.tries, flags.output))
     else:
         folder = RunFolder(flags.run)
         folder.read_certificate()
