@@ -5,20 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from recipe.advice.answer import Advice
+from recipe.advice.curve import curve
+from recipe.advice.hints import hints
 from recipe.advice.suspects import suspects
+from recipe.advice.to_label import to_label
+from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import reviews_of
+from recipe.data.unlabelled import read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_json
 from recipe.run_folder import RunFolder
 
 
-def advise(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> list[Advice]:
+def advise(
+    run: RunFolder, files: Mapping[str, list[str]] | None = None, unlabelled_file: list[str] | None = None
+) -> list[Advice]:
     """Answer every question about a finished run, and write the answers into `<run>/advice/`.
 
     No test row is read: their hashes alone have kept them out of the train rows.
 
     Args:
         files: Where the run's files are now, as `reviews_of` takes them; its test file may be gone.
+        unlabelled_file: Reviews to choose from those to label next.
 
     Raises:
         UsageError: The run is unfinished or damaged, its reviews or weights cannot be read or have changed, or an
@@ -27,9 +35,15 @@ def advise(run: RunFolder, files: Mapping[str, list[str]] | None = None) -> list
     run.require_finished()
     folder = run.path / "advice"
     earlier = unedited(folder)
-    reviews = reviews_of(run, files, needs_test=False)
+    # Unlabelled reviews must be no test rows, which takes the test rows' hashes.
+    reviews = reviews_of(run, files, needs_test=bool(unlabelled_file))
+    args = data_arguments_of(run.read_config())
+    unlabelled = read_unlabelled(unlabelled_file, args, reviews) if unlabelled_file else None
     reviews.splits.pop("test", None)
     answers = [suspects(run, reviews, folder)]
+    if unlabelled is not None:
+        answers.append(to_label(run, reviews, unlabelled, folder))
+    answers += [curve(run, reviews, folder), hints(run, reviews)]
     write_json(
         folder / "advice.json",
         {
