@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from conftest import copy_of, load_script, separable_reviews, write_dataset
 from datasets import Dataset
+from sklearn.metrics import f1_score
 
 from recipe.advice.run import advise, summary
 from recipe.advice.suspects import fold_numbers, learners, out_of_fold
 from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import load_reviews, reviews_of
+from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
 from recipe.files.spreadsheet import text_of
+from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder
 
 ROWS, FLIPPED = 300, range(7, 300, 25)
@@ -35,7 +38,10 @@ def run_on(tiny_run: RunFolder, tmp_path: Path) -> Callable[[Dataset], RunFolder
         record = run.read_record()
         reviews = load_reviews(data_arguments_of(run.read_config()), record.seed)
         hashes = {name: split.sha256 for name, split in reviews.splits.items()}
-        run.write_record(replace(record, rows_sha256=hashes, dataset=reviews.origin))
+        validation = reviews.splits["validation"]
+        answers = TorchClassifier.from_run(run.path).logits(texts_of(validation)).argmax(axis=1)
+        best = replace(record.best, f1=float(f1_score(validation.labels, answers, zero_division=0)))
+        run.write_record(replace(record, rows_sha256=hashes, dataset=reviews.origin, best=best))
         return run
 
     return made
@@ -171,7 +177,7 @@ def test_what_the_script_says_fits_on_a_screen(
     script.main(["--run", str(flipped_run.path)])
     printed = capsys.readouterr()
     assert printed.err == "" and re.search(r"^Labels to check$", printed.out, re.M)
-    assert len(printed.out.splitlines()) <= 10 and f"--corrections {flipped_run.path}" in printed.out
+    assert len(printed.out.splitlines()) <= 16 and f"--corrections {flipped_run.path}" in printed.out
     monkeypatch.setattr("recipe.errors.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"cleanlab is not installed: run pip install -e '.\[advise\]'"):
         script.main(["--run", str(flipped_run.path)])
