@@ -62,6 +62,7 @@ def test_more_rows_never_mean_fewer_reviews_a_smaller_batch_or_more_epochs() -> 
         if one["eval_strategy"] == "steps":
             assert one["save_strategy"] == "steps"
             assert steps % one["eval_steps"] == 0 and 3 <= steps / one["eval_steps"] <= 5, "the last is at the end"
+            assert one["eval_delay"] == steps / 2, "a few rows are no judge of a model that is half trained"
         else:
             assert one["num_train_epochs"] <= 5
 
