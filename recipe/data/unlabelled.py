@@ -14,7 +14,9 @@ from recipe.data.mapping import progress_bars
 from recipe.data.own_files import read_files
 from recipe.data.reviews import Reviews, Split, without_nulls
 from recipe.errors import RecipeWarning, UsageError
+from recipe.files.atomic import file_sha256
 from recipe.files.parts import Place, find_parts, joined_name
+from recipe.run_folder import RunRecord
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Unlabelled(Split):
 
 
 @progress_bars(False)
-def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> Unlabelled:
+def read_unlabelled(
+    given: list[str], args: DataArguments, reviews: Reviews, remedy: str = "leave them out of one of the two"
+) -> Unlabelled:
     """Return the reviews of some files that are neither empty, nor repeated, nor in train or validation.
 
     Texts are the same if they differ in case and white space alone.
@@ -45,6 +49,7 @@ def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> 
         given: Files, patterns and folders of parts, as `--train_file` takes them; a label column is not needed.
         args: Names the text columns, and says how csv and tsv are spelled.
         reviews: The labelled reviews.
+        remedy: What to do about test rows among them, in words.
 
     Raises:
         UsageError: A file cannot be read or lacks a text column, test rows stand in it, or no row is left.
@@ -57,7 +62,7 @@ def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> 
     if "test" in known and (count := int((known["test"] & ~keys.empty).sum())):
         raise UsageError(
             f"{count:,} of the {len(rows):,} reviews of {place} stand in the test rows, which would then no longer be "
-            "new to the model: leave them out of one of the two"
+            f"new to the model: {remedy}"
         )
     repeated = np.ones(len(rows), dtype=bool)
     repeated[np.unique(keys.normalised, return_index=True)[1]] = False
@@ -79,21 +84,29 @@ def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> 
     )
 
 
-def require_unseen(reviews: Reviews, settings: dict[str, Any]) -> None:
+def require_unseen(reviews: Reviews, record: RunRecord, settings: dict[str, Any]) -> None:
     """Check that test rows which a run was not trained beside are none of those that its encoder adapted to.
 
     Args:
         reviews: With the other test rows.
+        record: The run's, which names the files as they were.
         settings: The run's.
 
     Raises:
-        UsageError: Some of them are; says how many.
+        UsageError: Some of them are, and it says how many; or the files are no longer those of the run.
     """
-    args = data_arguments_of(settings)
-    if not (args.unlabelled_file and reviews.other_test):
+    if not (record.unlabelled and reviews.other_test):
         return
-    if gone := next((file for file in find_parts(args.unlabelled_file) if not Path(file).is_file()), ""):
+    args = data_arguments_of(settings)
+    given = args.unlabelled_file or []
+    files = {name: Path(name).expanduser() for name in find_parts(given)}
+    if gone := next((name for name, file in files.items() if not file.is_file()), ""):
         message = f"the run's unlabelled reviews are no longer at {gone}: whether test rows are among them is not known"
         warnings.warn(message, RecipeWarning, stacklevel=2)
         return
-    read_unlabelled(args.unlabelled_file, args, reviews)
+    if [file_sha256(file) for file in files.values()] != [part["sha256"] for part in record.unlabelled["files"]]:
+        raise UsageError(
+            f"{joined_name(given)} has changed since the run, whose encoder has adapted to it: restore it, or train "
+            "again"
+        )
+    read_unlabelled(given, args, reviews, "leave them out of the test file, or train again without them")

@@ -1,11 +1,14 @@
 """Unlabelled reviews are new texts, never test rows, and their labels are never read."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import copy_of, files_under, separable_reviews
 from datasets import Dataset
+from oracles import run_record
 
 from recipe.arguments.data import DataArguments
 from recipe.data.labels import NO_LABEL
@@ -13,7 +16,8 @@ from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.unlabelled import read_unlabelled, require_unseen
 from recipe.errors import RecipeWarning, UsageError
 from recipe.evaluation import evaluate_run
-from recipe.run_folder import RunFolder
+from recipe.files.atomic import file_sha256
+from recipe.run_folder import RunFolder, RunRecord
 
 
 @pytest.fixture
@@ -86,20 +90,39 @@ def other_test(reviews_folder: Path, tmp_path: Path) -> Reviews:
     return load_reviews(args, seed=1, other_test=write(separable_reviews(20, seed=5), tmp_path / "other.parquet"))
 
 
+def adapted_to(file: str, sha256: str | None = None) -> tuple[RunRecord, dict[str, Any]]:
+    """The record and the settings of a run whose encoder has adapted to a file."""
+    files = [{"file": file, "sha256": sha256 or file_sha256(Path(file))}]
+    return run_record(unlabelled={"files": files}), {"text_columns": ["content"], "unlabelled_file": file}
+
+
 def test_other_test_rows_are_refused_where_the_encoder_adapted_to_them(other_test: Reviews, tmp_path: Path) -> None:
     file = write(separable_reviews(25, seed=5).remove_columns("label"), tmp_path / "a.parquet")
-    settings = {"text_columns": ["content"], "unlabelled_file": file[0]}
-    with pytest.raises(UsageError, match=r"^20 of the 25 reviews of .*a\.parquet stand in the test rows"):
-        require_unseen(other_test, settings)
-    require_unseen(other_test, settings | {"unlabelled_file": None})
-    require_unseen(other_test, settings | {"unlabelled_file": write(NEW, tmp_path / "new.csv")[0]})
+    message = r"^20 of the 25 reviews of .*a\.parquet stand in the test rows, .*: leave them out of the test file, or"
+    with pytest.raises(UsageError, match=message):
+        require_unseen(other_test, *adapted_to(file[0]))
+    require_unseen(other_test, run_record(), {"text_columns": ["content"]})
+    require_unseen(other_test, *adapted_to(write(NEW, tmp_path / "new.csv")[0]))
+
+
+def test_an_edited_unlabelled_file_does_not_lift_the_guard(other_test: Reviews, tmp_path: Path) -> None:
+    file = write(separable_reviews(25, seed=5).remove_columns("label"), tmp_path / "a.parquet")
+    record, settings = adapted_to(file[0])
+    write(separable_reviews(25, seed=6).remove_columns("label"), tmp_path / "a.parquet")
+    with pytest.raises(
+        UsageError, match=r"a\.parquet has changed since the run, .*: restore it, or train again$"
+    ) as said:
+        require_unseen(other_test, record, settings)
+    assert "\n" not in str(said.value)
 
 
 def test_an_evaluation_on_rows_that_the_encoder_adapted_to_writes_nothing(
     exported_run: RunFolder, tmp_path: Path
 ) -> None:
     run, rows = copy_of(exported_run, tmp_path), separable_reviews(20, seed=5)
-    run.write_config(run.read_config() | {"unlabelled_file": write(rows, tmp_path / "a.parquet")[0]})
+    record, settings = adapted_to(write(rows, tmp_path / "a.parquet")[0])
+    run.write_config(run.read_config() | {"unlabelled_file": settings["unlabelled_file"]})
+    run.write_record(replace(run.read_record(), unlabelled=record.unlabelled))
     before = files_under(run.path)
     with pytest.raises(UsageError, match="^20 of the 20 reviews of .* stand in the test rows"):
         evaluate_run(run, files={"test": write(rows, tmp_path / "b.parquet")})
@@ -107,6 +130,5 @@ def test_an_evaluation_on_rows_that_the_encoder_adapted_to_writes_nothing(
 
 
 def test_unlabelled_reviews_that_are_gone_are_said_to_be_unknown(other_test: Reviews, tmp_path: Path) -> None:
-    settings = {"text_columns": ["content"], "unlabelled_file": str(tmp_path / "gone.csv")}
     with pytest.warns(RecipeWarning, match=r"no longer at .*gone\.csv: whether test rows are among them is not known"):
-        require_unseen(other_test, settings)
+        require_unseen(other_test, *adapted_to(str(tmp_path / "gone.csv"), "0" * 64))
