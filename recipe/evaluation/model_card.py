@@ -11,7 +11,7 @@ import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from recipe.arguments.data import data_arguments_of, describe_truncation
-from recipe.evaluation.origin import Origin, rows_of, weights_of
+from recipe.evaluation.origin import Origin, files_origin, rows_of, weights_of
 from recipe.evaluation.sentences import (
     SIGNIFICANCE,
     describe_decision,
@@ -86,6 +86,7 @@ def _template() -> jinja2.Template:
     environment.filters["thousands"] = "{:,}".format
     environment.filters["span"] = lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"
     environment.filters |= {"plain": plain, "quoted": quoted_label, "code": code, "origin": _describe_origin}
+    environment.filters["files"] = lambda parts: _describe_origin(files_origin(parts))
     return environment.get_template("card.md.jinja")
 
 

@@ -47,14 +47,14 @@ def rows_of(record: RunRecord, split: str, measured: Measured | None = None) -> 
     """Return where the rows of a split come from; `measured` are files of test rows that are not the run's own."""
     files = measured.files if measured and split == "test" else record.dataset.get("files", {}).get(split)
     if files:
-        return _files(files if isinstance(files, list) else [files])
+        return files_origin(files if isinstance(files, list) else [files])
     if split == "validation" and "files" in record.dataset:
         return rows_of(record, "train")
     return _named("dataset", record.dataset)
 
 
-def _files(parts: Sequence[Mapping[str, str]]) -> Origin:
-    """Return the user's own files."""
+def files_origin(parts: Sequence[Mapping[str, str]]) -> Origin:
+    """Return the user's own files, each given by its path, `file`, and its `sha256`."""
     pin = f"sha256 {parts[0]['sha256']}" if len(parts) == 1 else ""
     return Origin(joined_name([Path(part["file"]).name for part in parts]), pin)
 

@@ -185,6 +185,23 @@ def test_a_card_says_which_other_rows_were_measured() -> None:
     )
 
 
+def test_corrected_labels_and_reviews_without_labels_are_named_where_there_are_some() -> None:
+    files = [{"file": "/home/me/looked_through.csv", "sha256": "3" * 64}]
+    more = [{"file": f"/home/me/{name}.csv", "sha256": "4" * 64} for name in ("new", "newer")]
+    own = OWN["dataset"] | {"corrections": {"files": files, "rows": {"train": 1200, "validation": 3}}}
+    unlabelled = {"files": more, "rows": 9000, "pairs": 2000, "dropped": {}, "seconds": 1.0}
+    card = str(card_of(report_of(), run_record(**OWN | {"dataset": own}, unlabelled=unlabelled)))
+    labels, reviews = tables(card)[-1][-3:-1]
+    assert labels[0] == "corrected labels"
+    assert labels[1].startswith("1,200 train and 3 validation rows have the label that `looked_through.csv`, sha")
+    assert reviews[0] == "reviews without labels" and reviews[1].startswith(
+        "2,000, of `new.csv and 1 more`: the encoder"
+    )
+    assert "/home/me" not in card
+    without = str(card_of(report_of(), run_record(**OWN)))
+    assert "corrected labels" not in without and "reviews without labels" not in without
+
+
 @pytest.mark.parametrize("threshold", [None, 0.8])
 def test_the_first_tables_are_of_the_served_answers(threshold: float | None) -> None:
     report = report_of(decision=Decision(1.5, threshold))
