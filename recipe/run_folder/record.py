@@ -82,7 +82,8 @@ class RunRecord(Document):
         seeds: Each training's figures, in their order, if there were several; the other figures are those of the best.
         kept_seed: The best one's.
         unlabelled: The reviews that the encoder was adapted to: the `files`, their new `rows`, the `pairs`
-            that were used, the rows `dropped`, and the `seconds`, which are not among the run's; `None` if it was not.
+            that were used, the rows `dropped`, and the `seconds`, which are of all trainings too but not among the
+            run's; `None` if it was not.
     """
 
     config: str

@@ -22,7 +22,7 @@ from recipe.run_folder import RunFolder, SeedFigures
 from recipe.training import job
 from recipe.training import run as training
 from recipe.training.run import train
-from recipe.training.seeds import best_seed
+from recipe.training.seeds import best_seed, drop_all_but_best, folders_by_seed, keep_best
 
 # 64 train and 16 validation rows: eight steps an epoch.
 SHORT = "--max_train_samples 80 --num_train_epochs 2 --learning_rate 4e-3".split()
@@ -116,6 +116,21 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     assert "the best of 3 seeds by validation" in note
     assert "moves that F1 by 0.0346 (standard deviation of the 3)" in note
     assert "4,000 train rows was not measured" in run_record().seed_note()
+
+
+def test_the_seconds_of_adapting_are_in_the_estimate_and_add_up(
+    tiny_arguments: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    args, run = tiny_arguments("--seeds", "3").training, RunFolder(tmp_path / "run")
+    folders = folders_by_seed(run, args)
+    # 3 s of training and 100 s of adapting, then 3 s and 150 s: 128 s on the average for the one that is left.
+    for (seed, folder), adapting in zip(folders.items(), (100.0, 150.0), strict=False):
+        folder.path.mkdir(parents=True)
+        folder.write_record(run_record(seed=seed, unlabelled={"pairs": 2000, "seconds": adapting}))
+    assert drop_all_but_best(folders, args).endswith("; 3.0 s; 1 to go, some 128 s")
+    keep_best(run, folders, args)
+    record = run.read_record()
+    assert (record.seconds, record.unlabelled) == (6.0, {"pairs": 2000, "seconds": 250.0})
 
 
 @pytest.mark.slow
