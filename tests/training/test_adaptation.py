@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from recipe.arguments.data import DataArguments
 from recipe.arguments.parser import Arguments
 from recipe.data.reviews import load_reviews
 from recipe.data.unlabelled import read_unlabelled
-from recipe.errors import UsageError
+from recipe.errors import Interrupted, UsageError
 from recipe.run_folder import RunFolder
+from recipe.training import checkpoints
 from recipe.training.adaptation import adapt, contrast, pairs_of, require_cls
 from recipe.training.job import header, prepare
 from recipe.training.run import train
@@ -111,6 +113,38 @@ def test_a_resumed_run_does_not_adapt_again(
     assert f"resumed    from {run}/checkpoint-0" in shown and "adapted    in" not in shown
     assert the_same(weights(again.path), weights(adapted.path))
     assert again.read_record().unlabelled["seconds"] == job.trainer.totals.adaptation_seconds
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_stop_while_it_adapts_says_how_to_go_on(
+    end: BaseException,
+    code: int,
+    tiny_arguments: Callable[..., Arguments],
+    new_reviews: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    write, calls, flags = checkpoints.write_manifest, [], [*FEW, "--seeds", "2", "--unlabelled_file", str(new_reviews)]
+
+    def stopped(*args: Any) -> None:
+        """Write the manifests but that of the first call, or of the second seed's adapted encoder."""
+        calls.append(args)
+        folder = args[0]
+        if len(calls) == 1 or (folder.name, folder.parent.name) == ("checkpoint-0", "43"):
+            raise end
+        write(*args)
+
+    monkeypatch.setattr(checkpoints, "write_manifest", stopped)
+    with pytest.raises(
+        Interrupted, match="nothing to resume yet; the same command with --overwrite_output_dir"
+    ) as said:
+        train(tiny_arguments(*flags))
+    assert said.value.code == code and not [*(tmp_path / "run").rglob("checkpoint-*")]
+    with pytest.raises(Interrupted, match="adapted: the same command with --resume goes on$") as said:
+        train(tiny_arguments(*flags, "--overwrite_output_dir"))
+    assert said.value.code == code
+    monkeypatch.setattr(checkpoints, "write_manifest", write)
+    assert len(train(tiny_arguments(*flags, "--resume")).read_record().seeds) == 2
 
 
 def test_a_run_is_resumed_with_its_own_unlabelled_reviews_alone(
