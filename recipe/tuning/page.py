@@ -12,8 +12,9 @@ from optuna.distributions import BaseDistribution
 from recipe.evaluation.fonts import fonts_for
 from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
+from recipe.metrics.scores import figures_by_label, label_notes
 from recipe.training.job import TrainingJob
-from recipe.tuning.record import BEST, TUNING, TrialRecord, Tuning, best_of
+from recipe.tuning.record import BEST, TUNING, TrialRecord, Tuning, answers_of, best_of
 from recipe.tuning.space import describe, first_of
 
 PICTURE = "trials.png"
@@ -85,9 +86,11 @@ def findings(tuning: Tuning) -> list[str]:
             f"Trial {best.number} is the best: {known}. "
             f"The first, with the settings that train.py takes by itself, has {first.f1:.4f}, {worth}."
         ]
+    figures = figures_by_label(*answers_of(best.confusion or []), len(tuning.labels))
     return said + [
+        *label_notes(figures, tuning.labels, "validation"),
         f"The {rows} validation rows have now seen {tuning.seen:,} trials. The best was chosen on them, so its F1 is "
-        "flattered; only test rows, which no trial has read, say what it is worth."
+        "flattered; only test rows, which no trial has read, say what it is worth.",
     ]
 
 

@@ -72,9 +72,14 @@ def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     return max(whole, key=lambda trial: (trial.f1 or 0, -trial.number), default=None)
 
 
-def f1_interval(confusion: list[list[int]]) -> list[float]:
-    """Return the 95 % interval of F1 from counts, rows true and columns predicted."""
+def answers_of(confusion: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return true and predicted labels, int64 (reviews,), that have such counts: rows true, columns predicted."""
     counts = np.asarray(confusion)
     labels, predicted = (np.repeat(numbers, counts.ravel()) for numbers in np.indices(counts.shape).reshape(2, -1))
-    found: list[float] = label_intervals(labels, predicted, len(counts))["f1"]
+    return labels, predicted
+
+
+def f1_interval(confusion: list[list[int]]) -> list[float]:
+    """Return the 95 % interval of F1 from counts, rows true and columns predicted."""
+    found: list[float] = label_intervals(*answers_of(confusion), len(confusion))["f1"]
     return found

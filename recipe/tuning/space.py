@@ -9,6 +9,7 @@ from recipe.arguments.parser import Arguments
 from recipe.arguments.schedule import BATCHES, FEW_STEPS, VALIDATED, steps_per_epoch, validated
 from recipe.arguments.training import share_batch
 from recipe.errors import UsageError
+from recipe.files.parts import joined_name
 from recipe.model.pretrained import readable_tokens
 from recipe.training.job import TrainingJob
 
@@ -38,8 +39,9 @@ def require_searchable(arguments: Arguments) -> None:
     chosen = vars(args) | vars(arguments.data)
     for name, (is_foreign, reason) in FOREIGN.items():
         if name in chosen and name not in arguments.from_rows and is_foreign(chosen[name]):
-            value = [] if chosen[name] is True else [str(getattr(chosen[name], "value", chosen[name]))]
-            raise UsageError(" ".join([f"--{name}", *value, reason]))
+            value = chosen[name]
+            given = joined_name(value) if isinstance(value, list) else str(getattr(value, "value", value))
+            raise UsageError(" ".join([f"--{name}", *([] if value is True else [given]), reason]))
     if args.world_size > 1 or args.n_gpu > 1:
         raise UsageError("a search runs in one process: CUDA_VISIBLE_DEVICES=0 python scripts/tune.py")
 

@@ -5,6 +5,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,8 @@ def test_a_trial_is_validated_as_often_as_the_schedule_would(tiny_bert: Path, re
         ("--resume", "--resume is not needed"),
         ("--overwrite_output_dir", "--overwrite_output_dir would remove the trials"),
         ("--inspect_data", "--inspect_data is of train.py"),
+        ("--unlabelled_file a.csv", r"--unlabelled_file \S*a\.csv is for the best settings"),
+        ("--unlabelled_file a.csv b.csv", r"--unlabelled_file \S*a\.csv and 1 more is for the best settings"),
     ],
 )
 def test_a_setting_that_a_search_cannot_have_is_refused(flags: str, message: str, tiny_arguments: Parse) -> None:
@@ -187,6 +190,12 @@ def test_what_was_found_says_how_often_the_validation_rows_were_seen_and_whether
     more = " ".join(findings(tuning_of([trial(1, 0.5), trial(2, 0.9)], 2, [0.8, 0.95])))
     assert "below the interval" in more and "chance" not in more
     assert "was lost" in findings(tuning_of([trial(1, None, "lost"), trial(2, 0.9)], 2, [0.8, 0.95]))[0]
+
+
+def test_a_best_trial_that_gives_one_label_to_every_review_is_said() -> None:
+    one_label = replace(trial(1, 0.67), confusion=[[0, 30], [0, 30]])
+    assert "The model gives 'good' to every review." in findings(tuning_of([one_label, trial(2, 0.5)], 1, [0.5, 0.8]))
+    assert "to every review" not in " ".join(findings(tuning_of([one_label, trial(2, 0.9)], 2, [0.8, 0.95])))
 
 
 def test_the_page_and_the_picture_show_every_trial() -> None:
