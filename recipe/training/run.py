@@ -1,4 +1,4 @@
-"""Fine-tune: from arguments to a run folder with a checkpoint per validation and the best model."""
+"""Fine-tune: from arguments to a run folder with its checkpoints and the best model."""
 
 import gc
 import math
