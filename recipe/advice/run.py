@@ -1,7 +1,8 @@
 """Answer what to do next about a finished run: each question in lines for the screen, and in `<run>/advice/`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from recipe.advice.answer import Advice
@@ -10,11 +11,14 @@ from recipe.advice.hints import hints
 from recipe.advice.suspects import suspects
 from recipe.advice.to_label import to_label
 from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import reviews_of
+from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.unlabelled import read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_json
 from recipe.run_folder import RunFolder
+
+# What a person fills in.
+LISTS = ("suspects.csv", "to_label.csv")
 
 
 def advise(
@@ -40,32 +44,39 @@ def advise(
     args = data_arguments_of(run.read_config())
     unlabelled = read_unlabelled(unlabelled_file, args, reviews) if unlabelled_file else None
     reviews.splits.pop("test", None)
-    answers = [suspects(run, reviews, folder)]
-    if unlabelled is not None:
-        answers.append(to_label(run, reviews, unlabelled, folder))
-    answers += [curve(run, reviews, folder), hints(run, reviews)]
-    write_json(
-        folder / "advice.json",
-        {
-            "answers": [{"title": said.title, "lines": said.lines, **said.figures} for said in answers],
-            "files": earlier | {said.file.name: file_sha256(said.file) for said in answers if said.file},
-        },
-    )
+    answers: list[Advice] = []
+    for answer in _answers(run, reviews, unlabelled, folder):
+        answers.append(answer)
+        # After each, so that whoever interrupts the next one leaves no list behind whose sha256 is not known.
+        write_json(
+            folder / "advice.json",
+            {
+                "answers": [{"title": said.title, "lines": said.lines, **said.figures} for said in answers],
+                "files": earlier | {said.file.name: file_sha256(said.file) for said in answers if said.file},
+            },
+        )
     return answers
 
 
+def _answers(run: RunFolder, reviews: Reviews, unlabelled: Split | None, folder: Path) -> Iterator[Advice]:
+    yield suspects(run, reviews, folder)
+    if unlabelled is not None:
+        yield to_label(run, reviews, unlabelled, folder)
+    yield curve(run, reviews, folder)
+    yield hints(run, reviews)
+
+
 def unedited(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each file of earlier answers, none of which a person has worked on since.
+    """Return the sha256 of each file of earlier answers, whose lists nobody has worked on since.
 
     Raises:
-        UsageError: One was edited, and a new one would replace it.
+        UsageError: A list was edited, or its sha256 is not known, and a new one would replace it.
     """
-    try:
-        written: dict[str, str] = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    for name, sha256 in written.items():
-        if (file := folder / name).is_file() and file_sha256(file) != sha256:
+    written: dict[str, str] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        written = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
+    for name in LISTS:
+        if (file := folder / name).is_file() and file_sha256(file) != written.get(name):
             raise UsageError(f"{file} was edited since, and would be replaced: move it elsewhere first")
     return written
 

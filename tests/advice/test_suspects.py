@@ -14,12 +14,13 @@ from conftest import copy_of, load_script, separable_reviews, write_dataset
 from datasets import Dataset
 from sklearn.metrics import f1_score
 
-from recipe.advice.run import advise, summary
+from recipe.advice.run import advise, summary, unedited
 from recipe.advice.suspects import fold_numbers, learners, out_of_fold
 from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import load_reviews, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256
 from recipe.files.spreadsheet import text_of
 from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder
@@ -114,6 +115,36 @@ def test_an_unedited_answer_is_replaced(flipped_run: RunFolder) -> None:
     before = json.loads((flipped_run.path / "advice" / "advice.json").read_text())
     advise(flipped_run)
     assert json.loads((flipped_run.path / "advice" / "advice.json").read_text()) == before
+
+
+def test_a_list_that_was_edited_after_an_interruption_is_kept(
+    flipped_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recipe.advice.run.curve", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        advise(flipped_run)
+    folder = flipped_run.path / "advice"
+    assert json.loads((folder / "advice.json").read_text())["files"] == {
+        "suspects.csv": file_sha256(folder / "suspects.csv")
+    }
+    with pytest.raises(KeyboardInterrupt):
+        advise(flipped_run)
+    with (folder / "suspects.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(UsageError, match="suspects.csv was edited since"):
+        advise(flipped_run)
+
+
+@pytest.mark.parametrize("known", ['{"files": {}}', "[]", None])
+def test_a_list_that_no_answer_is_known_to_have_written_is_kept(known: str | None, tmp_path: Path) -> None:
+    (tmp_path / "to_label.csv").write_text("content,label\n")
+    if known:
+        (tmp_path / "advice.json").write_text(known)
+    with pytest.raises(UsageError, match="to_label.csv was edited since"):
+        unedited(tmp_path)
 
 
 def test_labels_without_any_rule_are_called_noise(run_on: Callable[[Dataset], RunFolder]) -> None:
