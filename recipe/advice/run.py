@@ -8,13 +8,14 @@ from pathlib import Path
 from recipe.advice.answer import Advice
 from recipe.advice.curve import curve
 from recipe.advice.hints import hints
-from recipe.advice.suspects import suspects
+from recipe.advice.suspects import COLUMNS, suspects
 from recipe.advice.to_label import to_label
-from recipe.arguments.data import data_arguments_of
+from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.unlabelled import read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_json
+from recipe.files.spreadsheet import PREDICTED, PROBABILITY
 from recipe.run_folder import RunFolder
 
 # What a person fills in.
@@ -34,14 +35,15 @@ def advise(
 
     Raises:
         UsageError: The run is unfinished or damaged, its reviews or weights cannot be read or have changed, or an
-            earlier answer's csv was edited since, and would be lost.
+            earlier answer's csv was edited since, and would be lost; or a column of the reviews has the name of one
+            that a list adds to them.
     """
     run.require_finished()
     folder = run.path / "advice"
-    earlier = unedited(folder)
+    earlier, args = unedited(folder), data_arguments_of(run.read_config())
+    _require_other_columns(args, bool(unlabelled_file))
     # Unlabelled reviews must be no test rows, which takes the test rows' hashes.
     reviews = reviews_of(run, files, needs_test=bool(unlabelled_file))
-    args = data_arguments_of(run.read_config())
     unlabelled = read_unlabelled(unlabelled_file, args, reviews) if unlabelled_file else None
     reviews.splits.pop("test", None)
     answers: list[Advice] = []
@@ -56,6 +58,19 @@ def advise(
             },
         )
     return answers
+
+
+def _require_other_columns(args: DataArguments, labels_more: bool) -> None:
+    twice = {"suspects.csv": [column for column in args.text_columns if column in COLUMNS]}
+    if labels_more:
+        own = [*args.text_columns, args.label_column]
+        twice["to_label.csv"] = [column for column in own if column in (PREDICTED, PROBABILITY)]
+    for file, columns in twice.items():
+        if columns:
+            raise UsageError(
+                f"{file} has a column {columns[0]!r} of its own, which the reviews have too: rename it in your files, "
+                "and train again"
+            )
 
 
 def _answers(run: RunFolder, reviews: Reviews, unlabelled: Split | None, folder: Path) -> Iterator[Advice]:

@@ -14,7 +14,7 @@ from recipe.data.labels import label_values
 from recipe.data.reviews import Reviews, Split
 from recipe.data.tokens import texts_of
 from recipe.files.atomic import write_whole
-from recipe.files.spreadsheet import sheet
+from recipe.files.spreadsheet import PREDICTED, PROBABILITY, sheet
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
 from recipe.model.features import encode, load_encoder
@@ -55,7 +55,7 @@ def to_label(run: RunFolder, reviews: Reviews, unlabelled: Split, folder: Path) 
     spelled = spelled_labels(reviews.splits["train"], label_column)
     answers = [spelled[label] for label in probabilities[chosen].argmax(axis=1)]
     columns: dict[str, list[Any]] = {name: asked.take(chosen).texts[name][:] for name in asked.text_columns}
-    added = {"predicted": answers, "probability": probabilities[chosen].max(axis=1).round(4).tolist()}
+    added = {PREDICTED: answers, PROBABILITY: probabilities[chosen].max(axis=1).round(4).tolist()}
     write_whole(file, sheet(columns | {label_column: [""] * len(chosen)} | added))
     return _answer(run, file, label_column, spelled, probabilities, chosen, len(unlabelled))
 
