@@ -144,7 +144,7 @@ def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = 
     dropped |= _drop_shared(splits, "validation")
     if args.corrections:
         # After the hold-out, which goes by label: validation keeps its rows, and the runs can be compared.
-        source.origin["corrections"] = correct_labels(args.corrections, splits, names)
+        source.origin["corrections"] = correct_labels(args.corrections, splits, names, args.label_column)
     if gone := known - set(splits["train"].labels):
         raise UsageError(
             f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, "
