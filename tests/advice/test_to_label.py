@@ -10,11 +10,14 @@ from conftest import NEGATIVE, NEUTRAL, POSITIVE
 from datasets import ClassLabel, Dataset
 
 from recipe.advice.to_label import least_certain, spelled_labels, to_label, unlike
+from recipe.arguments.data import DataArguments
 from recipe.data import reviews_of
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
 from recipe.data.own_files import read_files
 from recipe.data.reviews import Split
+from recipe.data.sources import read_split
+from recipe.files.spreadsheet import cell
 from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder
 
@@ -96,6 +99,27 @@ def test_the_file_is_read_beside_the_train_file(asked: Asked, tmp_path: Path) ->
     first.write_text("label,content\nnegative,so bad\n", encoding="utf-8")
     rows, _ = read_files([str(first), str(asked.file)], ["content"], "label")
     assert len(rows) == 101 and rows["content"][1:] == [row["content"] for row in asked.rows]
+
+
+def test_a_labelled_formula_is_in_train_what_it_was(tiny_run: RunFolder, tmp_path: Path) -> None:
+    texts = ["=1+1 lovely", "-- poor", "'=2 film", "'tis good"]
+    reviews = reviews_of(tiny_run)
+    del reviews.splits["test"]
+    file = to_label(tiny_run, reviews, split_of(texts), tmp_path).file
+    assert file
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["content"] for row in rows} == {"'=1+1 lovely", "'-- poor", "''=2 film", "'tis good"}
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows([row | {"label": cell("-1")} for row in rows])
+    # The texts of another file stay as they are.
+    (tmp_path / "mine.csv").write_text("content,label\n'=3 is mine,1\n", encoding="utf-8")
+    args = DataArguments(train_file=[str(tmp_path / "mine.csv"), str(file)], text_columns=["content"])
+    found, _, _ = read_split(args.train_file, args, -1)
+    assert set(found["content"]) == {"'=3 is mine", *texts}
+    assert found["label"][:] == ["1", "-1", "-1", "-1", "-1"]
 
 
 def test_the_screen_says_how_many_how_sure_what_they_cost_and_that_it_is_noise(asked: Asked) -> None:
