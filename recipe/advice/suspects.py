@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from recipe.advice.answer import Advice
+from recipe.advice.answer import Advice, in_words
 from recipe.advice.vectors import frozen_vectors, labelled_texts
 from recipe.data.corrections import COLUMN
 from recipe.data.reviews import Reviews, Split
@@ -229,8 +229,3 @@ def _answer(
         lines = ["Nothing stands out: no label is named as wrong", lines[1]]
     figures = asdict(check) | {"is_noise": check.is_noise, "suspects": len(found), "rows": rows, "accuracy": accuracy}
     return Advice("Labels to check", lines, file, figures)
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in words, in minutes from two of them on."""
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
