@@ -38,7 +38,11 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
         UsageError: A file cannot be read, they correct nothing, have an unknown label or two for one text; a text is
             not among the rows, or is a test row's; or a label has no row left.
     """
-    rows, parts = read_files(given, splits["train"].text_columns, COLUMN, Dialect(quoting="trusted"))
+    try:
+        rows, parts = read_files(given, splits["train"].text_columns, COLUMN, Dialect(quoting="trusted"))
+    except UsageError as error:
+        # The flags that it names choose how the train file is read.
+        raise UsageError(str(error).partition(" (--")[0]) from None
     place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
     values = [str(value or "").strip() for value in label_values(rows[COLUMN][:], rows.features[COLUMN])]
     filled = [number for number, value in enumerate(values) if value]

@@ -245,8 +245,8 @@ def _drop_missing(args: DataArguments, has_other: bool) -> str:
         if gone := next((path for path in find_parts(given) if not Path(path).expanduser().exists()), ""):
             if split != "test" or not has_other:
                 raise UsageError(
-                    f"the run's {split} file is no longer at {gone}: give export_onnx.py and evaluate.py "
-                    f"--{split}_file with where it is now"
+                    f"the run's {split} file is no longer at {gone}: give export_onnx.py, evaluate.py and "
+                    f"advise.py --{split}_file with where it is now"
                 )
             args.test_file = None
             return gone
