@@ -20,3 +20,10 @@ class Advice:
     lines: list[str]
     file: Path | None
     figures: dict[str, Any]
+
+
+def in_words(seconds: float) -> str:
+    """Return a time in words, in minutes from two of them on."""
+    if seconds < 1.5:
+        return "a second"
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:,.0f} minutes"

@@ -195,7 +195,10 @@ def foretell(curve: Curve, own: np.ndarray, f1: float) -> Forecast:
     # One training more is as lucky as the learners of as many rows differ among each other.
     spread = [curve.f1[curve.rows == size].var(ddof=1) for size in sizes[:-1]]
     luck = draw.standard_t(len(spread) * (DRAWS - 1), len(share)) * np.mean(spread) ** 0.5
-    return Forecast(f1, _range(own), _range(1 - (1 - own) * share + luck), _range((1 - f1) * (1 - share) + luck))
+    # Luck carries no F1 past its ends.
+    twice = np.clip(1 - (1 - own) * share + luck, 0, 1)
+    gain = np.clip((1 - f1) * (1 - share) + luck, -f1, 1 - f1)
+    return Forecast(f1, _range(own), _range(twice), _range(gain))
 
 
 def draw_curve(curve: Curve, forecast: Forecast) -> Figure:

@@ -1,20 +1,25 @@
 """Answer what to do next about a finished run: each question in lines for the screen, and in `<run>/advice/`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from recipe.advice.answer import Advice
 from recipe.advice.curve import curve
 from recipe.advice.hints import hints
-from recipe.advice.suspects import suspects
+from recipe.advice.suspects import COLUMNS, suspects
 from recipe.advice.to_label import to_label
-from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import reviews_of
+from recipe.arguments.data import DataArguments, data_arguments_of
+from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.unlabelled import read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, write_json
+from recipe.files.spreadsheet import PREDICTED, PROBABILITY
 from recipe.run_folder import RunFolder
+
+# What a person fills in.
+LISTS = ("suspects.csv", "to_label.csv")
 
 
 def advise(
@@ -30,42 +35,63 @@ def advise(
 
     Raises:
         UsageError: The run is unfinished or damaged, its reviews or weights cannot be read or have changed, or an
-            earlier answer's csv was edited since, and would be lost.
+            earlier answer's csv was edited since, and would be lost; or a column of the reviews has the name of one
+            that a list adds to them.
     """
     run.require_finished()
     folder = run.path / "advice"
-    earlier = unedited(folder)
+    earlier, args = unedited(folder), data_arguments_of(run.read_config())
+    _require_other_columns(args, bool(unlabelled_file))
     # Unlabelled reviews must be no test rows, which takes the test rows' hashes.
     reviews = reviews_of(run, files, needs_test=bool(unlabelled_file))
-    args = data_arguments_of(run.read_config())
     unlabelled = read_unlabelled(unlabelled_file, args, reviews) if unlabelled_file else None
     reviews.splits.pop("test", None)
-    answers = [suspects(run, reviews, folder)]
-    if unlabelled is not None:
-        answers.append(to_label(run, reviews, unlabelled, folder))
-    answers += [curve(run, reviews, folder), hints(run, reviews)]
-    write_json(
-        folder / "advice.json",
-        {
-            "answers": [{"title": said.title, "lines": said.lines, **said.figures} for said in answers],
-            "files": earlier | {said.file.name: file_sha256(said.file) for said in answers if said.file},
-        },
-    )
+    answers: list[Advice] = []
+    for answer in _answers(run, reviews, unlabelled, folder):
+        answers.append(answer)
+        # After each, so that whoever interrupts the next one leaves no list behind whose sha256 is not known.
+        write_json(
+            folder / "advice.json",
+            {
+                "answers": [{"title": said.title, "lines": said.lines, **said.figures} for said in answers],
+                "files": earlier | {said.file.name: file_sha256(said.file) for said in answers if said.file},
+            },
+        )
     return answers
 
 
+def _require_other_columns(args: DataArguments, labels_more: bool) -> None:
+    twice = {"suspects.csv": [column for column in args.text_columns if column in COLUMNS]}
+    if labels_more:
+        own = [*args.text_columns, args.label_column]
+        twice["to_label.csv"] = [column for column in own if column in (PREDICTED, PROBABILITY)]
+    for file, columns in twice.items():
+        if columns:
+            raise UsageError(
+                f"{file} has a column {columns[0]!r} of its own, which the reviews have too: rename it in your files, "
+                "and train again"
+            )
+
+
+def _answers(run: RunFolder, reviews: Reviews, unlabelled: Split | None, folder: Path) -> Iterator[Advice]:
+    yield suspects(run, reviews, folder)
+    if unlabelled is not None:
+        yield to_label(run, reviews, unlabelled, folder)
+    yield curve(run, reviews, folder)
+    yield hints(run, reviews)
+
+
 def unedited(folder: Path) -> dict[str, str]:
-    """Return the sha256 of each file of earlier answers, none of which a person has worked on since.
+    """Return the sha256 of each file of earlier answers, whose lists nobody has worked on since.
 
     Raises:
-        UsageError: One was edited, and a new one would replace it.
+        UsageError: A list was edited, or its sha256 is not known, and a new one would replace it.
     """
-    try:
-        written: dict[str, str] = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    for name, sha256 in written.items():
-        if (file := folder / name).is_file() and file_sha256(file) != sha256:
+    written: dict[str, str] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        written = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
+    for name in LISTS:
+        if (file := folder / name).is_file() and file_sha256(file) != written.get(name):
             raise UsageError(f"{file} was edited since, and would be replaced: move it elsewhere first")
     return written
 

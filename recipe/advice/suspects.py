@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from recipe.advice.answer import Advice
+from recipe.advice.answer import Advice, in_words
 from recipe.advice.vectors import frozen_vectors, labelled_texts
 from recipe.data.corrections import COLUMN
 from recipe.data.reviews import Reviews, Split
@@ -25,6 +25,8 @@ from recipe.files.text_rows import Text
 from recipe.run_folder import RunFolder
 
 FOLDS = 5
+# Columns of suspects.csv beside the texts.
+COLUMNS = ("split", "row", "given_label", "likely_label", "probability", COLUMN)
 # Share of the labels that are changed on purpose, to see how many of them the list names; ten of a hundred rows.
 CHANGED, FEWEST_CHANGED = 0.04, 10
 # Seconds of a person for a row, for what the list costs.
@@ -109,6 +111,8 @@ def _tfidf(texts: Sequence[str], **settings: Any) -> csr_matrix | None:
 def fold_numbers(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return each row's fold, int64 (rows,), stratified by label; repetitions of a text are in one fold.
 
+    Where no label has two texts, each text is a fold.
+
     Args:
         keys: Of the texts, uint64 (rows,).
         labels: int64 (rows,).
@@ -116,6 +120,8 @@ def fold_numbers(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
     _, first, text = np.unique(keys, return_index=True, return_inverse=True)
     folds = np.zeros(len(first), dtype=np.int64)
     splits = min(FOLDS, int(np.bincount(labels[first]).max()))
+    if splits < 2:
+        return text
     for number, (_, held_out) in enumerate(
         StratifiedKFold(splits, shuffle=True, random_state=0).split(first, labels[first])
     ):
@@ -126,12 +132,17 @@ def fold_numbers(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def out_of_fold(views: Sequence[Learner], labels: np.ndarray, folds: np.ndarray, classes: int) -> np.ndarray:
     """Return the mean probabilities that each fold's rows get from regressions on the others, float64 (rows, classes).
 
+    Others that have one label all put it at 1.
+
     Args:
         labels, folds: int64 (rows,).
     """
     probabilities = np.zeros((len(labels), classes))
     for fold in np.unique(folds):
         rest, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        if len(only := np.unique(labels[rest])) == 1:
+            probabilities[held_out, only] = len(views)
+            continue
         for view in views:
             fitted = LogisticRegression(C=view.c, max_iter=300).fit(view.features[rest], labels[rest])
             probabilities[np.ix_(held_out, fitted.classes_)] += fitted.predict_proba(view.features[held_out])
@@ -183,14 +194,15 @@ def suspects_csv(
     rows = np.concatenate([np.arange(1, len(split) + 1) for split in splits.values()])
     labels = np.concatenate([split.labels for split in splits.values()])
     likely, label_of = probabilities[found].argmax(axis=1), np.array(label_names, dtype=object)
-    columns: dict[str, Any] = {
-        "split": names[found].tolist(),
-        "row": rows[found].tolist(),
-        "given_label": label_of[labels[found]].tolist(),
-        "likely_label": label_of[likely].tolist(),
-        "probability": probabilities[found, likely].round(4).tolist(),
-        COLUMN: [""] * len(found),
-    }
+    values = (
+        names[found].tolist(),
+        rows[found].tolist(),
+        label_of[labels[found]].tolist(),
+        label_of[likely].tolist(),
+        probabilities[found, likely].round(4).tolist(),
+        [""] * len(found),
+    )
+    columns: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
     for column in splits["train"].text_columns:
         texts = [text for split in splits.values() for text in split.texts[column][:]]
         columns[column] = [texts[row] for row in found]
@@ -217,8 +229,3 @@ def _answer(
         lines = ["Nothing stands out: no label is named as wrong", lines[1]]
     figures = asdict(check) | {"is_noise": check.is_noise, "suspects": len(found), "rows": rows, "accuracy": accuracy}
     return Advice("Labels to check", lines, file, figures)
-
-
-def in_words(seconds: float) -> str:
-    """Return a time in words, in minutes from two of them on."""
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -7,14 +7,15 @@ import numpy as np
 from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import normalize
 
-from recipe.advice.answer import Advice
-from recipe.arguments.data import data_arguments_of
+from recipe.advice.answer import Advice, in_words
+from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.model import ModelArguments
 from recipe.data.labels import label_values
 from recipe.data.reviews import Reviews, Split
 from recipe.data.tokens import texts_of
 from recipe.files.atomic import write_whole
-from recipe.files.spreadsheet import sheet
+from recipe.files.spreadsheet import PREDICTED, PROBABILITY, sheet
+from recipe.files.text_rows import Dialect
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
 from recipe.model.features import encode, load_encoder
@@ -51,13 +52,14 @@ def to_label(run: RunFolder, reviews: Reviews, unlabelled: Split, folder: Path) 
     probabilities = softmax(classifier.logits(texts, "unlabelled"))
     unsure = least_certain(probabilities, AMONG * COUNT)
     chosen = unsure[unlike(_vectors(run, [texts[row] for row in unsure]), COUNT)]
-    file, label_column = folder / "to_label.csv", data_arguments_of(run.read_config()).label_column
+    args = data_arguments_of(run.read_config())
+    file, label_column = folder / "to_label.csv", args.label_column
     spelled = spelled_labels(reviews.splits["train"], label_column)
     answers = [spelled[label] for label in probabilities[chosen].argmax(axis=1)]
     columns: dict[str, list[Any]] = {name: asked.take(chosen).texts[name][:] for name in asked.text_columns}
-    added = {"predicted": answers, "probability": probabilities[chosen].max(axis=1).round(4).tolist()}
+    added = {PREDICTED: answers, PROBABILITY: probabilities[chosen].max(axis=1).round(4).tolist()}
     write_whole(file, sheet(columns | {label_column: [""] * len(chosen)} | added))
-    return _answer(run, file, label_column, spelled, probabilities, chosen, len(unlabelled))
+    return _answer(run, file, args, spelled, probabilities, chosen, len(unlabelled))
 
 
 def least_certain(probabilities: np.ndarray, count: int) -> np.ndarray:
@@ -107,7 +109,7 @@ def _vectors(run: RunFolder, texts: list[Any]) -> np.ndarray:
 def _answer(
     run: RunFolder,
     file: Path,
-    label_column: str,
+    args: DataArguments,
     spelled: list[str],
     probabilities: np.ndarray,
     chosen: np.ndarray,
@@ -115,7 +117,11 @@ def _answer(
 ) -> Advice:
     """Return what the screen says of the reviews `chosen`."""
     sure, of_all = probabilities[chosen].max(axis=1), float(probabilities.max(axis=1).mean())
-    minutes = round(len(chosen) * SECONDS_PER_LABEL / 60)
+    seconds = len(chosen) * SECONDS_PER_LABEL
+    # Files that go together are of one format and one dialect.
+    csv = all(name.lower().endswith((".csv", ".csv.gz", ".csv.zst")) for name in args.train_file or [""])
+    together = csv and args.dialect == Dialect()
+    how = "train with --train_file and both files" if together else "add them to your train rows"
     scored = f"{len(probabilities):,} of {unlabelled:,}" if len(probabilities) < unlabelled else f"{unlabelled:,}"
     validation = run.read_record().validation
     if validation and validation.notes:
@@ -132,10 +138,10 @@ def _answer(
             f"{len(chosen):,} of {scored} unlabelled reviews: the model is {sure.mean():.0%} sure of them on average, "
             f"of all {of_all:.0%}.",
             worth,
-            f"Some {minutes:,} minutes: fill in {label_column!r} ({', '.join(spelled[:4])}{', …' * (len(spelled) > 4)})"
-            f", then train with --train_file and both files.",
+            f"Some {in_words(seconds)}: fill in {args.label_column!r} "
+            f"({', '.join(spelled[:4])}{', …' * (len(spelled) > 4)}), then {how}.",
         ],
         file,
-        {"chosen": len(chosen), "unlabelled": unlabelled, "scored": len(probabilities), "minutes": minutes}
+        {"chosen": len(chosen), "unlabelled": unlabelled, "scored": len(probabilities), "seconds": seconds}
         | {"sure_of_chosen": float(sure.mean()), "sure_of_all": of_all},
     )

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 
 from recipe.data.duplicates import contradictory, text_keys
-from recipe.data.labels import NO_LABEL, label_values
+from recipe.data.labels import NO_LABEL, label_key, label_values
 from recipe.data.own_files import read_files
 from recipe.errors import UsageError
 from recipe.files.parts import Place, joined_name
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 COLUMN = "correct_label"
 
 
-def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str]) -> dict[str, Any]:
+def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str], label_column: str) -> dict[str, Any]:
     """Give train and validation rows, in place, the label that a file has for their text.
 
     Args:
-        given: Files with the text columns and `correct_label`; a row in which that is empty corrects nothing. Texts are
-            compared as those that repeat each other are, without case and white space, which spreadsheets change.
+        given: Files with the text columns and `correct_label`, in which a label is named, or spelled as the train rows
+            spell it; a row in which that is empty corrects nothing. Texts are compared as those that repeat each other
+            are, without case and white space, which spreadsheets change.
         splits: After the hold-out, so that validation has the same rows with corrections as without.
         names: The label names.
+        label_column: What the train rows call their label.
 
     Returns:
         For `run.json`: `files`, each with its `sha256`, and the `rows` of each split that have another label now.
@@ -36,13 +38,18 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
         UsageError: A file cannot be read, they correct nothing, have an unknown label or two for one text; a text is
             not among the rows, or is a test row's; or a label has no row left.
     """
-    rows, parts = read_files(given, splits["train"].text_columns, COLUMN, Dialect(quoting="trusted"))
+    try:
+        rows, parts = read_files(given, splits["train"].text_columns, COLUMN, Dialect(quoting="trusted"))
+    except UsageError as error:
+        # The flags that it names choose how the train file is read.
+        raise UsageError(str(error).partition(" (--")[0]) from None
     place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
     values = [str(value or "").strip() for value in label_values(rows[COLUMN][:], rows.features[COLUMN])]
     filled = [number for number, value in enumerate(values) if value]
     if not filled:
         raise UsageError(f"{place} corrects nothing: fill in its column {COLUMN}, with {', '.join(names)}")
-    labels = _labels([values[number] for number in filled], names, [place.row(number) for number in filled])
+    label_of = _spellings(splits["train"], label_column) | {name: label for label, name in enumerate(names)}
+    labels = _labels([values[number] for number in filled], label_of, names, [place.row(number) for number in filled])
     keys = _keys(rows.select(filled), splits["train"].text_columns)
     if twice := contradictory(keys, labels):
         raise UsageError(f"{place} has two different labels in {COLUMN} for {twice:,} of its texts: keep one of them")
@@ -52,11 +59,19 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
     return {"files": [{"file": part.file, "sha256": part.sha256} for part in parts], "rows": changed}
 
 
-def _labels(values: list[str], names: list[str], places: list[str]) -> np.ndarray:
+def _spellings(train: "Split", label_column: str) -> dict[str | None, int]:
+    """Return the label of each value of the label column."""
+    values = label_values(train.rows[label_column][:], train.rows.features[label_column])
+    return {label_key(value): label for value, label in zip(values, train.labels.tolist(), strict=True)}
+
+
+def _labels(values: list[str], label_of: dict[str | None, int], names: list[str], places: list[str]) -> np.ndarray:
     # A spreadsheet makes TRUE of true.
-    label_of = {name.casefold(): label for label, name in enumerate(names)}
-    label_of |= {name: label for label, name in enumerate(names)}
-    labels = [label_of.get(value, label_of.get(value.casefold(), NO_LABEL)) for value in values]
+    folded = {name.casefold(): label for label, name in enumerate(names)}
+    texts = [text_of(value) for value in values]
+    labels = [
+        label_of.get(text, label_of.get(label_key(text), folded.get(text.casefold(), NO_LABEL))) for text in texts
+    ]
     if NO_LABEL in labels:
         row = labels.index(NO_LABEL)
         known = ", ".join(names)

@@ -15,6 +15,8 @@ from recipe.files.parts import Place
 BINARY_NAMES = ["negative", "positive"]
 # Numbers that mean negative and positive: the Hub's, and those of fastText and other mirrors of Amazon Polarity.
 BINARY_NUMBERS = ({"0", "1"}, {"1", "2"})
+# What these numbers are beside the names, as where a person has labelled more rows.
+NUMBERED = {"0": 0, "1": 1}
 BOOLEANS = ("true", "false")
 # A column with more different values is probably not the label.
 MAX_LABELS = 1000
@@ -28,10 +30,10 @@ def encode_labels(
 ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Return the label names, and each split's labels: int64 (rows,), `NO_LABEL` if a row has none.
 
-    A `ClassLabel` keeps its order of names. 0/1 and 1/2 become negative and positive. Other labels are sorted as
-    numbers if all are numbers, else by name. Labels that differ as text are different, as "01" and "1" do, but 1, 1.0
-    and "1" are one, and so are true and "True". Only train's labels decide; a `ClassLabel` of another split is matched
-    by name. `places` is what messages call each split's rows.
+    A `ClassLabel` keeps its order of names. 0/1 and 1/2 become negative and positive, and so do 0/1 beside these two
+    names. Other labels are sorted as numbers if all are numbers, else by name. Labels that differ as text are
+    different, as "01" and "1" do, but 1, 1.0 and "1" are one, and so are true and "True". Only train's labels decide; a
+    `ClassLabel` of another split is matched by name. `places` is what messages call each split's rows.
 
     Raises:
         UsageError: Train has a single label or far too many, or another split has a label that train lacks.
@@ -45,7 +47,7 @@ def encode_labels(
     label_of = {None: NO_LABEL} | keys
     encoded = {}
     for name, found in values.items():
-        labels = [label_of.get(_key(value), _UNKNOWN) for value in distinct[name]]
+        labels = [label_of.get(label_key(value), _UNKNOWN) for value in distinct[name]]
         number = compute.index_in(found, value_set=found.unique()).to_numpy()
         encoded[name] = np.array(labels, dtype=np.int64)[number]
         if (unknown := np.flatnonzero(encoded[name] == _UNKNOWN)).size:
@@ -65,8 +67,12 @@ def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[lis
     """Return the label names in their order, and the label of each key."""
     if isinstance(feature, ClassLabel):
         keys = {str(label): label for label in range(len(feature.names))}
-        return list(feature.names), keys | {_key(name) or name: label for label, name in enumerate(feature.names)}
-    found = {key for value in distinct if (key := _key(value)) is not None}
+        return list(feature.names), keys | {label_key(name) or name: label for label, name in enumerate(feature.names)}
+    found = {key for value in distinct if (key := label_key(value)) is not None}
+    spelled: dict[str, int] = {}
+    if found & NUMBERED.keys() and found & {*BINARY_NAMES} and found <= {*NUMBERED, *BINARY_NAMES}:
+        spelled = NUMBERED
+        found = {BINARY_NAMES[NUMBERED[key]] if key in NUMBERED else key for key in found}
     if len(found) < 2:
         raise UsageError(
             f"every train row has the same label in {column!r} ({', '.join(found) or 'none'}): two are needed; of a "
@@ -80,10 +86,10 @@ def _names_and_keys(distinct: list[Any], feature: Any, column: str) -> tuple[lis
     # 01 and 1 are the same number.
     ordered = sorted(found, key=lambda key: (float(key) if numbers else 0, name_of[key]))
     names = BINARY_NAMES if found in BINARY_NUMBERS else [name_of[key] for key in ordered]
-    return names, {name: label for order in (ordered, names) for label, name in enumerate(order)}
+    return names, spelled | {name: label for order in (ordered, names) for label, name in enumerate(order)}
 
 
-def _key(value: Any) -> str | None:
+def label_key(value: Any) -> str | None:
     """Return what is the same for each spelling of a label, `None` if there is none."""
     # A column of whole numbers in which some are missing becomes one of floats, and is written as 1.0 into text files.
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):

@@ -144,7 +144,7 @@ def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = 
     dropped |= _drop_shared(splits, "validation")
     if args.corrections:
         # After the hold-out, which goes by label: validation keeps its rows, and the runs can be compared.
-        source.origin["corrections"] = correct_labels(args.corrections, splits, names)
+        source.origin["corrections"] = correct_labels(args.corrections, splits, names, args.label_column)
     if gone := known - set(splits["train"].labels):
         raise UsageError(
             f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, "
@@ -245,8 +245,8 @@ def _drop_missing(args: DataArguments, has_other: bool) -> str:
         if gone := next((path for path in find_parts(given) if not Path(path).expanduser().exists()), ""):
             if split != "test" or not has_other:
                 raise UsageError(
-                    f"the run's {split} file is no longer at {gone}: give export_onnx.py and evaluate.py "
-                    f"--{split}_file with where it is now"
+                    f"the run's {split} file is no longer at {gone}: give export_onnx.py, evaluate.py and "
+                    f"advise.py --{split}_file with where it is now"
                 )
             args.test_file = None
             return gone

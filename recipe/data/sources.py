@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute
 import pyarrow.csv
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, concatenate_datasets
 from sklearn.model_selection import train_test_split
 
 from recipe import hub, quickstart
 from recipe.arguments.data import DataArguments
 from recipe.data.hub_rows import Repository, read_rows, require_columns, split_names
 from recipe.data.labels import BINARY_NAMES
+from recipe.data.mapping import map_rows
 from recipe.data.own_files import read_files
 from recipe.errors import UsageError
 from recipe.files.parts import Place, joined_name
+from recipe.files.spreadsheet import PREDICTED, PROBABILITY, text_of
 
 # The commit each dataset is read at unless --dataset_revision says otherwise.
 PINNED_REVISIONS = {"fancyzhx/amazon_polarity": "9d9c45c18f8c3cf1b23a3c27917b60cbf28f3289"}
@@ -52,11 +54,34 @@ def read_source(args: DataArguments) -> Source:
 
 
 def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Dataset, list[dict[str, str]], Place]:
-    """Return the first `rows` rows, -1 for all, of the user's files, the name and sha256 of each, and their place."""
+    """Return the first `rows` rows, -1 for all, of the user's files, the name and sha256 of each, and their place.
+
+    Of a filled-in `to_label.csv` texts and labels are what they were before a spreadsheet was thought of.
+    """
     found, parts = read_files(given, args.text_columns, args.label_column, args.dialect)
+    if any(_is_sheet(part.rows) for part in parts):
+        columns = [*args.text_columns, args.label_column]
+        found = concatenate_datasets([_without_apostrophes(part.rows, columns) for part in parts])
     said = [{"file": part.file, "sha256": part.sha256} for part in parts]
     place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
     return _first(found, rows), said, place
+
+
+def _is_sheet(rows: Dataset) -> bool:
+    """Return whether rows are those of a `to_label.csv`, in which an apostrophe stands before formulas."""
+    return {PREDICTED, PROBABILITY} <= set(rows.column_names)
+
+
+def _without_apostrophes(rows: Dataset, columns: list[str]) -> Dataset:
+    """Return the rows with the texts that `cell` made cells of, where they are those of a `to_label.csv`."""
+    if not _is_sheet(rows):
+        return rows
+    columns = [column for column in columns if getattr(rows.features[column], "dtype", "") == "string"]
+
+    def restore(batch: dict[str, list[str | None]]) -> dict[str, list[str | None]]:
+        return batch | {column: [value and text_of(value) for value in batch[column]] for column in columns}
+
+    return map_rows(rows, restore, rows.features, "apostrophes")
 
 
 def _read_files(args: DataArguments) -> Source:

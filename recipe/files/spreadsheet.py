@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+# Columns of to_label.csv beside the user's own; a file with both of them is one that `sheet` wrote.
+PREDICTED, PROBABILITY = "predicted", "probability"
 # What a spreadsheet would run as a formula, and what `cell` makes of it.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _ESCAPED = re.compile(r"'+[=+\-@\t\r]")

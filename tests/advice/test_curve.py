@@ -56,6 +56,15 @@ def test_a_flat_curve_is_noise_and_a_steep_one_is_not() -> None:
     assert forecast.gain[0] < 0.15 * (1 - 0.2414 / 0.3) < forecast.gain[1]
 
 
+def test_no_forecast_of_f1_is_above_one_or_below_none() -> None:
+    lucky, own, _ = planted(PowerLaw(0.9, 0.08, 0.5), 0.1, 0)
+    perfect = foretell(lucky, np.ones_like(own), 1.0)
+    assert perfect.twice[1] == 1 and perfect.gain[1] == 0 and perfect.is_noise
+    assert perfect.twice[0] < 1 and perfect.gain[0] == pytest.approx(perfect.twice[0] - 1)
+    hopeless = foretell(lucky, np.full_like(own, 0.01), 0.01)
+    assert hopeless.twice[0] == 0 and hopeless.gain[0] == -0.01
+
+
 def test_subsets_are_an_eighth_a_quarter_half_and_all_of_the_rows() -> None:
     draw = np.random.default_rng(0)
     labels = np.arange(80) % 2

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from conftest import copy_of, load_script, separable_reviews, write_dataset
 from datasets import Dataset
 from sklearn.metrics import f1_score
 
-from recipe.advice.run import advise, summary
-from recipe.advice.suspects import fold_numbers, learners, out_of_fold
+from recipe.advice.run import advise, summary, unedited
+from recipe.advice.suspects import check_list, fold_numbers, learners, named_issues, out_of_fold
 from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import load_reviews, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
+from recipe.files.atomic import file_sha256
 from recipe.files.spreadsheet import text_of
 from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder
@@ -116,6 +118,55 @@ def test_an_unedited_answer_is_replaced(flipped_run: RunFolder) -> None:
     assert json.loads((flipped_run.path / "advice" / "advice.json").read_text()) == before
 
 
+def test_a_list_that_was_edited_after_an_interruption_is_kept(
+    flipped_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recipe.advice.run.curve", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        advise(flipped_run)
+    folder = flipped_run.path / "advice"
+    assert json.loads((folder / "advice.json").read_text())["files"] == {
+        "suspects.csv": file_sha256(folder / "suspects.csv")
+    }
+    with pytest.raises(KeyboardInterrupt):
+        advise(flipped_run)
+    with (folder / "suspects.csv").open("a") as file:
+        file.write("\n")
+    with pytest.raises(UsageError, match="suspects.csv was edited since"):
+        advise(flipped_run)
+
+
+@pytest.mark.parametrize("known", ['{"files": {}}', "[]", None])
+def test_a_list_that_no_answer_is_known_to_have_written_is_kept(known: str | None, tmp_path: Path) -> None:
+    (tmp_path / "to_label.csv").write_text("content,label\n")
+    if known:
+        (tmp_path / "advice.json").write_text(known)
+    with pytest.raises(UsageError, match="to_label.csv was edited since"):
+        unedited(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "unlabelled", "message"),
+    [
+        ({"label_column": "predicted"}, True, "to_label.csv has a column 'predicted' of its own, which the reviews"),
+        ({"text_columns": ["title", "probability"]}, True, "suspects.csv has a column 'probability' of its own, which"),
+        ({"text_columns": ["row"]}, False, "suspects.csv has a column 'row' of its own, .*: rename it in your files"),
+        ({"label_column": "predicted"}, False, "'predicted'; it has label, title, content"),
+    ],
+)
+def test_no_column_of_the_reviews_is_overwritten(
+    settings: dict[str, Any], unlabelled: bool, message: str, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    run = copy_of(tiny_run, tmp_path)
+    run.write_config(run.read_config() | settings)
+    with pytest.raises(UsageError, match=message) as refused:
+        advise(run, unlabelled_file=["new.csv"] if unlabelled else None)
+    assert "\n" not in str(refused.value) and not (run.path / "advice").exists()
+
+
 def test_labels_without_any_rule_are_called_noise(run_on: Callable[[Dataset], RunFolder]) -> None:
     draw = random.Random(5)
     said, *_ = advise(run_on(with_labels([draw.randrange(2) for _ in range(ROWS)])))
@@ -163,6 +214,25 @@ def test_a_label_says_nothing_about_the_probabilities_of_its_own_row() -> None:
     same = folds == folds[3]
     assert np.array_equal(before[same], after[same]) and not np.array_equal(before[~same], after[~same])
     assert np.allclose(before.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1], [0, 0, 1], [0, 1, 0, 1], [0, 1, 2], [0, 1, 2, 0, 1], [0, 0, 0, 0, 0, 1], [0, 1, 0]]
+)
+def test_few_rows_are_judged_all_the_same(labels: list[int]) -> None:
+    given, rows = np.array(labels), len(labels)
+    views = learners([f"film {row}" for row in range(rows)], np.eye(rows, dtype=np.float32))
+    folds = fold_numbers(np.arange(rows, dtype=np.uint64), given)
+    probabilities = out_of_fold(views, given, folds, max(labels) + 1)
+    assert np.allclose(probabilities.sum(axis=1), 1)
+    named_issues(given, probabilities)
+    assert check_list(views, given, folds, max(labels) + 1).is_noise
+
+
+def test_where_all_others_have_one_label_a_row_should_have_it_too() -> None:
+    views = learners(["good film", "bad film", "a film"], np.eye(3, dtype=np.float32))
+    labels = np.array([0, 1, 1])
+    assert out_of_fold(views, labels, np.arange(3), 2)[0].tolist() == [0, 1]
 
 
 def test_reviews_without_words_are_judged_by_what_there_is() -> None:

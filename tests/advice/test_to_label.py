@@ -6,15 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from conftest import NEGATIVE, NEUTRAL, POSITIVE
+from conftest import NEGATIVE, NEUTRAL, POSITIVE, copy_of
 from datasets import ClassLabel, Dataset
 
+from recipe.advice.answer import in_words
 from recipe.advice.to_label import least_certain, spelled_labels, to_label, unlike
+from recipe.arguments.data import DataArguments
 from recipe.data import reviews_of
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
 from recipe.data.own_files import read_files
 from recipe.data.reviews import Split
+from recipe.data.sources import read_split
+from recipe.files.spreadsheet import cell
 from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import RunFolder
 
@@ -96,6 +100,54 @@ def test_the_file_is_read_beside_the_train_file(asked: Asked, tmp_path: Path) ->
     first.write_text("label,content\nnegative,so bad\n", encoding="utf-8")
     rows, _ = read_files([str(first), str(asked.file)], ["content"], "label")
     assert len(rows) == 101 and rows["content"][1:] == [row["content"] for row in asked.rows]
+
+
+def test_a_labelled_formula_is_in_train_what_it_was(tiny_run: RunFolder, tmp_path: Path) -> None:
+    texts = ["=1+1 lovely", "-- poor", "'=2 film", "'tis good"]
+    reviews = reviews_of(tiny_run)
+    del reviews.splits["test"]
+    file = to_label(tiny_run, reviews, split_of(texts), tmp_path).file
+    assert file
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["content"] for row in rows} == {"'=1+1 lovely", "'-- poor", "''=2 film", "'tis good"}
+    with file.open("w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys())
+        writer.writeheader()
+        writer.writerows([row | {"label": cell("-1")} for row in rows])
+    # The texts of another file stay as they are.
+    (tmp_path / "mine.csv").write_text("content,label\n'=3 is mine,1\n", encoding="utf-8")
+    args = DataArguments(train_file=[str(tmp_path / "mine.csv"), str(file)], text_columns=["content"])
+    found, _, _ = read_split(args.train_file, args, -1)
+    assert set(found["content"]) == {"'=3 is mine", *texts}
+    assert found["label"][:] == ["1", "-1", "-1", "-1", "-1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "how"),
+    [
+        ({"train_file": "mine.csv"}, "then train with --train_file and both files."),
+        ({"train_file": "MINE.CSV.gz"}, "then train with --train_file and both files."),
+        ({"train_file": "mine.csv", "quoting": "none"}, "then add them to your train rows."),
+        ({"train_file": "mine.jsonl"}, "then add them to your train rows."),
+        ({}, "then add them to your train rows."),
+    ],
+)
+def test_both_files_are_named_only_where_they_go_together(
+    settings: dict[str, str], how: str, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    run, reviews = copy_of(tiny_run, tmp_path), reviews_of(tiny_run)
+    run.write_config(run.read_config() | settings)
+    answer = to_label(run, reviews, split_of(["good film", "bad film"]), tmp_path)
+    assert answer.lines[2].endswith(how) and answer.lines[2].startswith("Some 20 seconds: fill in 'label'")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "a second"), (1.4, "a second"), (1.5, "2 seconds"), (119, "119 seconds"), (1000, "17 minutes")],
+)
+def test_a_time_is_said_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
 
 
 def test_the_screen_says_how_many_how_sure_what_they_cost_and_that_it_is_noise(asked: Asked) -> None:

@@ -49,9 +49,6 @@ def labels_of(reviews: Reviews) -> dict[str, int]:
 
 
 def test_a_correction_changes_every_repetition_of_its_text_and_no_other_row() -> None:
-    Path("found.csv").write_text("content,correct_label\nfilm number 4,positive\nfilm number 7,\nfilm number 30,0\n")
-    with pytest.raises(UsageError, match="row 3 of found.csv has the correct_label '0', which train has not: negative"):
-        load("found.csv")
     Path("found.csv").write_text(
         "content,correct_label\nfilm number 4,positive\nfilm number 7,\nfilm number 30,NEGATIVE\n"
     )
@@ -66,6 +63,34 @@ def test_a_correction_changes_every_repetition_of_its_text_and_no_other_row() ->
             if name != "test"
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("spelled", "correct", "name"),
+    [
+        (("0", "1"), "1", "positive"),
+        (("0", "1"), "1.0", "positive"),
+        (("1", "2"), "2", "positive"),
+        (("1", "2"), "2.0", "positive"),
+        (("negative", "positive"), "Positive", "positive"),
+        (("-1", "1"), "-1", "-1"),
+        (("-1", "1"), "'-1", "-1"),
+        (("-1", "1"), "'-1.0", "-1"),
+        (("true", "false"), "TRUE", "true"),
+    ],
+)
+def test_a_correct_label_is_a_name_or_spelled_as_the_train_file_spells_it(
+    spelled: tuple[str, str], correct: str, name: str
+) -> None:
+    lines = [f"{spelled[label]},{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
+    Path("train.csv").write_text("".join(["label,content\n", *lines]))
+    Path("test.csv").write_text(f"label,content\n{spelled[0]},test film one\n{spelled[1]},test film two\n")
+    Path("found.csv").write_text(f"content,correct_label\nfilm number 4,{correct}\nfilm number 5,{correct}\n")
+    names, found = load().label_names, labels_of(load("found.csv"))
+    assert [names[found[f"film number {row}"]] for row in (4, 5)] == [name] * 2
+    Path("found.csv").write_text("content,correct_label\nfilm number 4,3\n")
+    with pytest.raises(UsageError, match="row 1 of found.csv has the correct_label '3', which train has not: "):
+        load("found.csv")
 
 
 def test_validation_has_the_same_rows_with_corrections_as_without() -> None:
@@ -112,7 +137,7 @@ def test_corrections_that_make_no_sense_are_refused(content: str, message: str) 
     Path("found.csv").write_text(content)
     with pytest.raises(UsageError, match=message) as refused:
         load("found.csv")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(refused.value) and "--" not in str(refused.value), "no flag of the train file"
 
 
 def test_a_run_keeps_the_place_of_its_corrections_and_says_how_many_there_are(

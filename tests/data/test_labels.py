@@ -38,6 +38,17 @@ def test_codes_keep_their_zeros() -> None:
         encoded(["01", "02"], "02", "1")
 
 
+def test_numbers_and_names_beside_each_other_are_two_labels() -> None:
+    binary = ["negative", "positive"]
+    assert encoded(["0", "1", "negative", "positive"]) == (binary, [0, 1, 0, 1])
+    assert encoded(["1", "negative", "1.0"], "0", "positive", "1") == (binary, [0, 1, 1])
+    assert encoded(["positive", "negative"]) == (binary, [1, 0])
+    assert len(encoded(["0", "1", "negative", "good"])[0]) == 4
+    assert len(encoded(["0", "1", "2", "negative"])[0]) == 4
+    with pytest.raises(UsageError, match="every train row has the same label in 'label' .negative.: two are needed"):
+        encoded(["0", "negative"])
+
+
 @pytest.mark.parametrize("one", [1, 1.0, "1", "1.0", " 1 ", Decimal("1.00")])
 @pytest.mark.parametrize("other", [1, 1.0, "1", "1.0"])
 def test_a_number_is_one_label_however_it_is_stored(one: Any, other: Any) -> None:

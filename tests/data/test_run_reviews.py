@@ -81,7 +81,9 @@ def test_a_run_finds_its_files_where_they_have_moved_to(run_on_files: RunFolder)
     train, test = ["new/train-*.parquet"], ["new/test.parquet"]
     with pytest.raises(UsageError, match=r"train file is no longer at .*train-0.parquet: give .* --train_file with"):
         reviews_of(run_on_files)
-    with pytest.raises(UsageError, match=r"test file is no longer at .*old/test.parquet: give .* --test_file with"):
+    with pytest.raises(
+        UsageError, match=r"test file is no longer at .*old/test.parquet: give .* and advise.py --test_file with"
+    ):
         reviews_of(run_on_files, {"train": train})
     found = reviews_of(run_on_files, {"train": train, "test": test})
     assert {name: split.sha256 for name, split in found.splits.items()} == recorded and not found.other_test
