@@ -129,9 +129,7 @@ def _answer(
     elif sure.min() > SURE:
         worth = "Noise: it is sure of every one, so that their labels will change little."
     else:
-        worth = (
-            "Where it was tried, 400 of them were worth over 800 in random order; of 100 it was noise (docs/advice.md)."
-        )
+        worth = "Where it was tried, 400 of them were worth over 800 in random order (docs/advice.md)."
     return Advice(
         "Reviews to label next",
         [
