@@ -1,4 +1,4 @@
-"""Tables for the screen. The model card's are written in its template."""
+"""Tables for the screen and for pages. The model card's are written in its template."""
 
 from collections.abc import Sequence
 
@@ -7,3 +7,9 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a table's lines for the screen, each column as wide as its widest cell and flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def markdown(rows: Sequence[Sequence[str]], marks: Sequence[str]) -> list[str]:
+    """Return a table's lines as Markdown, the head of `rows` first; `marks` align columns: `---` left, `--:` right."""
+    head, *body = rows
+    return [f"| {' | '.join(row)} |" for row in (head, marks, *body)]

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Of a person, to judge or to label one review.
+SECONDS_PER_REVIEW = 10
+
 
 @dataclass(frozen=True)
 class Advice:

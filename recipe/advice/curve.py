@@ -14,8 +14,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from recipe.advice.answer import Advice
-from recipe.advice.to_label import SECONDS_PER_LABEL
+from recipe.advice.answer import SECONDS_PER_REVIEW, Advice
 from recipe.advice.vectors import frozen_vectors, labelled_texts
 from recipe.data.reviews import Reviews
 from recipe.evaluation.fonts import fonts_for
@@ -155,7 +154,7 @@ def measure(
         classes: Number of classes.
     """
     resampled, _ = resample(labels, np.vstack([answers, own]), classes=classes, resamples=RESAMPLES)
-    # What resampling adds to a mean is nothing.
+    # The mean over the resamples is F1 on the rows themselves, as a resample adds no bias.
     return Curve(rows, resampled[:, :-1].mean(axis=0), resampled[:, :-1]), resampled[:, -1]
 
 
@@ -239,6 +238,6 @@ def _lines(forecast: Forecast, record: RunRecord) -> list[str]:
         gain += "which is noise: one training differs from the next by as much."
     else:
         gain += "if its errors fall as those of a simpler learner on subsets do."
-    hours = rows * SECONDS_PER_LABEL / 3600
+    hours = rows * SECONDS_PER_REVIEW / 3600
     cost = f"The cost: {rows:,} labels, some {hours:,.1f} hours, and a training of some {2 * record.seconds:,.0f} s."
     return [said, gain, cost]

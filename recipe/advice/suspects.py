@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from recipe.advice.answer import Advice, in_words
+from recipe.advice.answer import SECONDS_PER_REVIEW, Advice, in_words
 from recipe.advice.vectors import frozen_vectors, labelled_texts
 from recipe.data.corrections import COLUMN
 from recipe.data.reviews import Reviews, Split
@@ -29,8 +29,6 @@ FOLDS = 5
 COLUMNS = ("split", "row", "given_label", "likely_label", "probability", COLUMN)
 # Share of the labels that are changed on purpose, to see how many of them the list names; ten of a hundred rows.
 CHANGED, FEWEST_CHANGED = 0.04, 10
-# Seconds of a person for a row, for what the list costs.
-LOOK = 10
 
 
 @dataclass(frozen=True)
@@ -214,14 +212,14 @@ def _answer(
 ) -> Advice:
     """Return what the screen says of a list of suspects."""
     total, train = sum(rows.values()), int((found < rows["train"]).sum())
-    seconds, look = run.read_record().seconds, LOOK * len(found)
+    seconds, look = run.read_record().seconds, SECONDS_PER_REVIEW * len(found)
     lines = [
         f"{len(found):,} of {total:,} labels ({len(found) / total:.1%}) may be wrong: {train:,} train and "
         f"{len(found) - train:,} validation rows, most suspicious first",
         f"How sure: of {check.changed:,} labels changed on purpose it would name {check.changed_named:,}, and of the "
         f"others {check.others_named / check.others:.1%}; it guesses {accuracy:.1%} of the labels without seeing them",
-        f"Cost: {in_words(look)} of looking at {LOOK} seconds a row, and {in_words(seconds)} of training again: fill "
-        f"in {COLUMN}, then train.py --corrections {file}",
+        f"Cost: {in_words(look)} of looking at {SECONDS_PER_REVIEW} seconds a row, and {in_words(seconds)} of training "
+        f"again: fill in {COLUMN}, then train.py --corrections {file}",
     ]
     if check.is_noise:
         lines = [f"Noise, that is drawn by chance or hardly better. {lines[1]}"]

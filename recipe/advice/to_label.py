@@ -7,7 +7,8 @@ import numpy as np
 from sklearn.metrics import pairwise_distances
 from sklearn.preprocessing import normalize
 
-from recipe.advice.answer import Advice, in_words
+from recipe.advice.answer import SECONDS_PER_REVIEW, Advice, in_words
+from recipe.advice.vectors import vectors_by
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.model import ModelArguments
 from recipe.data.labels import label_values
@@ -18,8 +19,6 @@ from recipe.files.spreadsheet import PREDICTED, PROBABILITY, sheet
 from recipe.files.text_rows import Dialect
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
-from recipe.model.features import encode, load_encoder
-from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 
 # Few enough to label in a sitting, after which a new training asks better.
@@ -31,7 +30,6 @@ AMONG = 2
 MOST_SCORED = 10_000
 # Where the model is so sure of the least certain reviews, their labels change little.
 SURE = 0.95
-SECONDS_PER_LABEL = 10
 # Rounding of float32 in the distance of two unit vectors.
 EQUAL = 1e-3
 
@@ -51,7 +49,9 @@ def to_label(run: RunFolder, reviews: Reviews, unlabelled: Split, folder: Path) 
     texts: Any = texts_of(asked)
     probabilities = softmax(classifier.logits(texts, "unlabelled"))
     unsure = least_certain(probabilities, AMONG * COUNT)
-    chosen = unsure[unlike(_vectors(run, [texts[row] for row in unsure]), COUNT)]
+    # Of the run's own encoder, which has learned what its labels are about.
+    vectors = vectors_by(ModelArguments(str(run.path)), run, [texts[row] for row in unsure], "comparing")
+    chosen = unsure[unlike(vectors, COUNT)]
     args = data_arguments_of(run.read_config())
     file, label_column = folder / "to_label.csv", args.label_column
     spelled = spelled_labels(reviews.splits["train"], label_column)
@@ -97,15 +97,6 @@ def spelled_labels(train: Split, label_column: str) -> list[str]:
     return [str(value).strip() for value in label_values(rows[label_column][:], rows.features[label_column])]
 
 
-def _vectors(run: RunFolder, texts: list[Any]) -> np.ndarray:
-    """Return the vectors of the run's own encoder, float32 (texts, hidden)."""
-    settings = run.read_config()
-    args = data_arguments_of(settings)
-    trained = find_pretrained(ModelArguments(str(run.path)), args.max_length)
-    tokenizer = load_tokenizer(trained, args.max_length, args.truncation_side)
-    return encode(load_encoder(trained), tokenizer, texts, "comparing")
-
-
 def _answer(
     run: RunFolder,
     file: Path,
@@ -117,7 +108,7 @@ def _answer(
 ) -> Advice:
     """Return what the screen says of the reviews `chosen`."""
     sure, of_all = probabilities[chosen].max(axis=1), float(probabilities.max(axis=1).mean())
-    seconds = len(chosen) * SECONDS_PER_LABEL
+    seconds = len(chosen) * SECONDS_PER_REVIEW
     # Files that go together are of one format and one dialect.
     csv = all(name.lower().endswith((".csv", ".csv.gz", ".csv.zst")) for name in args.train_file or [""])
     together = csv and args.dialect == Dialect()

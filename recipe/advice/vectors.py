@@ -1,5 +1,6 @@
-"""Vectors of a run's reviews from the weights that it started from, which have seen none of their labels."""
+"""Vectors of a run's reviews, above all from the weights that it started from, which have seen no label."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -24,8 +25,13 @@ def labelled_texts(reviews: Reviews) -> tuple[Text, ...]:
 def frozen_vectors(run: RunFolder, texts: tuple[Text, ...]) -> np.ndarray:
     """Return the mean vectors that the weights a run started from give its texts, float32 (texts, hidden)."""
     settings = run.read_config()
-    args = data_arguments_of(settings)
     weights = ModelArguments(settings["model_name_or_path"], run.read_record().weights.get("revision", "main"))
+    return vectors_by(weights, run, texts, "reading the reviews")
+
+
+def vectors_by(weights: ModelArguments, run: RunFolder, texts: Sequence[Text], description: str) -> np.ndarray:
+    """Return the mean vectors that some weights give texts, cut as the run cuts them, float32 (texts, hidden)."""
+    args = data_arguments_of(run.read_config())
     pretrained = find_pretrained(weights, args.max_length)
     tokenizer = load_tokenizer(pretrained, args.max_length, args.truncation_side)
-    return encode(load_encoder(pretrained), tokenizer, texts, "reading the reviews")
+    return encode(load_encoder(pretrained), tokenizer, texts, description)

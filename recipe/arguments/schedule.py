@@ -62,7 +62,7 @@ def schedule(rows: int, share: int = 1, batch: int | None = None) -> Schedule:
 
 
 def validated(epochs: int, steps: int) -> dict[str, Any]:
-    """Return the settings of a training of as many epochs, or the next number that its checkpoints divide.
+    """Return the settings of so many epochs, or of the next number that evenly spaced checkpoints divide.
 
     Args:
         epochs: Up to five are each validated and saved. More are saved three to five times in all, the last time at the

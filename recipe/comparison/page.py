@@ -11,7 +11,7 @@ from recipe.evaluation.fonts import fonts_for, one_line, shorten
 from recipe.evaluation.model_card import plain
 from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
-from recipe.text_table import columns
+from recipe.text_table import columns, markdown
 
 PICTURE = "f1.png"
 # In Latin letters.
@@ -115,6 +115,5 @@ def _explanation(comparison: Comparison) -> list[str]:
 
 def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a table's lines, the first column flush left."""
-    head, *body = [[plain(cell) for cell in row] for row in rows]
-    marks = ["---", *["--:"] * (len(head) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (head, marks, *body)]
+    marks = ["---", *["--:"] * (len(rows[0]) - 1)]
+    return markdown([[plain(cell) for cell in row] for row in rows], marks)

@@ -1,4 +1,4 @@
-"""Correct the labels of train and validation rows, as a file says that a person has looked through."""
+"""Correct the labels of train and validation rows, from a list that a person has filled in."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any

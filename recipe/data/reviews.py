@@ -20,7 +20,7 @@ from recipe.data.mapping import map_rows, progress_bars
 from recipe.data.sources import FIXED_SEED, Source, hold_out, read_source, read_split
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256
-from recipe.files.parts import Place, find_parts, joined_name
+from recipe.files.parts import Place, find_parts, first_missing, joined_name
 from recipe.files.readers import require_file
 from recipe.run_folder import RunFolder
 
@@ -206,7 +206,8 @@ def _replace_files(args: DataArguments, files: Mapping[str, list[str]], recorded
     other: list[str] = []
     for split, given in files.items():
         own = recorded.get(split, []) if split in args.files else []
-        if split == "test" and _sha256(given) != [part["sha256"] for part in (own if isinstance(own, list) else [own])]:
+        parts = own if isinstance(own, list) else [own]
+        if split == "test" and files_sha256(given) != [part["sha256"] for part in parts]:
             other = given
         elif split in args.files:
             setattr(args, f"{split}_file", given)
@@ -222,13 +223,14 @@ def _find_corrections(args: DataArguments, moved: list[str] | None, recorded: di
     args.corrections = moved or args.corrections
     if not args.corrections:
         return
-    if gone := next((path for path in find_parts(args.corrections) if not Path(path).expanduser().exists()), ""):
+    if gone := first_missing(args.corrections):
         raise UsageError(f"the run's corrections are no longer at {gone}: give --corrections with where they are now")
-    if _sha256(args.corrections) != [part["sha256"] for part in recorded.get("files", [])]:
+    if files_sha256(args.corrections) != [part["sha256"] for part in recorded.get("files", [])]:
         raise UsageError(f"{joined_name(args.corrections)} has changed since the run: restore it, or train again")
 
 
-def _sha256(given: list[str]) -> list[str]:
+def files_sha256(given: list[str]) -> list[str]:
+    """Return the sha256 of each file that paths, patterns and folders name; if one is not there, raise `UsageError`."""
     files = find_parts(given)
     for file in files:
         require_file(file)
@@ -242,7 +244,7 @@ def _drop_missing(args: DataArguments, has_other: bool) -> str:
         The missing test file, or nothing.
     """
     for split, given in args.files.items():
-        if gone := next((path for path in find_parts(given) if not Path(path).expanduser().exists()), ""):
+        if gone := first_missing(given):
             if split != "test" or not has_other:
                 raise UsageError(
                     f"the run's {split} file is no longer at {gone}: give export_onnx.py, evaluate.py and "

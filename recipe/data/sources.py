@@ -56,7 +56,7 @@ def read_source(args: DataArguments) -> Source:
 def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Dataset, list[dict[str, str]], Place]:
     """Return the first `rows` rows, -1 for all, of the user's files, the name and sha256 of each, and their place.
 
-    Of a filled-in `to_label.csv` texts and labels are what they were before a spreadsheet was thought of.
+    The apostrophes that `to_label.csv` puts before cells that look like formulas are taken off texts and labels.
     """
     found, parts = read_files(given, args.text_columns, args.label_column, args.dialect)
     if any(_is_sheet(part.rows) for part in parts):
@@ -73,7 +73,7 @@ def _is_sheet(rows: Dataset) -> bool:
 
 
 def _without_apostrophes(rows: Dataset, columns: list[str]) -> Dataset:
-    """Return the rows with the texts that `cell` made cells of, where they are those of a `to_label.csv`."""
+    """Return the rows of a `to_label.csv` without the apostrophes of some columns, and any other rows as they are."""
     if not _is_sheet(rows):
         return rows
     columns = [column for column in columns if getattr(rows.features[column], "dtype", "") == "string"]

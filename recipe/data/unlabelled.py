@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
 from recipe.data.mapping import progress_bars
 from recipe.data.own_files import read_files
-from recipe.data.reviews import Reviews, Split, without_nulls
+from recipe.data.reviews import Reviews, Split, files_sha256, without_nulls
 from recipe.errors import RecipeWarning, UsageError
-from recipe.files.atomic import file_sha256
-from recipe.files.parts import Place, find_parts, joined_name
+from recipe.files.parts import Place, first_missing, joined_name
 from recipe.run_folder import RunRecord
 
 
@@ -85,7 +83,7 @@ def read_unlabelled(
 
 
 def require_unseen(reviews: Reviews, record: RunRecord, settings: dict[str, Any]) -> None:
-    """Check that test rows which a run was not trained beside are none of those that its encoder adapted to.
+    """Check that test rows other than the run's own are not among the reviews that its encoder adapted to.
 
     Args:
         reviews: With the other test rows.
@@ -99,12 +97,11 @@ def require_unseen(reviews: Reviews, record: RunRecord, settings: dict[str, Any]
         return
     args = data_arguments_of(settings)
     given = args.unlabelled_file or []
-    files = {name: Path(name).expanduser() for name in find_parts(given)}
-    if gone := next((name for name, file in files.items() if not file.is_file()), ""):
+    if gone := first_missing(given):
         message = f"the run's unlabelled reviews are no longer at {gone}: whether test rows are among them is not known"
         warnings.warn(message, RecipeWarning, stacklevel=2)
         return
-    if [file_sha256(file) for file in files.values()] != [part["sha256"] for part in record.unlabelled["files"]]:
+    if files_sha256(given) != [part["sha256"] for part in record.unlabelled["files"]]:
         raise UsageError(
             f"{joined_name(given)} has changed since the run, whose encoder has adapted to it: restore it, or train "
             "again"

@@ -49,6 +49,11 @@ def find_parts(given: Iterable[str]) -> list[str]:
     return files
 
 
+def first_missing(given: Iterable[str]) -> str:
+    """Return the first of the files that paths, patterns and folders name which is not there; nothing if all are."""
+    return next((file for file in find_parts(given) if not Path(file).expanduser().exists()), "")
+
+
 def joined_name(given: list[str]) -> str:
     """Return one name for what a user gave."""
     return given[0] if len(given) == 1 else f"{given[0]} and {len(given) - 1} more"

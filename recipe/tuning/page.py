@@ -13,6 +13,7 @@ from recipe.evaluation.fonts import fonts_for
 from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
 from recipe.metrics.scores import figures_by_label, label_notes
+from recipe.text_table import markdown
 from recipe.training.job import TrainingJob
 from recipe.tuning.record import BEST, TUNING, TrialRecord, Tuning, answers_of, best_of
 from recipe.tuning.space import describe, first_of
@@ -102,7 +103,7 @@ def page(tuning: Tuning, folder: Path) -> str:
         note = "**best**" if trial.number == tuning.best else trial.ended_early
         rows.append([str(trial.number), *values_of(trial.settings), _f1(trial), epoch, f"{trial.seconds:,.1f}", note])
     head = [f"# {len(tuning.trials)} trials of {tuning.wanted}", "", *findings(tuning), ""]
-    table = [" | ".join(["", *row, ""]).strip() for row in (rows[0], ["--:"] * len(rows[0]), *rows[1:])]
+    table = markdown(rows, ["--:"] * len(rows[0]))
     tried = [f"- {name}: {tuning.space[key]}" for key, (name, _) in COLUMNS.items()]
     again = ["```sh", f"accelerate launch scripts/train.py --config {folder / BEST}", "```"]
     return "\n".join(
