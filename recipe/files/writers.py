@@ -4,61 +4,36 @@ import gzip
 import json
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from recipe.errors import UsageError
 from recipe.files.text_rows import DELIMITERS
 
-# The columns that scoring adds, and their names where the file has any of these already. The last one is added only
-# where the run's decision leaves reviews to people.
-ADDED = ("label", "probability", "truncated", "doubtful")
-PREDICTED = tuple(f"predicted_{name}" for name in ADDED)
 # A row group ends at one of these: large enough to be read fast, small enough to be held in memory.
 GROUP_BYTES = 32 * 2**20
 GROUP_ROWS = 128 * 1024
 
 
-class ScoredRows(NamedTuple):
-    """The added columns of some rows.
-
-    Attributes:
-        labels, probabilities: Label names, and float (rows,).
-        truncated: bool (rows,), whether the review was longer than the model reads.
-        doubtful: bool (rows,), whether a person should decide; `None` where none is left to people.
-    """
-
-    labels: list[str]
-    probabilities: np.ndarray
-    truncated: np.ndarray
-    doubtful: np.ndarray | None = None
-
-    def spelled(self) -> Iterator[tuple[str, ...]]:
-        """Yield the values of each row as text."""
-        facts = [column for column in (self.truncated, self.doubtful) if column is not None]
-        columns = [["true" if value else "false" for value in column] for column in facts]
-        return zip(self.labels, (f"{value:.6f}" for value in self.probabilities), *columns, strict=True)
+# Added values, a column after another, each by its name: texts, or a bool or float array.
+Added = Mapping[str, Any]
+ARROW_TYPES = {str: pyarrow.string(), float: pyarrow.float32(), bool: pyarrow.bool_()}
 
 
-def added_names(present: Collection[str], where: str, with_doubtful: bool) -> tuple[str, ...]:
-    """Return names for the added columns that none of the columns `present` has.
+def spelled_rows(added: Added) -> Iterator[tuple[str, ...]]:
+    """Yield the added values of each row as text."""
+    return zip(*map(_spelled, added.values()), strict=True)
 
-    Raises:
-        UsageError: Both the plain and the `predicted_` names clash; `where` names the file.
-    """
-    count = len(ADDED) if with_doubtful else len(ADDED) - 1
-    for names in (ADDED[:count], PREDICTED[:count]):
-        if not set(names) & set(present):
-            return names
-    clash = sorted({*ADDED, *PREDICTED} & set(present))
-    raise UsageError(f"{where} has the columns {', '.join(clash)}, which scoring adds: rename or remove {clash[-1]!r}")
+
+def _spelled(values: Any) -> list[str]:
+    if isinstance(values, list):
+        return values
+    return ["true" if value else "false" for value in values] if values.dtype == bool else [f"{v:.6f}" for v in values]
 
 
 @dataclass
@@ -73,10 +48,10 @@ class TextEncoder:
     head: str
     line: Callable[[Any, Iterable[str]], str]
 
-    def encode(self, source: list[Any], scored: ScoredRows) -> bytes:
+    def encode(self, source: list[Any], added: Added) -> bytes:
         """Return a window's rows with the added columns."""
-        rows = zip(source, scored.spelled(), strict=True)
-        return "".join(self.line(row, added) for row, added in rows).encode("utf-8")
+        rows = zip(source, spelled_rows(added), strict=True)
+        return "".join(self.line(row, values) for row, values in rows).encode("utf-8")
 
     def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
         """Copy the head and the windows."""
@@ -104,15 +79,14 @@ def json_line(names: list[str], line: str, added: Iterable[str]) -> str:
 class ParquetEncoder:
     """Encodes a table with its own types and metadata, and further columns."""
 
-    def __init__(self, schema: pyarrow.Schema, names: tuple[str, ...]) -> None:
-        """Extend the table's schema by columns of these names."""
-        types = (pyarrow.string(), pyarrow.float32(), pyarrow.bool_(), pyarrow.bool_())
-        self.added = list(map(pyarrow.field, names, types))
+    def __init__(self, schema: pyarrow.Schema, kinds: Mapping[str, type]) -> None:
+        """Extend the table's schema by columns of these names and types."""
+        self.added = [pyarrow.field(name, ARROW_TYPES[kind]) for name, kind in kinds.items()]
         self.schema = pyarrow.schema([*schema, *self.added], metadata=schema.metadata)
 
-    def encode(self, source: pyarrow.Table, scored: ScoredRows) -> bytes:
+    def encode(self, source: pyarrow.Table, added: Added) -> bytes:
         """Return a window's rows with the added columns, as a small parquet file."""
-        for field, values in zip(self.added, scored, strict=False):
+        for field, values in zip(self.added, added.values(), strict=True):
             source = source.append_column(field, pyarrow.array(values, field.type))
         buffer = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(source.cast(self.schema), buffer, compression="zstd", store_schema=True)
@@ -135,22 +109,27 @@ Encoder = TextEncoder | ParquetEncoder
 
 
 def encoder(
-    extension: str, columns: Iterable[str], names: tuple[str, ...], schema: pyarrow.Schema | None, delimiter: str = ""
+    extension: str,
+    columns: Iterable[str],
+    kinds: Mapping[str, type],
+    schema: pyarrow.Schema | None,
+    delimiter: str = "",
 ) -> Encoder:
-    """Return the encoder of a format, which adds columns of these names to its input's; for parquet, to a schema.
+    """Return the encoder of a format, which adds columns to its input's; for parquet, to a schema.
 
     Args:
+        kinds: The added columns' names, each with `str`, `float` or `bool`.
         delimiter: Of csv and tsv; without one, the extension's own.
     """
     if extension == ".parquet":
-        return ParquetEncoder(schema, names)
+        return ParquetEncoder(schema, kinds)
     if extension not in DELIMITERS:
-        return TextEncoder("", partial(json_line, [json.dumps(name) for name in names]))
+        return TextEncoder("", partial(json_line, [json.dumps(name) for name in kinds]))
     # Python's own writer leaves a lone carriage return unquoted, and its reader ends the row there.
     delimiter = delimiter or DELIMITERS[extension]
     special = re.compile(f'[{re.escape(delimiter)}"\r\n]')
     line = partial(delimited_line, delimiter, special)
-    return TextEncoder(line(columns, names), line)
+    return TextEncoder(line(columns, kinds), line)
 
 
 @contextmanager

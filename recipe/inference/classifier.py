@@ -24,10 +24,11 @@ WINDOW = 2048
 
 
 class Prediction(NamedTuple):
-    """A review's label and its probability."""
+    """A review's label, its probability, and whether a person should decide."""
 
     label: str
     probability: float
+    doubtful: bool = False
 
 
 class Scores(NamedTuple):
@@ -104,8 +105,8 @@ class Classifier(ABC):
         """Yield each review's most probable label, in the order given; only two windows are in memory."""
         for scores in self.score(windows(texts)):
             answers = self.answer(scores)
-            for label, probability in zip(answers.labels.tolist(), answers.probabilities.tolist(), strict=True):
-                yield Prediction(self.label_names[label], probability)
+            for label, probability, certain in zip(*(column.tolist() for column in answers), strict=True):
+                yield Prediction(self.label_names[label], probability, not certain)
 
     def answer(self, scores: Scores) -> Answers:
         """Return the decision's answers."""

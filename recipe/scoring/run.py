@@ -31,8 +31,9 @@ from recipe.files.readers import (
     file_format,
     review_file,
 )
-from recipe.files.writers import ADDED, ScoredRows, TextEncoder, added_names, encoder
+from recipe.files.writers import TextEncoder, encoder
 from recipe.inference import classifier as inference
+from recipe.inference.columns import added_names, answer_columns, column_kinds
 from recipe.inference.onnx import OnnxClassifier
 from recipe.machine import connecting, usable_cores
 from recipe.run_folder import RunFolder
@@ -140,7 +141,8 @@ class _Scoring:
     Attributes:
         own: Numbers of the windows that this process scores.
         convert: Makes the output's rows of the input's, if these are of another format.
-        names: The added columns' names.
+        kinds: The added columns, each with the type of its values.
+        names: Their names in the output.
         manifest: Everything the output's bytes depend on.
     """
 
@@ -155,15 +157,17 @@ class _Scoring:
         run, streams = RunFolder(request.run), request.inputs == [STANDARD_STREAM]
         text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
         self.reviews = reviews = _open(request, source, text_columns)
-        self.abstains = self.classifier.decision.certain_from is not None
-        self.names = added_names(reviews.columns, reviews.name, self.abstains)
+        self.kinds = column_kinds(self.classifier)
+        self.names = added_names(self.kinds, reviews.columns, reviews.name)
         for file in reviews.files:
             file.reserved = set(self.names)
         columns, extension = reviews.columns, self.target.extension
         self.convert = converter(source.extension, extension, columns, reviews.name)
         delimiter = reviews.files[0].delimiter if extension == source.extension else ""
         schema = reviews.schema or strings_schema(columns)
-        self.encoder = encoder(extension, columns, self.names, schema, delimiter)
+        self.encoder = encoder(
+            extension, columns, dict(zip(self.names, self.kinds.values(), strict=True)), schema, delimiter
+        )
         self.manifest = {
             "input": None if streams else _files_sha256(request.inputs),
             "model": self.classifier.certified.sha256,
@@ -235,8 +239,8 @@ class _Scoring:
         return summary
 
     def _say_names(self, stream: IO[str]) -> None:
-        if self.names[0] != ADDED[0] and self.processes.rank == 0:
-            names, taken = ", ".join(self.names), next(name for name in ADDED if name in self.reviews.columns)
+        if self.names != list(self.kinds) and self.processes.rank == 0:
+            names, taken = ", ".join(self.names), next(name for name in self.kinds if name in self.reviews.columns)
             print(f"{self.reviews.name} has a column {taken!r}: the added ones are called {names}", file=stream)
 
     def _require_room(self, journal: Journal) -> None:
@@ -269,20 +273,17 @@ class _Scoring:
         scored = self.classifier.score((window.texts for window in ahead), count)
         for window, scores in zip(windows, scored, strict=True):
             count(len(window.malformed))
-            found = self.classifier.answer(scores)
-            labels = [self.classifier.label_names[label] for label in found.labels]
-            doubtful = ~found.certain if self.abstains else None
-            rows = ScoredRows(labels, found.probabilities, scores.truncated, doubtful)
+            added = answer_columns(self.classifier, scores)
             record = WindowRecord(
                 window.number,
-                len(labels),
+                len(window.texts),
                 truncated=int(scores.truncated.sum()),
                 wordless=int(scores.wordless.sum()),
                 tokens=int(scores.tokens.sum()),
                 unknown=int(scores.unknown.sum()),
                 malformed=window.malformed,
             )
-            yield record, self.encoder.encode(self.convert(window.source), rows)
+            yield record, self.encoder.encode(self.convert(window.source), added)
 
     @contextmanager
     def _resumable(self, journal: Journal) -> Iterator[None]:
