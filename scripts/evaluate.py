@@ -51,6 +51,7 @@ def main(argv: list[str]) -> None:
     folder = RunFolder(flags.run)
     # Whoever still trains it is named before what is missing from it. A folder that is not there is not made.
     with folder.hold("--run") if folder.path.is_dir() else nullcontext():
+        folder.require_finished()
         folder.require_onnx()
         from recipe.evaluation.thresholds import Wishes
 

@@ -24,7 +24,7 @@ from recipe.inference.decision import Decision
 from recipe.machine import usable_cores
 from recipe.run_folder import VARIANT_FILES, RunFolder, VariantCertificate
 
-# Where its build reports usage, it would do so from every service.
+# It is off from the start, unless onnxruntime was imported before `recipe`.
 disable_telemetry_events()
 # Errors alone: with a GPU it would warn at every session of what it computes on the CPU.
 LOGGED = 3

@@ -61,15 +61,14 @@ class RunFolder:
 
     def require_finished(self) -> None:
         """Raise a `UsageError` if the folder holds no finished run; it says what is missing and how to get it."""
-        if not self.path.is_dir():
-            raise UsageError(f"no run at {self} ({self.path.resolve()}): train one first, or say where with --run")
-        for file in (self.record, self.config, self.path / "model.safetensors"):
-            if not file.is_file():
-                raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")
+        self._require(self.record, self.config, self.path / "model.safetensors")
 
     def require_onnx(self) -> None:
-        """Raise a `UsageError` if the folder holds no run that was exported; it says how to get one."""
-        self.require_finished()
+        """Raise a `UsageError` if the folder holds no run that was exported; it says how to get one.
+
+        A copy that serves needs no trained weights beside `onnx/`.
+        """
+        self._require(self.record, self.config)
         if not self.certificate.is_file():
             raise UsageError(f"{self} has no {self.certificate}: run python scripts/export_onnx.py --run {self}")
 
@@ -176,6 +175,14 @@ class RunFolder:
     def write_config(self, settings: dict[str, Any]) -> None:
         """Write the resolved settings."""
         write_whole(self.config, yaml.safe_dump(settings, allow_unicode=True, sort_keys=True))
+
+    def _require(self, *files: Path) -> None:
+        """Raise a `UsageError` that names the first of a finished run's files which is missing."""
+        if not self.path.is_dir():
+            raise UsageError(f"no run at {self} ({self.path.resolve()}): train one first, or say where with --run")
+        for file in files:
+            if not file.is_file():
+                raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")
 
     def _contents(self) -> list[Path]:
         """Return the paths of a run's files and folders that exist."""
