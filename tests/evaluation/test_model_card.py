@@ -63,10 +63,14 @@ def report_of(names: Sequence[str] = TWO, decision: Decision | None = None, **ch
 
 
 def card_of(
-    report: Report, record: RunRecord | None = None, pictures: dict[str, str] | None = None, **settings: str
+    report: Report,
+    record: RunRecord | None = None,
+    pictures: dict[str, str] | None = None,
+    model_type: str = "bert",
+    **settings: str,
 ) -> ModelCard:
     """The card of a run in the folder `mine`."""
-    return make_card("mine", report, record or run_record(), SETTINGS | settings, pictures or {})
+    return make_card("mine", report, record or run_record(), SETTINGS | settings, pictures or {}, model_type)
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -460,7 +464,7 @@ def test_the_snippets_say_how_they_differ_from_what_is_served(decision: Decision
         for name in ("int8", "pytorch")
     ]
     assert f"The served file alone has {left_out}: {said[0]}.\n" in text and f"Nor does PyTorch: {said[1]}.\n" in text
-    assert 'from_pretrained("mine/onnx", file_name="model_quantized.onnx")' in text, "the served file"
+    assert 'from_pretrained("mine", subfolder="onnx", file_name="model_quantized.onnx")' in text, "the served file"
 
 
 @pytest.mark.slow
