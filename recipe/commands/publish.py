@@ -43,13 +43,14 @@ def main(argv: list[str]) -> None:
         hub.require_token()
     with folder.hold("--run"):
         files = contents(folder, flags.repo_id)
-        sizes = {path: file.stat().st_size if isinstance(file, Path) else len(file) for path, file in files.items()}
-        for path, size in sizes.items():
-            print(f"{size:>13,}  {path}")
-        print(f"{sum(sizes.values()):>13,}  bytes in {len(files)} files", flush=True)
-        if flags.dry_run:
-            print("Nothing was sent")
-            return
-        message = f"Publish {folder.path.resolve().name}"
-        sent = hub.send(flags.repo_id, files, message, is_published, private=flags.private, overwrite=flags.overwrite)
-    print(f"Published: {sent}")
+        sent = None
+        if not flags.dry_run:
+            message = f"Publish {folder.path.resolve().name}"
+            sent = hub.send(
+                flags.repo_id, files, message, is_published, private=flags.private, overwrite=flags.overwrite
+            )
+    sizes = {path: file.stat().st_size if isinstance(file, Path) else len(file) for path, file in files.items()}
+    for path, size in sizes.items():
+        print(f"{size:>13,}  {path}")
+    print(f"{sum(sizes.values()):>13,}  bytes in {len(files)} files")
+    print(f"Published: {sent}" if sent else "Nothing was sent")

@@ -31,10 +31,13 @@ MOST_COUNTED_LABELS = 12
 # Reviews that the Hub offers to try the model on, by language.
 EXAMPLES = {"en": ["A warm, funny film with a wonderful cast.", "It broke after two days, and nobody answers."]}
 TAGS = ("text-classification", "onnx", "onnxruntime", "optimum")
-# transformers.js gave PyTorch's labels for these (docs/publishing.md); text-embeddings-inference has a classifier of
-# these in its source.
 TAGS_OF_TYPES = {
-    "transformers.js": ("bert",),
+    # Whose tokens and logits were seen to be the same there (docs/publishing.md).
+    "transformers.js": (
+        *("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra", "albert", "deberta"),
+        *("deberta-v2", "modernbert", "mobilebert", "squeezebert", "convbert"),
+    ),
+    # For which its source has a classifier.
     "text-embeddings-inference": ("bert", "roberta", "xlm-roberta", "camembert"),
 }
 # What Markdown would take for something else than letters; underscores inside a word are none of it.
