@@ -1,18 +1,22 @@
-"""Find repositories on the Hugging Face Hub, and turn its errors into one line."""
+"""Find repositories on the Hugging Face Hub, send files to one, and turn its errors into one line."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import huggingface_hub
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore[attr-defined]
 
 from recipe.errors import UsageError, disk_refusal
 
@@ -118,3 +122,90 @@ def one_line_errors(what: str, revision: str | None) -> Iterator[None]:
         if revision is not None and huggingface_hub.constants.HF_HUB_OFFLINE:
             message += f" (HF_HUB_OFFLINE=1: only what was downloaded before is there). {OFFLINE_HELP}"
         raise UsageError(message) from error
+
+
+def require_name(name: str) -> None:
+    """Raise a `UsageError` unless `name` is a repository's full name."""
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UsageError(f"{name!r} is no model's name on the Hub: {error}") from error
+    if "/" not in name:
+        raise UsageError(f"{name!r} does not say whose it is on the Hub: give owner/{name}")
+
+
+def require_token() -> None:
+    """Raise a `UsageError` unless the Hub may be asked, and there is a token to ask it with."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise UsageError("HF_HUB_OFFLINE=1 is set: unset it to publish; --dry_run needs no Hub")
+    if huggingface_hub.get_token() is None:
+        raise UsageError("no token for the Hub: `hf auth login` with one that may write, or set HF_TOKEN")
+
+
+def send(
+    name: str,
+    files: Mapping[str, Path | bytes],
+    message: str,
+    replaces: Callable[[str], bool],
+    *,
+    private: bool,
+    overwrite: bool,
+) -> str:
+    """Send files to a model's repository in one commit, and return that commit's address.
+
+    The repository is made if there is none. One that is empty, as after an upload that broke off, counts as none.
+
+    Args:
+        name: The repository's, `owner/name`.
+        files: A file's path here, or its content, by its path there.
+        replaces: Whether a file that stands there belongs to an earlier commit of this kind: it is removed, unless
+            it is among `files`.
+        private: Whether only the owner may read a repository that is made.
+        overwrite: Whether it may hold files already.
+
+    Raises:
+        UsageError: The repository holds files and `overwrite` is false, it is public and `private` is true, or the Hub
+            refuses or does not answer.
+    """
+    api = huggingface_hub.HfApi()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    with _refusals_in_one_line(name):
+        found = _find_model(api, name)
+        # The Hub makes the first file of each repository itself.
+        files_there = {file.rfilename for file in (found.siblings if found else None) or []} - {".gitattributes"}
+        if files_there and not overwrite:
+            raise UsageError(f"{name} is on the Hub, with {len(files_there)} files: give --overwrite, or another name")
+        if found is None:
+            api.create_repo(name, private=private)
+        elif private and not found.private:
+            raise UsageError(f"{name} is on the Hub and public: make it private on its settings page first")
+        gone = [path for path in sorted(files_there - files.keys()) if replaces(path)]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(path) for path in gone]
+        operations += [CommitOperationAdd(path, content) for path, content in files.items()]
+        return api.create_commit(name, operations, commit_message=message).commit_url
+
+
+def _find_model(api: huggingface_hub.HfApi, name: str) -> huggingface_hub.ModelInfo | None:
+    try:
+        return api.model_info(name, timeout=TIMEOUT_S)
+    except RepositoryNotFoundError:
+        return None
+
+
+@contextmanager
+def _refusals_in_one_line(name: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises while it sends into a `UsageError` with the Hub's own reason."""
+    try:
+        yield
+    # The errors of requests are `OSError`s; an upload's thread raises a `RuntimeError` from the one it met.
+    except (OSError, RuntimeError, ValueError) as error:
+        cause = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
+        if disk_refusal(cause):
+            raise
+        if isinstance(cause, OSError) and not isinstance(cause, HfHubHTTPError):
+            raise UsageError(f"cannot reach the Hub at {huggingface_hub.constants.ENDPOINT} to send {name}") from error
+        reason = str(cause)
+        if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+            reason = f"{cause.response.status_code} {cause.server_message or cause.response.reason}"
+        raise UsageError(f"the Hub refuses {name}: {' '.join(reason.split())}") from error

@@ -196,12 +196,12 @@ def copy_of(run: RunFolder, folder: Path) -> RunFolder:
 
 
 def load_script(name: str) -> ModuleType:
-    """Import `scripts/NAME.py` under a name that hides nothing."""
+    """Import `scripts/NAME.py` under a name that hides nothing, and return the module whose `main` it runs."""
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return sys.modules.get(module.main.__module__, module)
 
 
 def run_script(

@@ -1,5 +1,9 @@
-"""A server on this machine that speaks the Hub's protocol for folders laid out like repositories."""
+"""A server on this machine that speaks the Hub's protocol for folders laid out like repositories.
 
+Files are read and committed by the protocol of git LFS; it never offers Xet.
+"""
+
+import base64
 import hashlib
 import json
 import re
@@ -23,6 +27,10 @@ class LoopbackHub:
         gated: Names that ask for access first.
         requests: What was asked for: method, path, and bytes sent.
         dying: Names whose files break off after half of what was asked for, unless that is at their end.
+        root: Where repositories are made, of models alone.
+        private: Names of those that were made so.
+        refusing: Status and message by a pattern of paths, to which nothing but these is answered.
+        commits: The operations of each commit, by their kind and path.
     """
 
     repositories: dict[tuple[str, str], Path]
@@ -30,6 +38,11 @@ class LoopbackHub:
     gated: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, int]] = field(default_factory=list)
     dying: set[str] = field(default_factory=set)
+    root: Path | None = None
+    private: set[str] = field(default_factory=set)
+    refusing: dict[str, tuple[int, str]] = field(default_factory=dict)
+    commits: list[list[tuple[str, str]]] = field(default_factory=list)
+    large_files: dict[str, bytes] = field(default_factory=dict)
 
     def __enter__(self) -> "LoopbackHub":
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -55,6 +68,77 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: LoopbackHub
 
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        for pattern, (status, message) in self.hub.refusing.items():
+            if re.fullmatch(pattern, path):
+                self._body()
+                return self._fail(status, "", message)
+        if path == "/api/validate-yaml":
+            self._body()
+            return self._send_json({"errors": [], "warnings": []})
+        if path == "/api/repos/create":
+            return self._create(**json.loads(self._body()))
+        found = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/main", path)
+        if found:
+            return self._preupload() if found[2] == "preupload" else self._commit(found[1])
+        if re.fullmatch(r"/[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
+            return self._offer_uploads(json.loads(self._body())["objects"])
+        return self.do_GET()
+
+    def do_PUT(self) -> None:
+        content = self._body()
+        self.hub.large_files[hashlib.sha256(content).hexdigest()] = content
+        self._send_json({})
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _create(self, name: str, organization: str, private: bool = False, **_: object) -> None:
+        full_name = f"{organization}/{name}"
+        assert self.hub.root
+        folder = self.hub.root / full_name
+        folder.mkdir(parents=True)
+        (folder / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+        self.hub.repositories["models", full_name] = folder
+        self.hub.private |= {full_name} if private else set()
+        self._send_json({"url": f"{self.hub.endpoint}/{full_name}"})
+
+    def _preupload(self) -> None:
+        files = json.loads(self._body())["files"]
+        modes = {True: "lfs", False: "regular"}
+        answers = [
+            {"path": file["path"], "uploadMode": modes[self._is_large(file)], "shouldIgnore": False} for file in files
+        ]
+        self._send_json({"files": answers})
+
+    @staticmethod
+    def _is_large(file: dict[str, str | int]) -> bool:
+        return str(file["path"]).endswith((".safetensors", ".onnx", ".png"))
+
+    def _offer_uploads(self, objects: list[dict[str, str | int]]) -> None:
+        actions = [
+            file | {"actions": {"upload": {"href": f"{self.hub.endpoint}/lfs/{file['oid']}"}}} for file in objects
+        ]
+        self._send_json({"transfer": "basic", "objects": actions})
+
+    def _commit(self, name: str) -> None:
+        folder, done = self.hub.repositories["models", name], []
+        for operation in map(json.loads, self._body().splitlines()):
+            kind, value = operation["key"], operation["value"]
+            if kind == "header":
+                continue
+            file = folder / value["path"]
+            if kind == "deletedFile":
+                file.unlink()
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                large = kind == "lfsFile"
+                file.write_bytes(self.hub.large_files[value["oid"]] if large else base64.b64decode(value["content"]))
+            done.append((kind, value["path"]))
+        self.hub.commits.append(done)
+        self._send_json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{COMMIT}", "commitOid": COMMIT})
+
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         for old, new in self.hub.moved.items():
@@ -63,12 +147,15 @@ class _Handler(BaseHTTPRequestHandler):
         api = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/(revision|tree|paths-info)/([^/]+)/?(.*)", path)
         if api:
             return self._answer_api(*api.groups())
+        newest = re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)", path)
+        if newest:
+            return self._answer_api(newest[1], newest[2], "revision", "main", "")
         file = re.fullmatch(r"/(?:(datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if file:
             return self._answer_file(file[1] or "models", *file.groups()[1:])
         return self._fail(404, "EntryNotFound")
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_GET
 
     def _answer_api(self, kind: str, name: str, what: str, revision: str, inside: str) -> None:
         folder = self._folder(kind, name, revision)
@@ -79,11 +166,11 @@ class _Handler(BaseHTTPRequestHandler):
         if what == "revision":
             sizes = [{"size": entry["size"]} if "blobs=" in self.path else {} for entry in entries]
             siblings = [{"rfilename": entry["path"]} | size for entry, size in zip(entries, sizes, strict=True)]
-            answer = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False, "gated": False, "tags": []}
-            return self._send_json(answer)
+            answer = {"id": name, "sha": COMMIT, "siblings": siblings, "gated": False, "tags": []}
+            return self._send_json(answer | {"private": name in self.hub.private})
         if what == "tree":
             return self._send_json(self._children(entries, inside))
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        body = self._body().decode()
         wanted = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body)["paths"]
         every = [*entries, *self._directories(entries)]
         return self._send_json([entry for entry in every if entry["path"] in wanted])
@@ -170,10 +257,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _fail(self, status: int, code: str) -> None:
+    def _fail(self, status: int, code: str, message: str = "") -> None:
         self.hub.requests.append((self.command, urlsplit(self.path).path, 0))
         self.send_response(status)
         self.send_header("X-Error-Code", code)
+        self.send_header("X-Error-Message", message)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

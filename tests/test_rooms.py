@@ -12,6 +12,8 @@ from conftest import ROOT
 
 # From the top down: a room imports those below it, never one above.
 FLOORS = (
+    "commands",
+    "publishing",
     "benchmarks",
     "advice",
     "tuning",
@@ -42,6 +44,7 @@ LIGHT = {
     "recipe.files.text_rows": HEAVY | {"numpy"},
     "recipe.inference": HEAVY,
     "recipe.command_line": HEAVY | {"numpy"},
+    "recipe.commands.console": HEAVY | {"numpy"},
     "recipe.run_folder": HEAVY | {"numpy"},
     "recipe.metrics.scores": {"torch", "transformers", "datasets", "matplotlib", "optimum"},
 }

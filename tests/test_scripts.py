@@ -23,7 +23,7 @@ from recipe.run_folder import RunFolder
 
 # Those that work on one run, and all.
 SCRIPTS = ["train", "export_onnx", "evaluate", "predict", "advise"]
-ALL_SCRIPTS = [*SCRIPTS, "compare"]
+ALL_SCRIPTS = [*SCRIPTS, "compare", "publish"]
 ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_config.yaml"))
 
 

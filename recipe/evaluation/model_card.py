@@ -30,12 +30,27 @@ HUB_METRICS = ("f1", "accuracy", "precision", "recall")
 MOST_COUNTED_LABELS = 12
 # Reviews that the Hub offers to try the model on, by language.
 EXAMPLES = {"en": ["A warm, funny film with a wonderful cast.", "It broke after two days, and nobody answers."]}
+TAGS = ("text-classification", "onnx", "onnxruntime", "optimum")
+TAGS_OF_TYPES = {
+    # Whose tokens and logits were seen to be the same there (docs/publishing.md).
+    "transformers.js": (
+        *("bert", "distilbert", "roberta", "xlm-roberta", "camembert", "mpnet", "electra", "albert", "deberta"),
+        *("deberta-v2", "modernbert", "mobilebert", "squeezebert", "convbert"),
+    ),
+    # For which its source has a classifier.
+    "text-embeddings-inference": ("bert", "roberta", "xlm-roberta", "camembert"),
+}
 # What Markdown would take for something else than letters; underscores inside a word are none of it.
 MARKDOWN = re.compile(r"[\\`*\[\]<>$|~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
 
 
 def make_card(
-    name: str, report: Report, record: RunRecord, settings: Mapping[str, Any], pictures: Mapping[str, str]
+    name: str,
+    report: Report,
+    record: RunRecord,
+    settings: Mapping[str, Any],
+    pictures: Mapping[str, str],
+    model_type: str,
 ) -> ModelCard:
     """Return the model card of a run.
 
@@ -43,6 +58,7 @@ def make_card(
         name: Of the run's folder.
         settings: The run's `config.yaml`.
         pictures: Each picture's path from the run's folder, by its title.
+        model_type: The encoder's, as its `config.json` names it.
     """
     weights, data = weights_of(record), data_arguments_of(dict(settings))
     splits = [split for split in record.rows if split != "test"] + ["test"]
@@ -51,9 +67,8 @@ def make_card(
     content = _template().render(
         name=name,
         path=quoted(name),
-        onnx_path=quoted(f"{name}/onnx"),
         file=VARIANT_FILES[report.served],
-        front_matter=_front_matter(name, report, weights, origins).to_yaml(),
+        front_matter=_front_matter(name, report, weights, origins, model_type).to_yaml(),
         weights=weights,
         origins=origins,
         record=record,
@@ -71,6 +86,30 @@ def make_card(
         truncation=describe_truncation(data.max_length, data.truncation_side),
     )
     return ModelCard(content)
+
+
+def card_for_hub(text: str, repository: str) -> str:
+    """Return a run's card with the repository in the place of the folder in its examples; the rest is as it was.
+
+    It is changed, not made again, so that what people have written into it stays.
+
+    Args:
+        repository: Its name on the Hub, `owner/name`.
+    """
+    loading = re.search(r'OnnxClassifier\.from_run\(("(?:[^"\\]|\\.)*")\)', text)
+    if loading is None:
+        return text
+    folder, name = loading[1], json.dumps(repository)
+    import_classifier = "from recipe.inference import OnnxClassifier"
+    for before, after in (
+        (f"From the folder that holds `{json.loads(folder)}`, with", "With"),
+        (import_classifier, f"from huggingface_hub import snapshot_download\n\n{import_classifier}"),
+        (loading[0], f"OnnxClassifier.from_run(snapshot_download({name}))"),
+        (f"from_pretrained({folder}", f"from_pretrained({name}"),
+        (f'"text-classification", {folder}', f'"text-classification", {name}'),
+    ):
+        text = text.replace(before, after)
+    return text
 
 
 def _template() -> jinja2.Template:
@@ -109,7 +148,9 @@ def _describe_origin(origin: Origin) -> str:
     return code(origin.name) + (f", {origin.pin}" if origin.pin else "")
 
 
-def _front_matter(name: str, report: Report, weights: Origin, origins: Mapping[str, Origin]) -> ModelCardData:
+def _front_matter(
+    name: str, report: Report, weights: Origin, origins: Mapping[str, Origin], model_type: str
+) -> ModelCardData:
     """Return what the Hub reads: origin, licence and language where they are known, and the served answers' figures."""
     data, tested, own = origins["train"], origins["test"], weights.facts.get("language")
     # The languages of a multilingual encoder are not those of the reviews.
@@ -120,7 +161,7 @@ def _front_matter(name: str, report: Report, weights: Origin, origins: Mapping[s
         model_name=name,
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["onnx", "onnxruntime"],
+        tags=[*TAGS, *(tag for tag, types in TAGS_OF_TYPES.items() if model_type in types)],
         base_model=weights.hub_id,
         base_model_relation="finetune" if weights.hub_id else None,
         datasets=[data.hub_id] if data.hub_id else None,

@@ -25,7 +25,7 @@ from recipe.evaluation.thresholds import Asked, Wishes, choose_decision, served_
 from recipe.evaluation.types import Costs, Measured, Report, VariantFigures
 from recipe.files.atomic import write_json, write_whole
 from recipe.files.text_rows import Text
-from recipe.inference.classifier import Classifier, windows
+from recipe.inference.classifier import Classifier, read_json, windows
 from recipe.inference.decision import Answers, Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier
@@ -234,7 +234,8 @@ def _write(
         pictures, notes = draw_report(report, record, test.labels, positive, aside.report_folder)
         report = replace(report, notes=report.notes + notes)
         paths = {title: f"report/{file}" for title, file in pictures.items()}
-        card = make_card(run.path.resolve().name, report, record, settings, paths)
+        model_type = read_json(run.path / "config.json")["model_type"]
+        card = make_card(run.path.resolve().name, report, record, settings, paths, model_type)
         write_whole(aside.report_folder / "mistakes.csv", mistakes)
         write_whole(aside.answers, answers_csv(test.labels, answers, report.labels))
         write_whole(aside.card, str(card))

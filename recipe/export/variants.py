@@ -17,6 +17,7 @@ from recipe.export.certificate import CheckedReviews, certificate, describe_reje
 from recipe.export.quantization import write_int8
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
+from recipe.inference.classifier import read_json
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import CHECKED_REVIEWS, TorchClassifier
 from recipe.machine import this_cpu
@@ -36,7 +37,7 @@ def export(
     max_f1_drop: float = MAX_F1_DROP,
     files: Mapping[str, list[str]] | None = None,
 ) -> Certificate:
-    """Write `<run>/onnx/` and return its certificate.
+    """Write `<run>/onnx/`, and the trained length for text-embeddings-inference; return the certificate.
 
     The folder is written whole, with the variants that are certified, or not at all. An earlier one stays until the new
     variants were measured. Where a variant is undecided and the run has more validation rows, all variants are measured
@@ -81,6 +82,9 @@ def export(
         if run.onnx.exists():
             run.onnx.replace(Path(temporary) / "earlier")
         folder.replace(run.onnx)
+    length = read_json(run.onnx / "tokenizer_config.json")["model_max_length"]
+    # As sentence-transformers writes it. Without it text-embeddings-inference would read as far as the encoder can.
+    write_json(run.trained_length, {"max_seq_length": length, "do_lower_case": False})
     return content
 
 

@@ -35,6 +35,7 @@ class RunFolder:
     data.json           what the reviews are like
     run.json            what was done; written last, so that a folder that has it is a finished run
     onnx/               the exported model's variants, and what certifies them
+    sentence_bert_config.json  the trained length, where text-embeddings-inference looks for it
     report.json         the evaluation; README.md, a model card, and report/, its pictures, show it
     .lock               while a process writes to the folder: which
     """
@@ -48,6 +49,7 @@ class RunFolder:
         self.seeds = self.path / "seeds"
         self.begun = self.seeds / "begun.json"
         self.onnx = self.path / "onnx"
+        self.trained_length = self.path / "sentence_bert_config.json"
         self.certificate = self.onnx / "certificate.json"
         self.decision = self.onnx / "decision.json"
         self.report = self.path / "report.json"
@@ -108,13 +110,17 @@ class RunFolder:
                 + (f"{chosen} {refused.objection}; " if refused else "")
                 + f"see {self.certificate}, or export it with python scripts/export_onnx.py --run {self}"
             )
-        file, found = self.onnx / VARIANT_FILES[chosen], certified[chosen]
+        self.require_certified(chosen, certified[chosen])
+        return chosen, certified[chosen]
+
+    def require_certified(self, name: str, found: VariantCertificate) -> None:
+        """Raise a `UsageError` if a variant's file is not the one that its certificate describes."""
+        file = self.onnx / VARIANT_FILES[name]
         if not file.is_file() or file_sha256(file) != found.sha256:
             raise UsageError(
                 f"{file} is missing or damaged, it is not the file that was certified: "
                 f"run python scripts/export_onnx.py --run {self}"
             )
-        return chosen, found
 
     def hold(self, flag: str) -> AbstractContextManager[None]:
         """Make the folder, and keep other launches from writing to it until the block ends; reading is free.
@@ -187,7 +193,7 @@ class RunFolder:
     def _contents(self) -> list[Path]:
         """Return the paths of a run's files and folders that exist."""
         named = [self.record, self.config, self.onnx, self.path / "model.safetensors", self.seeds]
-        named += [self.report, self.report_folder, self.card, self.path / "benchmark"]
+        named += [self.report, self.report_folder, self.card, self.trained_length, self.path / "benchmark"]
         saved = [path for kind in ("checkpoint-*", ".onnx-*", ".report-*") for path in self.path.glob(kind)]
         return [path for path in (*named, *saved) if path.exists()]
 

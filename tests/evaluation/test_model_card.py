@@ -15,7 +15,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from oracles import run_record
 
 from recipe.evaluation import Report
-from recipe.evaluation.model_card import make_card, plain
+from recipe.evaluation.model_card import card_for_hub, make_card, plain
 from recipe.evaluation.report import make_report
 from recipe.evaluation.screen import summary
 from recipe.evaluation.sentences import describe_differences
@@ -63,10 +63,14 @@ def report_of(names: Sequence[str] = TWO, decision: Decision | None = None, **ch
 
 
 def card_of(
-    report: Report, record: RunRecord | None = None, pictures: dict[str, str] | None = None, **settings: str
+    report: Report,
+    record: RunRecord | None = None,
+    pictures: dict[str, str] | None = None,
+    model_type: str = "bert",
+    **settings: str,
 ) -> ModelCard:
     """The card of a run in the folder `mine`."""
-    return make_card("mine", report, record or run_record(), SETTINGS | settings, pictures or {})
+    return make_card("mine", report, record or run_record(), SETTINGS | settings, pictures or {}, model_type)
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -108,6 +112,36 @@ def test_the_front_matter_passes_the_hubs_own_checks(origin: dict[str, Any], rep
     assert name == "mine" and eval_results_to_model_index(name, results) == matter["model-index"]
     data = ModelCardData(**matter)
     assert data.to_dict() == matter and ModelCard(f"---\n{data.to_yaml()}\n---\n").data.to_dict() == matter
+
+
+@pytest.mark.parametrize(
+    ("model_type", "served_by"),
+    [
+        ("bert", {"transformers.js", "text-embeddings-inference"}),
+        ("modernbert", {"transformers.js"}),
+        ("qwen2", set()),
+    ],
+)
+def test_tags_name_what_this_kind_of_model_was_seen_to_run_in(model_type: str, served_by: set[str]) -> None:
+    tags = card_of(report_of(), model_type=model_type).data.tags
+    assert set(tags) == {"text-classification", "onnx", "onnxruntime", "optimum"} | served_by
+
+
+def test_a_card_for_the_hub_loads_from_there_and_keeps_what_people_wrote() -> None:
+    before = str(card_of(report_of())).replace("## Limits", '## Limits\n\n- Ours: not for "mine" of coal.')
+    after = card_for_hub(before, "me/reviews").splitlines()
+    changed = set(after) - set(before.splitlines())
+    assert changed == {
+        "With this recipe installed; this gives the answers of the first table:",
+        "from huggingface_hub import snapshot_download",
+        'classifier = OnnxClassifier.from_run(snapshot_download("me/reviews"))',
+        'model = ORTModelForSequenceClassification.from_pretrained("me/reviews", subfolder="onnx", '
+        'file_name="model_quantized.onnx")',
+        'tokenizer = AutoTokenizer.from_pretrained("me/reviews")',
+        'classify = pipeline("text-classification", "me/reviews")',
+    }
+    bare = "# mine\n\nA card that somebody wrote.\n"
+    assert card_for_hub(bare, "me/reviews") == bare
 
 
 def test_what_is_known_of_the_quickstart_is_published() -> None:
@@ -460,7 +494,7 @@ def test_the_snippets_say_how_they_differ_from_what_is_served(decision: Decision
         for name in ("int8", "pytorch")
     ]
     assert f"The served file alone has {left_out}: {said[0]}.\n" in text and f"Nor does PyTorch: {said[1]}.\n" in text
-    assert 'from_pretrained("mine/onnx", file_name="model_quantized.onnx")' in text, "the served file"
+    assert 'from_pretrained("mine", subfolder="onnx", file_name="model_quantized.onnx")' in text, "the served file"
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Each variant of the ONNX model is certified to be the PyTorch one, or it is not there."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,11 +48,19 @@ def test_an_export_agrees_with_pytorch_on_validation_reviews(exported_run: RunFo
     assert not list(exported_run.path.glob(".onnx-*")), "nothing temporary is left"
 
 
+def test_text_embeddings_inference_finds_the_trained_length(exported_run: RunFolder) -> None:
+    found = json.loads((exported_run.path / "sentence_bert_config.json").read_text())
+    assert found == {"max_seq_length": 32, "do_lower_case": False}
+
+
 @pytest.mark.parametrize("variant", ["fp32", "int8"])
-def test_an_export_loads_where_people_will_load_it(variant: str, exported_run: RunFolder) -> None:
-    onnx_folder = exported_run.onnx
-    model = ORTModelForSequenceClassification.from_pretrained(onnx_folder, file_name=VARIANT_FILES[variant])
-    tokenizer = AutoTokenizer.from_pretrained(onnx_folder)
+@pytest.mark.parametrize("subfolder", ["", "onnx"])
+def test_an_export_loads_where_people_will_load_it(variant: str, subfolder: str, exported_run: RunFolder) -> None:
+    folder = exported_run.path if subfolder else exported_run.onnx
+    model = ORTModelForSequenceClassification.from_pretrained(
+        folder, subfolder=subfolder, file_name=VARIANT_FILES[variant]
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     assert model.config.id2label == {0: "negative", 1: "positive"} and tokenizer.model_max_length == 32
     classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     assert [answer["label"] for answer in classify(["a lovely film", "a poor film"])] == ["positive", "negative"]

@@ -1,0 +1,1 @@
+"""A certified run on the Hugging Face Hub."""
