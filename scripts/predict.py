@@ -3,7 +3,6 @@
     python scripts/predict.py "Great sound, but it died after two days."
     python scripts/predict.py --json < reviews.txt
     python scripts/predict.py --input reviews.parquet --output scored.parquet
-    torchrun --nproc_per_node 4 -- scripts/predict.py --input reviews.csv.gz --output scored.csv.gz
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
 the order given, with white space inside a review as single blanks; --json prints an object per line, with the review as
@@ -16,14 +15,14 @@ folder; their rows follow one another in the one output, which may have another 
 order, with the columns label, probability and truncated (was the review longer than the model reads?) after their own,
 and doubtful where some are left to people; they are called predicted_label and so on where the file has columns of
 these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
-appears when it is complete. Malformed rows that were skipped are reported in OUTPUT.errors.jsonl. Processes that a
-launcher started share the rows; without the -- torchrun would take --run for a flag of its own.
+appears when it is complete. Malformed rows that were skipped are reported in OUTPUT.errors.jsonl.
 
 Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -35,7 +34,6 @@ sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve()
 from recipe.command_line import Parser, read_lines, require_utf8, run
 from recipe.errors import UsageError
 from recipe.files.text_rows import Escape, Quoting
-from recipe.machine import is_main_process
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
 
@@ -75,6 +73,8 @@ def positive(value: str) -> int:
 
 def require_sense(args: argparse.Namespace) -> None:
     """Raise `UsageError` for flags that do not go together."""
+    if args.input and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError("one process scores a file, with all cores: start one; --engine ray takes several machines")
     if (args.input is None) != (args.output is None):
         raise UsageError("--input and --output go together; - is standard input or output")
     if args.input and (args.reviews or args.json):
@@ -91,9 +91,7 @@ def score_file(args: argparse.Namespace) -> None:
     from recipe.scoring import Request, score
 
     flags = {name: value for name, value in vars(args).items() if name not in ("reviews", "json") and value is not None}
-    summary = score(Request(**flags))
-    if is_main_process():
-        print(summary, file=sys.stderr if args.output == "-" else sys.stdout)
+    print(score(Request(**flags)), file=sys.stderr if args.output == "-" else sys.stdout)
 
 
 def label_texts(args: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ class Request:
         variant: A certified variant; `None` is the fastest one that can run here.
         provider: `cpu` or `cuda`; `None` is the one that the variant was certified on.
         text_columns: One, or two that are a pair; `None` takes the run's own.
-        threads: Batches computed at a time; `None` shares the machine's cores between its processes.
+        threads: Batches computed at a time; `None` is one for each core that this process may use.
         on_error: `stop` at a malformed row, or `skip` it.
         delimiter, quoting, escape, column_names: How csv and tsv are spelled, see `dialect`.
         limit: Number of rows to score at most.
@@ -57,15 +57,13 @@ class Request:
         """Return the files to score, in order."""
         return find_parts([self.input] if isinstance(self.input, str) else self.input)
 
-    def require_files(self, processes: int) -> tuple[FileFormat, FileFormat]:
-        """Check that files can be read and written by so many processes, and return their formats.
+    def require_files(self) -> tuple[FileFormat, FileFormat]:
+        """Check that files can be read and written, and return their formats.
 
         Raises:
             UsageError: There is no input, or the output cannot be written without harm.
         """
         formats, target = self._formats(), Path(self.output)
-        if STANDARD_STREAM in (*self.inputs, self.output) and processes > 1:
-            raise UsageError("several processes cannot share standard input or output: give files, or start one")
         if STANDARD_STREAM not in self.inputs:
             for path in self.inputs:
                 require_file(path)

@@ -1,4 +1,4 @@
-"""Score a file of reviews window by window, in the input's order: resumable, and by any number of processes."""
+"""Score a file of reviews window by window, in the input's order, and resumable at any moment."""
 
 import hashlib
 import itertools
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,7 +34,6 @@ from recipe.files.writers import TextEncoder, encoder
 from recipe.inference import classifier as inference
 from recipe.inference.columns import added_names, answer_columns, column_kinds
 from recipe.inference.onnx import OnnxClassifier
-from recipe.machine import connecting, usable_cores
 from recipe.run_folder import RunFolder
 from recipe.scoring.journal import Journal, WindowRecord
 from recipe.scoring.request import Request
@@ -44,9 +42,6 @@ from recipe.scoring.request import Request
 ADDED_BYTES = 64
 # Lower bound on the ratio by which compression shrinks text.
 COMPRESSION = 3
-# One process may score for days after the others are done.
-BARRIER_TIMEOUT = timedelta(days=365)
-POLL_SECONDS = 0.05
 # Share of unknown tokens from which on the summary names it.
 NOTABLE_UNKNOWN = 0.01
 
@@ -98,7 +93,7 @@ def score(request: Request) -> Summary:
         summary = _Scoring(request).to_stream()
     else:
         # Looked at before there is a lock, which needs a folder, and again once no one else can write there.
-        request.require_files(_Processes().count)
+        request.require_files()
         journal = Journal(Path(request.output))
         with journal.hold():
             summary = _Scoring(request).to_file(journal)
@@ -106,40 +101,10 @@ def score(request: Request) -> Summary:
     return summary
 
 
-class _Processes:
-    """The processes that a launcher started; torch is imported only where there are several."""
-
-    def __init__(self) -> None:
-        """Read what torchrun or accelerate have set; `here` counts those that share this machine's cores."""
-        self.rank, self.count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        self.here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-    def wait(self) -> None:
-        """Return once all processes are here; the first call connects them."""
-        if self.count > 1:
-            from accelerate import PartialState
-            from torch import distributed
-
-            with connecting(self.count):
-                PartialState(cpu=True, timeout=BARRIER_TIMEOUT)
-            arrived = distributed.barrier(async_op=True)
-            # torch's own wait would hold back signals.
-            while not arrived.is_completed():
-                time.sleep(POLL_SECONDS)
-
-    def disconnect(self) -> None:
-        """Destroy the process group."""
-        if self.count > 1:
-            from torch import distributed
-
-            distributed.destroy_process_group()
-
-
 class _Scoring:
     """A job whose model, input and output fit.
 
     Attributes:
-        own: Numbers of the windows that this process scores.
         convert: Makes the output's rows of the input's, if these are of another format.
         kinds: The added columns, each with the type of its values.
         names: Their names in the output.
@@ -148,12 +113,12 @@ class _Scoring:
 
     def __init__(self, request: Request) -> None:
         """Load the model, and survey the input."""
-        self.request, self.processes = request, _Processes()
+        self.request = request
         self.state = list(map(_file_state, request.inputs))
-        self.own = range(self.processes.rank, sys.maxsize, self.processes.count)
-        source, self.target = request.require_files(self.processes.count)
-        threads = request.threads or max(1, usable_cores() // self.processes.here)
-        self.classifier = OnnxClassifier.from_run(request.run, request.variant, request.provider, threads, request.raw)
+        source, self.target = request.require_files()
+        self.classifier = OnnxClassifier.from_run(
+            request.run, request.variant, request.provider, request.threads, request.raw
+        )
         run, streams = RunFolder(request.run), request.inputs == [STANDARD_STREAM]
         text_columns = request.text_columns or run.read_config().get("text_columns", ["content"])
         self.reviews = reviews = _open(request, source, text_columns)
@@ -204,42 +169,31 @@ class _Scoring:
 
     def to_file(self, journal: Journal) -> Summary:
         """Score the windows that the journal lacks, and publish the output."""
-        processes = self.processes
         if not self.request.overwrite:
             journal.require_same(self.manifest)
         self._require_room(journal)
         self._say_names(sys.stdout)
         summary = Summary(str(journal.output))
-        processes.wait()
         with self._resumable(journal):
-            if processes.rank == 0:
-                journal.begin(self.manifest)
-            processes.wait()
-            if journal.read_manifest() != self.manifest:
-                raise UsageError(f"{journal.output} must be the same file on every machine: a shared file system")
+            journal.begin(self.manifest)
             done = {record.number: record.rows + len(record.malformed) for record in journal.records()}
             summary.rows_before = sum(record.rows for record in journal.records())
-            processes.wait()
-            with self._progress_bar(done) as bar:
+            with self._progress_bar(sum(done.values())) as bar:
                 for record, encoded in self._scored(done, bar.update):
                     journal.add(record, encoded)
             if list(map(_file_state, self.request.inputs)) != self.state:
                 raise UsageError(f"{self.reviews.name} was changed while it was scored: start over with --overwrite")
-            processes.wait()
-            if processes.rank == 0:
-                for record in journal.records():
-                    summary.add(record)
-                found, rows = summary.rows + summary.skipped, self.reviews.rows
-                if rows not in (0, found):
-                    raise CheckFailed(f"{journal.folder} holds {found:,} of {rows:,} rows: start over with --overwrite")
-                summary.where += f" ({journal.errors.name})" if summary.skipped else ""
-                journal.publish(self.encoder.join, self.target.compression)
-            processes.wait()
-        processes.disconnect()
+            for record in journal.records():
+                summary.add(record)
+            found, rows = summary.rows + summary.skipped, self.reviews.rows
+            if rows not in (0, found):
+                raise CheckFailed(f"{journal.folder} holds {found:,} of {rows:,} rows: start over with --overwrite")
+            summary.where += f" ({journal.errors.name})" if summary.skipped else ""
+            journal.publish(self.encoder.join, self.target.compression)
         return summary
 
     def _say_names(self, stream: IO[str]) -> None:
-        if self.names != list(self.kinds) and self.processes.rank == 0:
+        if self.names != list(self.kinds):
             names, taken = ", ".join(self.names), next(name for name in self.kinds if name in self.reviews.columns)
             print(f"{self.reviews.name} has a column {taken!r}: the added ones are called {names}", file=stream)
 
@@ -257,17 +211,14 @@ class _Scoring:
                 f"{needed / 1e6:,.1f} (its parts, and the whole): free some space, or choose another --output"
             )
 
-    def _progress_bar(self, done: dict[int, int]) -> tqdm:
-        """Return a bar of this process's rows, shown in the main process; `done` has the rows of each done window."""
-        windows = enumerate(self.reviews.window_rows(inference.WINDOW))
-        total = sum(rows for number, rows in windows if number in self.own)
-        settings = {"desc": "scoring", "unit": " rows", "total": total or None, "smoothing": 0.05, "leave": False}
-        settings["initial"] = sum(found for number, found in done.items() if number in self.own)
-        return tqdm(**settings, disable=True if self.processes.rank else None)
+    def _progress_bar(self, done: int) -> tqdm:
+        """Return a bar of all rows, of which so many are done."""
+        settings = {"desc": "scoring", "unit": " rows", "smoothing": 0.05, "leave": False, "disable": None}
+        return tqdm(**settings, total=self.reviews.rows or None, initial=done)
 
     def _scored(self, done: Collection[int], count: Callable[[int], Any]) -> Iterator[tuple[WindowRecord, bytes]]:
-        """Yield the record and the encoded rows of each of this process's windows that is not done."""
-        windows = self.reviews.windows(inference.WINDOW, lambda number: number in self.own and number not in done)
+        """Yield the record and the encoded rows of each window that is not done."""
+        windows = self.reviews.windows(inference.WINDOW, lambda number: number not in done)
         # The classifier reads one window ahead of the scores that it yields.
         windows, ahead = itertools.tee(windows)
         scored = self.classifier.score((window.texts for window in ahead), count)
@@ -292,7 +243,7 @@ class _Scoring:
         try:
             yield
         except BaseException as error:
-            if self.processes.count == 1 and not (self.manifest["input"] and any(journal.records())):
+            if not (self.manifest["input"] and any(journal.records())):
                 journal.remove()
                 raise
             if isinstance(error, KeyboardInterrupt):

@@ -31,7 +31,6 @@ from recipe.run_folder import RunFolder
 from recipe.scoring import Request, Summary, score
 from recipe.scoring.journal import Journal
 
-TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
 LABELS = ("negative", "positive")
 # Python 3.10's csv module neither reads nor writes this character; a row with it is then malformed.
 NUL = "\x00" if sys.version_info >= (3, 11) else ""
@@ -102,9 +101,9 @@ def compress(file: Path, suffix: str) -> str:
     return target.name
 
 
-def probe(jobs: list[dict[str, Any]], cwd: Path, *launcher: str) -> list[dict[str, Any]]:
+def probe(jobs: list[dict[str, Any]], cwd: Path) -> list[dict[str, Any]]:
     """What `tests/score_probe.py` says of each run."""
-    command = [*launcher, sys.executable, str(ROOT / "tests" / "score_probe.py")]
+    command = [sys.executable, str(ROOT / "tests" / "score_probe.py")]
     result = subprocess.run(command, input=json.dumps(jobs), cwd=cwd, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return list(json.loads(result.stdout))
@@ -614,28 +613,15 @@ def test_of_two_scorings_into_one_output_the_second_is_refused_and_the_first_end
     assert files_under(tmp_path) == {"out.csv"} and len(read_csv((tmp_path / "out.csv").read_text())) == 300
 
 
-@pytest.mark.slow
-def test_two_processes_continue_what_one_began_and_make_its_bytes(
+def test_several_processes_of_a_launcher_are_refused_in_one_line(
     exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
-    write_csv(tmp_path / "long.csv", read_csv((reviews / "a.csv").read_text()) * 35)
-    flags = ["--run", str(exported_run.path), "--input", "long.csv", "--output"]
-    one, killed = probe([{"argv": [*flags, "one.csv"]}, {"argv": [*flags, "two.csv"], "die_at": 14}], tmp_path)
-    there = len(list((tmp_path / ".two.csv.parts").glob("*.window")))
-    assert (one["code"], killed["code"]) == (0, -9) and 0 < there < 4, "each process has windows left"
-    two = run_script("predict", *flags, "two.csv", cwd=tmp_path, launcher=TWO)
-    assert two.returncode == 0 and len(two.stdout.splitlines()) == 1, two.stderr
-    assert two.stdout.startswith(f"10,500 rows ({there * inference.WINDOW:,} of them were there) in ")
-    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-
-
-@pytest.mark.slow
-def test_several_processes_refuse_in_one_line(exported_run: RunFolder, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("text\ngood\n")
-    flags = ["--run", str(exported_run.path), "--input", "in.csv", "--output", "out.csv"]
-    result = run_script("predict", *flags, cwd=tmp_path, launcher=TWO)
-    assert result.returncode != 0 and result.stderr.count("predict.py: error: in.csv has no column 'content'") == 1
-    assert files_under(tmp_path) == {"in.csv"}
+    flags = ["--run", str(exported_run.path), "--input", str(reviews / "a.csv"), "--output", "out.csv"]
+    main, other = (run_script("predict", *flags, cwd=tmp_path, RANK=rank, WORLD_SIZE="2") for rank in "01")
+    assert main.returncode == other.returncode == 2 and not other.stderr + other.stdout + main.stdout
+    (line,) = main.stderr.splitlines()
+    assert line.startswith("predict.py: error: one process scores a file") and "--engine ray" in line
+    assert not files_under(tmp_path)
 
 
 @pytest.mark.parametrize("number", [2, pytest.param(15, marks=pytest.mark.slow)])
