@@ -22,8 +22,8 @@ Batch = TypeVar("Batch")
 class Scorer:
     """Adds to a batch of rows the columns that `scripts/predict.py` adds to a file.
 
-    A batch is a dict of lists or arrays, a pandas DataFrame or a pyarrow Table. It comes back as the same kind, with its
-    own columns and rows as they were. The added columns have the types of `predict.py`'s parquet: strings, float32, bool.
+    A batch is a dict of lists or arrays, a pandas DataFrame or a pyarrow Table. It comes back as the same kind, with
+    its own columns and rows as they were. The added ones are strings, float32 and bool, as in `predict.py`'s parquet.
 
     Only the settings are pickled. Each process loads the model at its first batch and keeps it, for the children that
     it forks too. Equal settings of an unchanged run pickle to equal bytes, by which `datasets` finds its cache.
@@ -82,20 +82,17 @@ class Scorer:
             UsageError: The batch lacks a text column, or has columns of both the plain and the prefixed names.
             TypeError: A review is not a text.
         """
-        present = list(getattr(batch, "column_names", batch))  # type: ignore[call-overload]
+        present: list[str] = list(getattr(batch, "column_names", batch))  # type: ignore[arg-type]
         texts = [_texts(batch, name, present) for name in self.text_columns]
-        classifier = self.classifier
-        # An empty window comes last, so that an empty batch gets its columns too.
+        kinds = column_kinds(self.classifier, self.all_scores)
+        names = added_names(kinds, present, "the batch")
         reviews = windows(texts[0] if len(texts) == 1 else list(zip(*texts, strict=True)))
-        scores = Scores(*map(np.concatenate, zip(*classifier.score(itertools.chain(reviews, [[]])), strict=True)))
-        kinds = column_kinds(classifier, self.all_scores)
-        columns = answer_columns(classifier, scores, self.all_scores)
-        added = {
-            name: np.asarray(values, dtype=np.float32 if kind is float else kind)
-            for name, kind, values in zip(
-                added_names(kinds, present, "the batch"), kinds.values(), columns.values(), strict=True
-            )
-        }
+        # An empty window comes last, so that an empty batch gets its columns too.
+        parts = self.classifier.score(itertools.chain(reviews, [[]]))
+        scores = Scores(*map(np.concatenate, zip(*parts, strict=True)))
+        columns = answer_columns(self.classifier, scores, self.all_scores).values()
+        types: list[Any] = [np.float32 if kind is float else kind for kind in kinds.values()]
+        added = {name: np.asarray(values, type_) for name, values, type_ in zip(names, columns, types, strict=True)}
         return _extended(batch, added, self.text_columns[0])
 
 
