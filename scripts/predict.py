@@ -36,6 +36,10 @@ from recipe.errors import UsageError
 from recipe.files.text_rows import Escape, Quoting
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
+FORMATS = ("csv", "tsv", "jsonl", "parquet")
+SPELLING = ("delimiter", "quoting", "escape", "column_names")
+FILE_FLAGS = ("text_columns", "on_error", "limit", "overwrite", "output_format", "skip_scored", *SPELLING)
+
 
 def parser() -> Parser:
     """Return the command line's parser."""
@@ -51,6 +55,9 @@ def parser() -> Parser:
     parser.add_argument("--output", metavar="FILE", help="the file of scored rows, - for standard output")
     parser.add_argument("--variant", choices=VARIANT_FILES, help="of the model (default: the fastest certified one)")
     parser.add_argument("--provider", choices=["cpu", "cuda"], help="(default: the one that it was certified on)")
+    parser.add_argument("--output_format", choices=FORMATS, help="of a folder's parts (default: the inputs')")
+    parser.add_argument("--skip_scored", metavar="KEY", help="leave rows alone whose KEY stands in the output already")
+    parser.add_argument("--all_scores", action="store_true", help="a probability for each label, and a confidence")
     parser.add_argument("--raw", action="store_true", help="the model's own probabilities, and its most probable label")
     parser.add_argument("--threads", type=positive, help="(default: one per core that this process may use)")
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
@@ -79,7 +86,9 @@ def require_sense(args: argparse.Namespace) -> None:
         raise UsageError("--input and --output go together; - is standard input or output")
     if args.input and (args.reviews or args.json):
         raise UsageError(f"--input does not go with {'--json' if args.json else 'reviews as arguments'}: give one")
-    for name in ("text_columns", "on_error", "limit", "overwrite", "delimiter", "quoting", "escape", "column_names"):
+    if args.all_scores and args.input is None and not args.json:
+        raise UsageError("--all_scores is for --json, or for a file of reviews: give one")
+    for name in FILE_FLAGS:
         if args.input is None and getattr(args, name):
             raise UsageError(f"--{name} is for a file of reviews: give --input and --output")
     if args.text_columns and len(args.text_columns) > 2:
@@ -95,23 +104,36 @@ def score_file(args: argparse.Namespace) -> None:
 
 
 def label_texts(args: argparse.Namespace) -> None:
-    """Label the reviews of the arguments or of standard input, holding a window of them at a time."""
+    """Label the reviews of the arguments or of standard input as they come, holding a window of them at a time."""
     texts = require_utf8(args.reviews) or read_lines(sys.stdin)  # type: ignore[arg-type]
-    from recipe.inference.classifier import windows
+    from recipe.files.arrival import arriving
+    from recipe.inference.classifier import WINDOW
+    from recipe.inference.columns import answer_columns
     from recipe.inference.onnx import OnnxClassifier
 
     classifier = OnnxClassifier.from_run(args.run, args.variant, args.provider, args.threads, args.raw)
-    for window in windows(texts):
+    for window in arriving(texts, WINDOW):
         (scores,) = classifier.score([window])
-        answers: Any = zip(window, *classifier.answer(scores), strict=True)
-        for text, label, probability, certain in answers:
-            name = classifier.label_names[label]
+        columns = answer_columns(classifier, scores, args.all_scores)
+        for text, *values in zip(window, *columns.values(), strict=True):
+            answer = dict(zip(columns, values, strict=True))
             if args.json:
-                answer = {"text": text, "label": name, "probability": round(float(probability), 6)}
-                doubtful = {} if classifier.decision.certain_from is None else {"doubtful": not certain}
-                print(json.dumps(answer | doubtful, ensure_ascii=False))
+                print(json.dumps({"text": text} | as_json(answer, classifier.label_names), ensure_ascii=False))
             else:
-                print(f"{name}{'' if certain else '?'}\t{probability:.4f}\t{' '.join(text.split())}")
+                mark = "?" if answer.get("doubtful") else ""
+                print(f"{answer['label']}{mark}\t{answer['probability']:.4f}\t{' '.join(text.split())}")
+        sys.stdout.flush()
+
+
+def as_json(answer: dict[str, Any], label_names: list[str]) -> dict[str, Any]:
+    """Return an answer's columns as JSON has them: the probabilities of all labels are one object, `scores`."""
+    spelled = {"label": answer["label"], "probability": round(float(answer["probability"]), 6)}
+    if "doubtful" in answer:
+        spelled["doubtful"] = bool(answer["doubtful"])
+    if "confidence" in answer:
+        spelled["confidence"] = round(float(answer["confidence"]), 6)
+        spelled["scores"] = {name: round(float(answer[f"probability_{name}"]), 6) for name in label_names}
+    return spelled
 
 
 def main(argv: list[str]) -> None:

@@ -3,12 +3,13 @@
     scored/a.csv                the part of the input a.csv, whole or missing; scoring that file alone gives its bytes
     scored/_a.csv.errors.jsonl  its skipped rows, if there are any
     scored/.a.csv.json          which input it was made of, and its counts; written before the part
-    scored/.scoring.json        the settings that all parts have in common; written before everything else
+    scored/_scoring.json        the settings that all parts have in common; written before everything else
 
 Spark, pyarrow and this project take no name that begins with a dot or an underscore for a part.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from recipe.errors import UsageError
 from recipe.files.atomic import write_whole
 from recipe.files.readers import SCORED_FORMATS, file_format
 
-MANIFEST = ".scoring.json"
+MANIFEST = "_scoring.json"
+# What a kill leaves of a record or a manifest, see `recipe.files.atomic.replacing`.
+UNFINISHED = re.compile(r"\..+\.json\.\d+")
 
 
 class Storage(Protocol):
@@ -118,10 +121,15 @@ class PartFolder:
         """Return the folder's name."""
         return str(self.storage)
 
-    def require_same(self, settings: Mapping[str, Any]) -> None:
-        """Raise `UsageError` if the folder holds parts of other settings, or anything that is none of the parts."""
+    def require_same(self, settings: Mapping[str, Any], adding: bool = False) -> None:
+        """Raise `UsageError` if the folder holds parts of other settings, or anything that is none of the parts.
+
+        Args:
+            adding: Whether parts of other inputs may stand beside the new ones.
+        """
         present = self.storage.names()
-        strange = [name for name in present if name not in self.parts and not name.startswith((".", "_"))]
+        known = [*self.parts, *(self._recorded() if adding else ())]
+        strange = [name for name in present if name not in known and not name.startswith((".", "_"))]
         if strange:
             self._refuse(f"holds {strange[0]}, which is no part of this scoring")
         found = self._settings()
@@ -132,15 +140,23 @@ class PartFolder:
 
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Name the settings of the parts in the folder, and remove the parts that were made with others."""
+        for unfinished in filter(UNFINISHED.fullmatch, self.storage.names()):
+            self.storage.remove(unfinished)
         if (found := self._settings()) == settings:
             return
-        records = [name[1 : -len(".json")] for name in self.storage.names() if _is_record(name)] if found else []
-        for part in {*records, *self.parts}:
+        for part in {*(self._recorded() if found else ()), *self.parts}:
             self.remove(part)
         self.storage.write(MANIFEST, _encoded(settings))
 
-    def whole(self) -> dict[str, dict[str, Any]]:
-        """Return the record, as `record` has written it, of each part that is whole."""
+    def scored(self) -> list[str]:
+        """Return the names of all parts that stand in the folder, those of other inputs too."""
+        there = set(self.storage.names())
+        return [part for part in self._recorded() if part in there]
+
+    def whole(self, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the record, as `record` has written it, of each part that is whole and has these settings."""
+        if self._settings() != settings:
+            return {}
         there = set(self.storage.names())
         found = {part: self.storage.read(_record_name(part)) for part in self.parts if part in there}
         return {part: json.loads(record) for part, record in found.items() if record}
@@ -164,8 +180,12 @@ class PartFolder:
         for name in (f".{part}.parts", errors_name(part), part, _record_name(part)):
             self.storage.remove(name)
 
+    def _recorded(self) -> list[str]:
+        names = self.storage.names()
+        return [name[1 : -len(".json")] for name in names if name.startswith(".") and name.endswith(".json")]
+
     def _settings(self) -> dict[str, Any]:
-        return json.loads(self.storage.read(MANIFEST) or b"{}")
+        return dict(json.loads(self.storage.read(MANIFEST) or b"{}"))
 
     def _refuse(self, reason: str) -> None:
         raise UsageError(f"{self} {reason}; choose another --output, or give --overwrite")
@@ -183,10 +203,6 @@ def changed(found: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _record_name(part: str) -> str:
     return f".{part}.json"
-
-
-def _is_record(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".json") and name != MANIFEST
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:
