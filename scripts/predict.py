@@ -38,7 +38,7 @@ from recipe.run_folder import VARIANT_FILES, RunFolder
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 SPELLING = ("delimiter", "quoting", "escape", "column_names")
-FILE_FLAGS = ("text_columns", "on_error", "limit", "overwrite", "output_format", "skip_scored", *SPELLING)
+FILE_FLAGS = ("engine", "text_columns", "on_error", "limit", "overwrite", "output_format", "skip_scored", *SPELLING)
 
 
 def parser() -> Parser:
@@ -55,6 +55,7 @@ def parser() -> Parser:
     parser.add_argument("--output", metavar="FILE", help="the file of scored rows, - for standard output")
     parser.add_argument("--variant", choices=VARIANT_FILES, help="of the model (default: the fastest certified one)")
     parser.add_argument("--provider", choices=["cpu", "cuda"], help="(default: the one that it was certified on)")
+    parser.add_argument("--engine", choices=["ray"], help="score files on a Ray cluster (default: in this process)")
     parser.add_argument("--output_format", choices=FORMATS, help="of a folder's parts (default: the inputs')")
     parser.add_argument("--skip_scored", metavar="KEY", help="leave rows alone whose KEY stands in the output already")
     parser.add_argument("--all_scores", action="store_true", help="a probability for each label, and a confidence")
@@ -99,7 +100,10 @@ def score_file(args: argparse.Namespace) -> None:
     """Score the file that the flags name."""
     from recipe.scoring import Request, score
 
-    flags = {name: value for name, value in vars(args).items() if name not in ("reviews", "json") and value is not None}
+    if args.engine:
+        from recipe.scoring.ray_engine import score_on_ray as score
+    others = ("reviews", "json", "engine")
+    flags = {name: value for name, value in vars(args).items() if name not in others and value is not None}
     print(score(Request(**flags)), file=sys.stderr if args.output == "-" else sys.stdout)
 
 
