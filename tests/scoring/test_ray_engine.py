@@ -219,7 +219,7 @@ def test_what_ray_cannot_do_is_refused_in_one_line(
     assert "not standard input" in refusal("-") and "not standard input" in refusal(target="-")
     assert refusal(limit=5).startswith("--limit does not go with --engine ray")
     assert refusal(skip_scored="id").startswith("--skip_scored does not go with --engine ray")
-    assert refusal("no/*.csv").startswith("no file 'no/*.csv'")
+    assert refusal("no/*.csv").startswith("the pattern 'no/*.csv' finds no file")
     assert refusal("s4://bucket/a.csv").startswith("s4://bucket/a.csv cannot be read or written: Protocol not known")
     assert "has no column 'text'" in refusal(text_columns=["text"])
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")

@@ -748,18 +748,9 @@ CASES = [
     ("--all_scores great", "--all_scores is for --json, or for a file of reviews"),
     ("--skip_scored id great", "--skip_scored is for a file of reviews"),
     ("--input - --output out.csv --skip_scored id", "--skip_scored is for files"),
-    (
-        "--input good.csv --output out.csv --skip_scored key",
-        "good.csv, line 2 has no column 'key', which --skip_scored",
-    ),
-    (
-        "--input good.parquet --output out.csv --skip_scored key",
-        "good.parquet has no column 'key', which --skip_scored",
-    ),
-    (
-        "--input repeated.csv --output out.csv --skip_scored id",
-        "repeated.csv, line 3 has the id '1', as an earlier row",
-    ),
+    ("--input good.csv --output out.csv --skip_scored key", "good.csv, line 2 has no column 'key', which --skip_scored"),
+    ("--input good.parquet --output out.csv --skip_scored key", "good.parquet has no column 'key', which --skip_scored"),
+    ("--input repeated.csv --output out.csv --skip_scored id", "repeated.csv, line 3 has the id '1', as an earlier row"),
     ("--input good.csv --output both.csv --skip_scored id", "both.csv has no column 'id'; it has content, label"),
     ("--input good.csv --output ids.csv --skip_scored id", "ids.csv has the columns id, label, and this scoring would"),
     ("--input good.csv --output out.parquet.gz", "has the extension '.parquet.gz'"),
