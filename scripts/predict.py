@@ -3,11 +3,13 @@
     python scripts/predict.py "Great sound, but it died after two days."
     python scripts/predict.py --json < reviews.txt
     python scripts/predict.py --input reviews.parquet --output scored.parquet
+    python scripts/predict.py --input 'reviews/*.csv' --output scored/
 
 Takes reviews as arguments, or one per line on standard input. Prints label, probability and review, tab-separated, in
 the order given, with white space inside a review as single blanks; --json prints an object per line, with the review as
 it was. Once the run is evaluated, answers follow the decision made there: its temperature, and a threshold if one was
 wished for; where some reviews are left to people, a doubtful label has a question mark. --raw ignores all of these.
+--all_scores adds each label's probability to --json and to files, and a confidence to sort by.
 
 --input and --output name a file: csv, tsv, jsonl or parquet by its extension, the text formats also with .gz or .zst
 after it; - is standard input or output. An input may be .json too. --input also takes several files, a pattern or a
@@ -16,6 +18,10 @@ order, with the columns label, probability and truncated (was the review longer 
 and doubtful where some are left to people; they are called predicted_label and so on where the file has columns of
 these names. Stopped at any moment, the same command goes on from there: what is done is kept beside the output, which
 appears when it is complete. Malformed rows that were skipped are reported in OUTPUT.errors.jsonl.
+
+An output that is a folder, ends with a slash or has no extension gets a part for each input, whole or missing; the same
+command scores what is missing. --skip_scored KEY leaves rows alone whose KEY stands in the output already, and adds the
+others.
 
 Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """

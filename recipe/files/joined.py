@@ -91,11 +91,9 @@ def require_same_columns(file: TextReviewFile | ParquetReviewFile, first: TextRe
     if file.format.extension not in (*DELIMITERS, ".parquet"):
         return
     if isinstance(file, ParquetReviewFile) and isinstance(first, ParquetReviewFile):
-        same, kinds = file.schema.equals(first.schema), [str(type_) for type_ in file.schema.types]
+        same, found = file.schema.equals(first.schema), [f"{field.name} ({field.type})" for field in file.schema]
     else:
-        same, kinds = file.all_columns == first.all_columns, []
+        same, found = file.all_columns == first.all_columns, file.all_columns
     if not same:
-        found = listed(list(map(" ".join, zip(file.all_columns, kinds, strict=True))) if kinds else file.all_columns)
-        raise UsageError(
-            f"{file.name} has not the columns of {first.name}, but {found}: files that go together have the same"
-        )
+        has = f"{file.name} has not the columns of {first.name}, but {listed(found)}"
+        raise UsageError(f"{has}: files that go together have the same")

@@ -49,7 +49,9 @@ class FolderJob:
 
     def score(self) -> Summary:
         """Score the parts."""
-        journals = {part: Journal(self.path / part, errors_name(part), self.path) for part in self.jobs}
+        journals = {part: self._journal(part) for part in self.jobs}
+        for journal in journals.values():
+            journal.remove_if_published()
         done = {part: job.done(journals[part]) for part, job in self.jobs.items()}
         self._require_room(journals)
         if not self.request.overwrite:
@@ -61,7 +63,9 @@ class FolderJob:
         summary = Summary(
             f"{self.path} ({len(self.parts):,} parts)", left_alone=self.keys.left_alone if self.keys else 0
         )
-        for record in self.whole.values():
+        for part, record in self.whole.items():
+            # A kill may have left it behind its part.
+            self._journal(part).remove()
             summary.add_counts(record)
             summary.rows_before += record["rows"]
         total = sum(job.reviews.rows for job in self.jobs.values())
@@ -81,10 +85,17 @@ class FolderJob:
 
         if not self.keys:
             return job.to_file(journal, progress, record)
-        found = job.to_file(journal, progress) if job.reviews.rows or not job.before else Summary(part)
+        if job.reviews.rows or not job.before:
+            found = job.to_file(journal, progress)
+        else:
+            journal.remove()
+            found = Summary(part)
         # A record before its time would say that the part has the new rows.
         record(found)
         return found
+
+    def _journal(self, part: str) -> Journal:
+        return Journal(self.path / part, errors_name(part), self.path)
 
     def _stays(self, part: str, record: dict[str, object]) -> bool:
         """Return whether a part was made of the input as it is now; where it was not, let it be scored again."""

@@ -147,7 +147,9 @@ class Job:
             print(self.renamed, file=sys.stderr)
         assert isinstance(self.encoder, TextEncoder)
         output.write(self.encoder.head.encode("utf-8"))
-        for record, rows in self._scored({}, int):
+        # On a terminal a bar would stand among the rows.
+        count = int if sys.stderr.isatty() else LogLines(self.reviews.rows, 0).update
+        for record, rows in self._scored({}, count):
             output.write(rows)
             output.flush()
             sys.stderr.writelines(record.error_lines())

@@ -51,6 +51,7 @@ def _score_file(request: Request, journal: Journal) -> Summary:
     if job.renamed:
         print(job.renamed)
     if scored and not job.reviews.rows:
+        journal.remove()
         summary = Summary(str(journal.output))
     else:
         require_room(journal.output, sum(job.needed()) - journal.size())
