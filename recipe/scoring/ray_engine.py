@@ -123,7 +123,10 @@ class _RayJob:
         with refusals(str(self.storage)):
             self.folder.begin(self.settings)
         summary = Summary(f"{self.storage} ({len(self.parts):,} parts)")
-        for record in self.whole.values():
+        for part, record in self.whole.items():
+            if isinstance(self.storage, LocalStorage):
+                # A kill may have left it behind its part.
+                Journal(self.storage.path / part).remove()
             summary.add_counts(record)
             summary.rows_before += record["rows"]
         if missing := [part for part in self.parts if part not in self.whole]:
@@ -142,10 +145,11 @@ class _RayJob:
 
     def _scored(self, ray: Any, missing: list[str], count: Callable[[int], Any]) -> Iterator[Summary]:
         """Yield the totals of each missing part, in the order in which the cluster finishes them."""
-        cores = self.request.threads or _cores_each(ray, len(missing))
+        cores = _cores_each(ray, len(missing), self.request.threads)
         settings = {name: self.settings[name] for name in ("variant", "provider")}
         # Of the inputs, a task needs its own one and their common format.
-        request = replace(self.request, input=self.request.inputs[:1], threads=cores, **settings)
+        threads = self.request.threads or cores
+        request = replace(self.request, input=self.request.inputs[:1], threads=threads, **settings)
         counter = ray.remote(num_cpus=0)(_Counter).remote()
         task = ray.remote(num_cpus=cores, num_gpus=int(settings["provider"] == "cuda"))(_score_part)
         common = ray.put(_Common(pickle.dumps(request), self.settings, self.storage, self.first, counter))
@@ -228,10 +232,10 @@ def _require_reachable(address: str) -> None:
         ) from error
 
 
-def _cores_each(ray: Any, parts: int) -> int:
-    """Return the cores of each task: one where there are parts for all cores, else a share, of one machine."""
+def _cores_each(ray: Any, parts: int, threads: int | None) -> int:
+    """Return the cores of each task, no more than a machine has: one where there are parts for all, else a share."""
     largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    return max(1, int(min(ray.cluster_resources().get("CPU", 0) // parts, largest)))
+    return max(1, int(min(threads or ray.cluster_resources().get("CPU", 0) // parts, largest)))
 
 
 class _Counter:
@@ -313,6 +317,7 @@ def _score(job: Job, source: str, place: Path, common: _Common) -> Summary:
     target, progress = Path(job.request.output), _ToldRows(common.counter)
     errors, storage = errors_name(target.name), common.storage
     journal = Journal(target, errors, place)
+    journal.remove_if_published()
     if not job.request.overwrite:
         journal.require_same(job.manifest)
     require_room(target, sum(job.needed()) - journal.size())
