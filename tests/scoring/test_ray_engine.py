@@ -39,18 +39,14 @@ class Shelf(DirFileSystem):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of two machines, each with one core."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    """The address of a cluster of two workers."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "200"}
     import ray
-    from ray.cluster_utils import Cluster
 
-    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=small)
-    cluster.add_node(**small)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield cluster.address
+    small = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    context = ray.init(address="local", log_to_driver=False, logging_level="ERROR", **small)
+    yield context.address_info["gcs_address"]
     ray.shutdown()
-    cluster.shutdown()
 
 
 def write_parts(folder: Path, parts: int, rows: int) -> None:
