@@ -209,12 +209,15 @@ def _cluster() -> Iterator[Any]:
     path = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     environment = {"env_vars": {"PYTHONPATH": path}}
     try:
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        except Exception as error:
+            # A machine that is too busy raises a plain one.
+            place = f"at RAY_ADDRESS={address}" if address else "on this machine"
+            raise UsageError(f"no Ray cluster {place}: {str(error).splitlines()[0]}") from error
         # Ray's own would end this process with another exit code.
         signal.signal(signal.SIGTERM, earlier)
         yield ray
-    except ConnectionError as error:
-        raise UsageError(f"no Ray cluster at RAY_ADDRESS={address}: {str(error).splitlines()[0]}") from error
     finally:
         ray.shutdown()
 

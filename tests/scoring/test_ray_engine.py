@@ -40,7 +40,7 @@ class Shelf(DirFileSystem):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster of two workers."""
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "200"}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
     small = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
