@@ -70,7 +70,8 @@ def identity(address: str) -> str:
 @contextmanager
 def local_copy(address: str) -> Iterator[Path]:
     """Fetch a file until the block ends; one on this machine is taken where it is."""
-    fs, path = url_to_fs(address)
+    with refusals(address):
+        fs, path = url_to_fs(address)
     if isinstance(fs, LocalFileSystem):
         yield Path(path)
         return
