@@ -153,9 +153,11 @@ def test_ray_data_takes_a_scorer(by_class: bool, cluster: str, exported_run: Run
     rows.to_parquet(tmp_path / "rows.parquet")
     environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     settings: dict[str, Any] = {"variant": "fp32", "threads": 1}
-    data = ray.data.read_parquet(str(tmp_path / "rows.parquet")).repartition(4)
+    data = ray.data.read_parquet(str(tmp_path / "rows.parquet"))
     if by_class:
-        how = {"fn_constructor_args": [exported_run.path], "fn_constructor_kwargs": settings, "concurrency": 2}
+        how: dict[str, Any] = {"fn_constructor_args": [exported_run.path], "fn_constructor_kwargs": settings}
+        # Two actors of a core each would leave Ray none to read with.
+        how |= {"concurrency": 2, "num_cpus": 0.5}
         scored = data.map_batches(Scorer, batch_size=64, runtime_env=environment, **how)
     else:
         scorer = Scorer(exported_run.path, **settings)
