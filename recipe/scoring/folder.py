@@ -22,6 +22,7 @@ class FolderJob:
         whole: The record of each part that is there and stays as it is.
         jobs: One for each part to score, or to add rows to.
         counts_before: What is known of a part that rows are added to.
+        outdated: Parts of inputs that have changed, which are to be overwritten.
     """
 
     def __init__(self, request: Request) -> None:
@@ -40,6 +41,7 @@ class FolderJob:
         scored = self._learn_keys(self.keys) if self.keys else {}
         self.whole = {} if self.keys else {part: record for part, record in there.items() if self._stays(part, record)}
         self.counts_before = there if self.keys else {}
+        self.outdated = [] if self.keys else [part for part in there if part not in self.whole]
         self.jobs = {
             part: Job(replace(request, input=[source], output=str(self.path / part)), self.model, self.keys)
             for part, source in self.parts.items()
@@ -60,6 +62,9 @@ class FolderJob:
         for said in dict.fromkeys(job.renamed for job in self.jobs.values() if job.renamed):
             print(said)
         self.folder.begin(self.model.settings)
+        for part in self.outdated:
+            # Beside its new record the old part would be taken for the new one.
+            self.folder.storage.remove(part)
         summary = Summary(
             f"{self.path} ({len(self.parts):,} parts)", left_alone=self.keys.left_alone if self.keys else 0
         )

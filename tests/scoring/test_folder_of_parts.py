@@ -211,6 +211,29 @@ def test_killed_at_any_moment_the_same_command_makes_the_same_parts(
     assert sum("of them were there" in answer["stdout"] for answer in answers[1::2]) > 8
 
 
+@pytest.mark.slow
+def test_killed_while_a_part_is_replaced_the_old_one_is_not_taken_for_it(
+    exported_run: RunFolder, tmp_path: Path
+) -> None:
+    def job(folder: str, **settings: int) -> dict[str, Any]:
+        argv = ["--run", str(exported_run.path), "--input", "in", "--output", folder, "--overwrite"]
+        return {"argv": argv} | settings
+
+    write_inputs(tmp_path / "in")
+    (first,) = probe([job("old")], tmp_path)
+    write_csv(tmp_path / "in" / "b.csv", [{"id": "new", "content": "awful"}])
+    shutil.copytree(tmp_path / "old", tmp_path / "whole")
+    (whole,) = probe([job("whole")], tmp_path)
+    assert first["code"] == whole["code"] == 0 and whole["stdout"].startswith("41 rows (40 of them were there)")
+    moments = range(1, whole["moments"] + 1)
+    for moment in moments:
+        shutil.copytree(tmp_path / "old", tmp_path / f"at-{moment}")
+    answers = probe([job(f"at-{moment}", die_at=die) for moment in moments for die in (moment, 0)], tmp_path)
+    assert {answer["code"] for answer in answers[::2]} == {-9} and {answer["code"] for answer in answers[1::2]} == {0}
+    for moment in moments:
+        assert parts_in(tmp_path / f"at-{moment}") == parts_in(tmp_path / "whole"), moment
+
+
 def test_a_signal_keeps_the_parts_and_says_so(exported_run: RunFolder, tmp_path: Path) -> None:
     write_inputs(tmp_path / "in", 96)
     argv = ["--run", str(exported_run.path), "--input", "in", "--output", "out"]
