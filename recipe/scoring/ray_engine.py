@@ -103,6 +103,7 @@ class _RayJob:
         settings: Everything the parts' bytes depend on beside their inputs.
         first: The first input, whose columns all others must have.
         whole: The record of each part that is there and stays as it is.
+        outdated: Parts of inputs that have changed, which are to be overwritten.
     """
 
     def __init__(self, request: Request, storage: LocalStorage | RemoteStorage) -> None:
@@ -115,13 +116,17 @@ class _RayJob:
         with refusals(str(storage)):
             if not request.overwrite:
                 self.folder.require_same(self.settings)
-            there = self.folder.whole(self.settings).items()
-        self.whole = {part: record for part, record in there if self._stays(part, record)}
+            there = self.folder.whole(self.settings)
+        self.whole = {part: record for part, record in there.items() if self._stays(part, record)}
+        self.outdated = [part for part in there if part not in self.whole]
 
     def score(self) -> Summary:
         """Score the parts that are missing."""
         with refusals(str(self.storage)):
             self.folder.begin(self.settings)
+            for part in self.outdated:
+                # Beside its new record the old part would be taken for the new one.
+                self.storage.remove(part)
         summary = Summary(f"{self.storage} ({len(self.parts):,} parts)")
         for part, record in self.whole.items():
             if isinstance(self.storage, LocalStorage):
