@@ -135,10 +135,13 @@ class _RayJob:
             summary.add_counts(record)
             summary.rows_before += record["rows"]
         if missing := [part for part in self.parts if part not in self.whole]:
+            if isinstance(self.storage, LocalStorage) and not self.request.overwrite:
+                # A worker that takes the place of a killed one would count what that one has done.
+                kept = [Journal(self.storage.path / part).records() for part in missing]
+                summary.rows_before += sum(record.rows for records in kept for record in records)
             with _cluster() as ray, show_progress(0) as progress:
                 for found in self._scored(ray, missing, progress.update):
                     summary.add_counts(found.counts)
-                    summary.rows_before += found.rows_before
         return summary
 
     def _stays(self, part: str, record: dict[str, Any]) -> bool:
