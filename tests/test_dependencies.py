@@ -46,7 +46,7 @@ REQUIRED = declared(sections()["options"]["install_requires"])
 EXTRAS = {name: declared(lines) for name, lines in sections()["options.extras_require"].items()}
 # Extras that the tests need.
 TESTED = ("test", "quickstart", "advise", "tune")
-DECLARED = {*REQUIRED, *EXTRAS["advise"], *EXTRAS["tune"]}
+DECLARED = {*REQUIRED, *EXTRAS["advise"], *EXTRAS["tune"], *EXTRAS["ray"]}
 
 
 def imported(*files: Path) -> dict[str, set[str]]:

@@ -18,6 +18,14 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_state(path: str | Path) -> list[int] | None:
+    """Return size, mtime and inode, which change when a file is written; `None` for a stream or a missing file."""
+    if not os.path.isfile(path):
+        return None
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -66,15 +66,15 @@ def _table_values(table: pyarrow.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _as_table(columns: list[str], rows: Iterable[Iterable[Any]]) -> pyarrow.Table:
-    spelled = [[None if value is None else _spelled(value) for value in row] for row in rows]
+    rows_spelled = [[None if value is None else spelled(value) for value in row] for row in rows]
     schema = strings_schema(columns)
-    if not spelled:
+    if not rows_spelled:
         return schema.empty_table()
-    return pyarrow.table(list(map(list, zip(*spelled, strict=True))), schema=schema)
+    return pyarrow.table(list(map(list, zip(*rows_spelled, strict=True))), schema=schema)
 
 
 def _as_fields(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
-    return [["" if value is None else _spelled(value) for value in row] for row in rows]
+    return [["" if value is None else spelled(value) for value in row] for row in rows]
 
 
 def _as_json(columns: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:
@@ -82,15 +82,15 @@ def _as_json(columns: list[str], rows: Iterable[Iterable[Any]]) -> list[str]:
     return ["{" + ", ".join(map("{}: {}".format, names, map(_json, row))) + "}" for row in rows]
 
 
-def _spelled(value: Any) -> str:
+def spelled(value: Any) -> str:
     """Return a value as text: a text as it is, NaN and infinity as Python says them, anything else as JSON."""
     if isinstance(value, str):
         return replace_lone_surrogates(value)
     if isinstance(value, float | Decimal) and not math.isfinite(value):
         return str(value)
-    spelled = _json(value)
+    as_json = _json(value)
     # What JSON lacks, such as times, is a string there.
-    return str(json.loads(spelled)) if spelled.startswith('"') else spelled
+    return str(json.loads(as_json)) if as_json.startswith('"') else as_json
 
 
 def _json(value: Any) -> str:

@@ -1,12 +1,15 @@
 """Read several files of reviews one after another, as if they were one."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow
 
 from recipe.errors import UsageError
-from recipe.files.readers import ParquetReviewFile, TextReviewFile, Window
+from recipe.files.atomic import file_sha256
+from recipe.files.readers import ParquetReviewFile, TextReviewFile, Window, listed
 from recipe.files.text_rows import DELIMITERS
 
 
@@ -30,6 +33,12 @@ class JoinedFiles:
     def size(self) -> int:
         """Return an estimate of the rows' bytes without compression."""
         return sum(file.size for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """Return the file's sha256, or one of the files' own; known after `survey`."""
+        found = [file.sha256 or file_sha256(Path(file.path)) for file in self.files]
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
     @property
     def schema(self) -> pyarrow.Schema | None:
@@ -57,12 +66,7 @@ class JoinedFiles:
             file.limit = None if limit is None else limit - self.rows
             file.survey()
             file.require_columns()
-            # Each object of jsonl names its own.
-            same = file.format.extension not in (*DELIMITERS, ".parquet") or file.all_columns == first.all_columns
-            if not same or (isinstance(file, ParquetReviewFile) and not file.schema.equals(self.schema)):
-                raise UsageError(
-                    f"{file.name} has not the columns of {first.name}: files that go together have the same"
-                )
+            require_same_columns(file, first)
 
     def window_rows(self, size: int) -> list[int]:
         """Return the number of rows of each window of up to `size` rows, malformed ones included."""
@@ -79,3 +83,17 @@ class JoinedFiles:
                     window.malformed = [(line, f"{file.name}: {why}") for line, why in window.malformed]
                 yield window
             before += -(-file.rows // size)
+
+
+def require_same_columns(file: TextReviewFile | ParquetReviewFile, first: TextReviewFile | ParquetReviewFile) -> None:
+    """Raise `UsageError` if a file has other columns than the first one, or, in parquet, other types."""
+    # Each object of jsonl names its own.
+    if file.format.extension not in (*DELIMITERS, ".parquet"):
+        return
+    if isinstance(file, ParquetReviewFile) and isinstance(first, ParquetReviewFile):
+        same, found = file.schema.equals(first.schema), [f"{field.name} ({field.type})" for field in file.schema]
+    else:
+        same, found = file.all_columns == first.all_columns, file.all_columns
+    if not same:
+        has = f"{file.name} has not the columns of {first.name}, but {listed(found)}"
+        raise UsageError(f"{has}: files that go together have the same")

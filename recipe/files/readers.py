@@ -1,5 +1,8 @@
 """Read files of reviews, for training and for scoring: text formats, also as .gz or .zst, and parquet."""
 
+import glob
+import hashlib
+import io
 import itertools
 import json
 import sys
@@ -14,6 +17,7 @@ import pyarrow.parquet
 from pyarrow import types
 
 from recipe.errors import UsageError
+from recipe.files.arrival import arriving
 from recipe.files.text_rows import (
     TEXT_FORMATS,
     DelimitedRows,
@@ -76,11 +80,15 @@ class ReviewFile:
         skip_malformed: Whether `windows` reports malformed rows instead of raising at the first one.
         advice: Ends the message about a malformed row.
         dialect: How csv and tsv are spelled.
+        choose: Ends the message about a missing column; empty names the flags of columns.
         columns: The columns of all rows read so far, in order.
         header, delimiter: Of csv and tsv, the names as they stand there, without one and repeated too, and what
             separates them.
         reserved: Names that no row may have from now on.
+        key, is_new: A column, and what tells of its value and of the place of the row whether the row is to be read;
+            `survey` alone names the place, and reads the others for their columns.
         rows, size: Number of rows, and an estimate of their bytes without compression; known after `survey`.
+        sha256: Of the whole file, where `survey` has read all of it; else empty.
     """
 
     path: str
@@ -91,12 +99,16 @@ class ReviewFile:
     skip_malformed: bool = False
     advice: str = ""
     dialect: Dialect = field(default_factory=Dialect)
+    choose: str = ""
     header: list[str] = field(default_factory=list)
     delimiter: str = ""
     columns: dict[str, None] = field(default_factory=dict)
     reserved: set[str] = field(default_factory=set)
+    key: str | None = None
+    is_new: Callable[[Any, str], bool] = lambda value, place: True
     rows: int = 0
     size: int = 0
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -119,7 +131,7 @@ class ReviewFile:
             hint = "--text_columns and --label_column choose" if self.label_column else "--text_columns chooses"
             if len(self.header) == 1:
                 hint += "; --delimiter says what separates columns"
-            require_columns(self.needed, self.columns, self.name, hint)
+            require_columns(self.needed, self.columns, self.name, self.choose or hint)
 
 
 @dataclass
@@ -127,15 +139,23 @@ class TextReviewFile(ReviewFile):
     """Reviews in a text format."""
 
     records_ahead: Iterator[Record] | None = None
+    windows_ahead: Iterator[list[Record]] | None = None
 
-    def look_ahead(self, rows: int) -> None:
+    def look_ahead(self, rows: int, may_pause: bool = False) -> None:
         """Learn the columns from the first rows; `windows` and `values` still yield these rows first.
+
+        Args:
+            may_pause: Whether the rows may come slowly: then neither this nor a window waits for so many of them.
 
         Raises:
             UsageError: The file is damaged, its header is malformed, or lacks a needed column.
         """
         records = self._records()
-        self.records_ahead = itertools.chain(list(itertools.islice(records, rows)), records)
+        if may_pause:
+            windows = arriving(records, rows)
+            self.windows_ahead = itertools.chain(list(itertools.islice(windows, 1)), windows)
+        else:
+            self.records_ahead = itertools.chain(list(itertools.islice(records, rows)), records)
 
     def survey(self) -> None:
         """Learn columns, number of rows and size by reading the whole file.
@@ -143,19 +163,22 @@ class TextReviewFile(ReviewFile):
         Raises:
             UsageError: The file is damaged, a needed column is missing, or a row is malformed; names the line.
         """
-        first, more = None, -1
-        for record in self._records():
+        first, more, digest = None, -1, hashlib.sha256()
+        for record in self._records(digest.update):
             self.rows += 1
             if isinstance(record.row, Malformed):
                 first, more = first or record, more + 1
         if first and not self.skip_malformed:
             raise self._refusal(first, f", as are {more:,} more rows" if more else "")
+        # A limit may have ended the reading.
+        self.sha256 = digest.hexdigest() if self.limit is None else ""
         self.size = Path(self.path).stat().st_size * (COMPRESSION_RATIO if self.format.compression else 1)
 
     def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
         """Yield the windows of `size` rows, malformed ones included, whose number is `wanted`; raise as `survey`."""
         records = self.records_ahead or self._records()
-        for number, held in enumerate(iter(lambda: list(itertools.islice(records, size)), [])):
+        held_rows = self.windows_ahead or iter(lambda: list(itertools.islice(records, size)), [])
+        for number, held in enumerate(held_rows):
             if not wanted(number):
                 continue
             window = Window(number, [], [], [])
@@ -188,11 +211,15 @@ class TextReviewFile(ReviewFile):
             )
         super().require_columns()
 
-    def _records(self) -> Iterator[Record]:
-        """Yield the records from the beginning, and learn the columns."""
-        with self._opened() as stream:
+    def _records(self, seen: Callable[[memoryview], Any] | None = None) -> Iterator[Record]:
+        """Yield the records from the beginning, up to the limit; see `_all_records`."""
+        return itertools.islice(self._all_records(seen), self.limit)
+
+    def _all_records(self, seen: Callable[[memoryview], Any] | None) -> Iterator[Record]:
+        """Yield the records from the beginning that are new, and learn the columns; `seen` is shown all bytes."""
+        with self._opened(seen) as stream:
             rows = text_rows(self.format.extension, stream, self.dialect, self.needed)
-            for record in itertools.islice(rows, self.limit):
+            for record in rows:
                 if isinstance(record.row, Malformed):
                     if record.row.fatal:
                         raise UsageError(f"{self.name}, line {record.line}: {record.row.message}")
@@ -203,10 +230,18 @@ class TextReviewFile(ReviewFile):
                     if record.row.keys() != self.columns.keys():
                         self._learn(rows)
                         self.columns.update(dict.fromkeys(record.row))
-                    yield record._replace(row=self._checked(record.row))
+                    if self.key is None or self._is_new(record, bool(seen)):
+                        yield record._replace(row=self._checked(record.row))
             if isinstance(rows, DelimitedRows) and not rows.header:
                 raise UsageError(f"{self.name} is empty: its first line must name the columns")
             self._learn(rows)
+
+    def _is_new(self, record: Record, in_survey: bool) -> bool:
+        """Return whether a row's key is; raise `UsageError` if it has none."""
+        place, row = f"{self.name}, line {record.line}", record.row
+        if isinstance(row, Malformed) or self.key not in row:
+            raise UsageError(f"{place} has no column {self.key!r}, which --skip_scored names")
+        return self.is_new(row[self.key], place if in_survey else "")
 
     def _learn(self, rows: Iterable[Record]) -> None:
         """Learn what stands in the header of csv and tsv, and check that the needed columns are there."""
@@ -231,21 +266,47 @@ class TextReviewFile(ReviewFile):
         return UsageError(f"{self.name}, line {record.line}: {record.row.message}{more}{self.advice}")
 
     @contextmanager
-    def _opened(self) -> Iterator[IO[bytes]]:
-        """Open the file or standard input as uncompressed bytes."""
+    def _opened(self, seen: Callable[[memoryview], Any] | None = None) -> Iterator[IO[bytes]]:
+        """Open the file or standard input as uncompressed bytes; show `seen` all of the file's own."""
         standard, compression = self.path == STANDARD_STREAM, COMPRESSIONS.get(self.format.compression)
         try:
-            with open(sys.stdin.fileno() if standard else self.path, "rb", closefd=not standard) as file:
-                if compression:
-                    with pyarrow.CompressedInputStream(file, compression) as stream:
-                        yield stream
-                else:
-                    yield file
+            with open(sys.stdin.fileno() if standard else self.path, "rb", closefd=not standard) as opened:
+                file: Any = io.BufferedReader(_Watched(opened, seen), 1 << 20) if seen else opened
+                with uncompressed(file, self.format.compression) as stream:
+                    yield stream
+                    # A compressed file may go on behind what was read of it.
+                    while seen and file.read(1 << 20):
+                        pass
         except OSError as error:
             # An error of the disk has a number.
             if error.errno or not compression:
                 raise
             raise UsageError(f"{self.name} is not a whole {compression} file that can be read: {error}") from error
+
+
+class _Watched(io.RawIOBase):
+    """A file of which somebody sees all bytes that are read."""
+
+    def __init__(self, file: IO[bytes], seen: Callable[[memoryview], Any]) -> None:
+        self.file, self.seen = file, seen
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = int(self.file.readinto(buffer))  # type: ignore[attr-defined]
+        self.seen(memoryview(buffer)[:count])
+        return count
+
+
+@contextmanager
+def uncompressed(file: IO[bytes], compression: str) -> Iterator[IO[bytes]]:
+    """Open a file's content, which is compressed as an extension says; nothing named, it is the file itself."""
+    if compression:
+        with pyarrow.CompressedInputStream(file, COMPRESSIONS[compression]) as stream:
+            yield stream
+    else:
+        yield file
 
 
 @dataclass
@@ -254,7 +315,7 @@ class ParquetReviewFile(ReviewFile):
 
     schema: pyarrow.Schema = None
 
-    def look_ahead(self, rows: int) -> None:
+    def look_ahead(self, rows: int, may_pause: bool = False) -> None:
         """Read the schema, as `survey` does."""
         self.survey()
 
@@ -267,7 +328,8 @@ class ParquetReviewFile(ReviewFile):
         with self._opened() as parquet:
             self.schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
         self.columns = dict.fromkeys(self.schema.names)
-        self.rows = rows if self.limit is None else min(rows, self.limit)
+        found = rows if self.key is None else self._count_new(self.key)
+        self.rows = found if self.limit is None else min(found, self.limit)
         self.size = Path(self.path).stat().st_size * self.rows // max(rows, 1)
 
     def require_columns(self) -> None:
@@ -285,6 +347,8 @@ class ParquetReviewFile(ReviewFile):
         """Yield the windows of `size` rows whose number is `wanted`, wherever row groups end."""
         numbers, held, left = itertools.count(), self.schema.empty_table(), self.rows
         for batch in self._batches(min(DECODED_ROWS, size)):
+            if self.key is not None:
+                batch = batch.filter(pyarrow.array([self.is_new(key, "") for key in python_values(batch[self.key])]))
             batch = batch.slice(0, left)
             left -= len(batch)
             held = pyarrow.concat_tables([held, pyarrow.Table.from_batches([batch], self.schema)])
@@ -306,6 +370,13 @@ class ParquetReviewFile(ReviewFile):
             ]
             for row in zip(*lists, strict=True):
                 yield next(numbers), dict(zip(names, row, strict=True))
+
+    def _count_new(self, key: str) -> int:
+        """Return the number of rows whose key is new."""
+        if key not in self.columns:
+            raise UsageError(f"{self.name} has no column {key!r}, which --skip_scored names")
+        keys = (value for batch in self._batches(DECODED_ROWS, [key]) for value in python_values(batch[key]))
+        return sum(self.is_new(value, f"{self.name}, row {row}") for row, value in enumerate(keys, 1))
 
     def _batches(self, rows: int, columns: list[str] | None = None) -> Iterator[pyarrow.RecordBatch]:
         with self._opened() as parquet:
@@ -346,6 +417,8 @@ def file_format(path: str, text_formats: Iterable[str], flag: str = "") -> FileF
 
 def require_file(path: str) -> None:
     """Raise `UsageError` if a file does not exist."""
+    if glob.has_magic(path) and not Path(path).exists():
+        raise UsageError(f"the pattern {path!r} finds no file (looked in {Path.cwd()})")
     if not Path(path).is_file():
         raise UsageError(f"no file {path!r} here (looked for {Path(path).resolve()})")
 

@@ -1,6 +1,7 @@
 """Write scored rows as csv, tsv, jsonl or parquet: each row as it was spelled, and the added columns after it."""
 
 import gzip
+import itertools
 import json
 import re
 import shutil
@@ -53,11 +54,24 @@ class TextEncoder:
         rows = zip(source, spelled_rows(added), strict=True)
         return "".join(self.line(row, values) for row, values in rows).encode("utf-8")
 
-    def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
-        """Copy the head and the windows."""
-        file.write(self.head.encode("utf-8"))
+    def join(self, windows: Iterable[IO[bytes]], file: IO[bytes], before: IO[bytes] | None = None) -> None:
+        """Copy the head, or a scored file that was there before, and the windows."""
+        if before:
+            _copy_lines(before, file)
+        else:
+            file.write(self.head.encode("utf-8"))
         for window in windows:
             shutil.copyfileobj(window, file)
+
+
+def _copy_lines(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a file, and end its last line."""
+    last = b"\n"
+    while block := source.read(1 << 20):
+        target.write(block)
+        last = block[-1:]
+    if last != b"\n":
+        target.write(b"\n")
 
 
 def delimited_line(delimiter: str, special: re.Pattern[str], fields: Iterable[str], added: Iterable[str]) -> str:
@@ -92,17 +106,27 @@ class ParquetEncoder:
         pyarrow.parquet.write_table(source.cast(self.schema), buffer, compression="zstd", store_schema=True)
         return bytes(buffer.getvalue())
 
-    def join(self, windows: Iterable[IO[bytes]], file: IO[bytes]) -> None:
-        """Write row groups of several windows each, holding one row group at a time."""
+    def join(self, windows: Iterable[IO[bytes]], file: IO[bytes], before: IO[bytes] | None = None) -> None:
+        """Write row groups of several windows each, and first those of a scored file that was there before.
+
+        One row group is held at a time.
+        """
         held: list[pyarrow.Table] = []
+        tables = (pyarrow.parquet.ParquetFile(pyarrow.BufferReader(window.read())).read() for window in windows)
         with pyarrow.parquet.ParquetWriter(file, self.schema, compression="zstd", store_schema=True) as writer:
-            for window in windows:
-                held.append(pyarrow.parquet.ParquetFile(pyarrow.BufferReader(window.read())).read())
+            for table in itertools.chain(_row_groups(before) if before else [], tables):
+                held.append(table)
                 if sum(table.nbytes for table in held) >= GROUP_BYTES or sum(map(len, held)) >= GROUP_ROWS:
                     writer.write_table(pyarrow.concat_tables(held), row_group_size=GROUP_ROWS)
                     held.clear()
             if held:
                 writer.write_table(pyarrow.concat_tables(held), row_group_size=GROUP_ROWS)
+
+
+def _row_groups(file: IO[bytes]) -> Iterator[pyarrow.Table]:
+    with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as parquet:
+        for number in range(parquet.num_row_groups):
+            yield parquet.read_row_group(number, use_threads=False)
 
 
 Encoder = TextEncoder | ParquetEncoder

@@ -3,14 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from recipe.errors import UsageError
-from recipe.files.atomic import flush, replacing, write_json
+from recipe.files.atomic import file_state, flush, replacing, write_json
 from recipe.files.lock import holding
 from recipe.files.writers import compressed
+from recipe.scoring.parts import changed
 
 
 class WindowRecord(NamedTuple):
@@ -31,6 +32,11 @@ class WindowRecord(NamedTuple):
     unknown: int
     malformed: list[tuple[int, str]]
 
+    @property
+    def read(self) -> int:
+        """Return the number of rows that were read, scored or skipped."""
+        return self.rows + len(self.malformed)
+
     def error_lines(self) -> Iterator[str]:
         """Yield a line of JSON for each row that was skipped."""
         for line, error in self.malformed:
@@ -41,15 +47,22 @@ class Journal:
     """The folder beside an output that is being written.
 
     manifest.json   everything the output's bytes depend on
+    published.json  what tells that the output has taken its place
     N.window        window N: its record as a line of JSON, then its encoded rows
     output, errors  the complete files, just before they are moved to their places
     """
 
-    def __init__(self, output: Path) -> None:
-        """Name the output; the journal of a link is beside the file it points to."""
+    def __init__(self, output: Path, errors_name: str = "", place: Path | None = None) -> None:
+        """Name the output; the journal of a link is beside the file it points to.
+
+        Args:
+            errors_name: Of the file of skipped rows; its own ending follows the output's name without one.
+            place: What messages say keeps the windows; without one, the journal's folder.
+        """
         self.output = output.resolve() if output.is_symlink() else output
-        self.errors = self.output.with_name(f"{self.output.name}.errors.jsonl")
+        self.errors = self.output.with_name(errors_name or f"{self.output.name}.errors.jsonl")
         self.folder = self.output.with_name(f".{self.output.name}.parts")
+        self.place = place or self.folder
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep other launches from scoring into the output until the block ends; else raise `UsageError`.
@@ -67,13 +80,9 @@ class Journal:
 
     def require_same(self, manifest: dict[str, Any]) -> None:
         """Raise `UsageError` if there is a journal of another input, model or settings; says what has changed."""
-        found, changes = self.read_manifest(), []
-        for key, now in manifest.items():
-            if found.get(key) != now:
-                is_digest = isinstance(now, str) and len(now) == 64
-                changes.append(f"the {key} has changed{'' if is_digest else f' from {found.get(key)} to {now}'}")
+        found = self.read_manifest()
         # The journal of a stream cannot be continued, and is not worth a refusal.
-        if found.get("input") and changes:
+        if found.get("input") and (changes := changed(found, manifest)):
             raise UsageError(
                 f"{self.folder} holds the parts of a scoring that was stopped, and since then {', '.join(changes)}: "
                 "undo the change, or give --overwrite to start over"
@@ -107,6 +116,7 @@ class Journal:
                 file.write("".join(record.error_lines()).encode("utf-8"))
         with replacing(output) as file, compressed(file, compression) as stream:
             join((window for window in self._windows() if window.readline()), stream)
+        write_json(self.folder / "published.json", {"state": file_state(output)})
         flush(self.folder)
         # The output comes last: where it stands, everything is done.
         if errors.stat().st_size:
@@ -118,9 +128,16 @@ class Journal:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder; a kill midway leaves windows that are whole."""
+        """Remove the folder; a kill midway leaves one that is not gone on from."""
+        (self.folder / "manifest.json").unlink(missing_ok=True)
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+    def remove_if_published(self) -> None:
+        """Remove the folder that a kill has left after the output had taken its place."""
+        with suppress(FileNotFoundError, ValueError, KeyError):
+            if json.loads((self.folder / "published.json").read_text())["state"] == file_state(self.output):
+                self.remove()
 
     def size(self) -> int:
         """Return the bytes of the windows that are there."""

@@ -1,6 +1,5 @@
 """A file of reviews comes back whole: every row once, in its order, as it was, and however often it was stopped."""
 
-import csv
 import gzip
 import io
 import json
@@ -20,6 +19,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 from conftest import ROOT, copy_of, files_under, load_script, run_script, separable_reviews
+from scored_files import probe, read_csv, write_csv
 
 from recipe.command_line import read_lines
 from recipe.errors import UsageError
@@ -31,7 +31,6 @@ from recipe.run_folder import RunFolder
 from recipe.scoring import Request, Summary, score
 from recipe.scoring.journal import Journal
 
-TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--")
 LABELS = ("negative", "positive")
 # Python 3.10's csv module neither reads nor writes this character; a row with it is then malformed.
 NUL = "\x00" if sys.version_info >= (3, 11) else ""
@@ -71,17 +70,6 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_csv(file: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> None:
-    with file.open("w", encoding="utf-8", newline="") as target:
-        writer = csv.DictWriter(target, list(rows[0]), delimiter=delimiter, quoting=csv.QUOTE_ALL)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(content: str, delimiter: str = ",") -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True))
-
-
 def uncompressed(file: Path) -> str:
     """A text file's content, read with the system's own tools."""
     tool = {".gz": "gzip", ".zst": "zstd"}.get(file.suffix)
@@ -100,14 +88,6 @@ def compress(file: Path, suffix: str) -> str:
     target = file.with_name(file.name + suffix)
     target.write_bytes(b"".join(codec.compress(piece, asbytes=True) for piece in pieces))
     return target.name
-
-
-def probe(jobs: list[dict[str, Any]], cwd: Path, *launcher: str) -> list[dict[str, Any]]:
-    """What `tests/score_probe.py` says of each run."""
-    command = [*launcher, sys.executable, str(ROOT / "tests" / "score_probe.py")]
-    result = subprocess.run(command, input=json.dumps(jobs), cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    return list(json.loads(result.stdout))
 
 
 def assert_answers(exported_run: RunFolder, rows: list[dict[str, Any]], texts: list[str | None]) -> None:
@@ -459,13 +439,13 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
     expected = (tmp_path / f"whole{name}").read_bytes()
     draw = random.Random(4)
     # The end, where one file takes the place of many, moment by moment.
-    moments = [*draw.sample(range(1, whole["moments"] - 12), 6), *range(whole["moments"] - 12, whole["moments"] + 1)]
+    moments = [*draw.sample(range(1, whole["moments"] - 16), 6), *range(whole["moments"] - 16, whole["moments"] + 1)]
     jobs = [job(f"{moment}{name}", die) for moment in moments for die in (moment, 0)]
     answers = probe(jobs, tmp_path)
     for moment, killed, resumed in zip(moments, answers[::2], answers[1::2], strict=True):
         assert killed["code"] == -9, (moment, killed)
         finished = resumed["code"] == 2 and f"{moment}{name} exists" in resumed["stderr"]
-        assert resumed["code"] == 0 or (finished and moment > whole["moments"] - 3), (moment, resumed)
+        assert resumed["code"] == 0 or (finished and moment > whole["moments"] - 4), (moment, resumed)
         assert (tmp_path / f"{moment}{name}").read_bytes() == expected, moment
         if name == "a.csv":
             errors = (tmp_path / f"{moment}{name}.errors.jsonl").read_bytes()
@@ -614,28 +594,15 @@ def test_of_two_scorings_into_one_output_the_second_is_refused_and_the_first_end
     assert files_under(tmp_path) == {"out.csv"} and len(read_csv((tmp_path / "out.csv").read_text())) == 300
 
 
-@pytest.mark.slow
-def test_two_processes_continue_what_one_began_and_make_its_bytes(
+def test_several_processes_of_a_launcher_are_refused_in_one_line(
     exported_run: RunFolder, reviews: Path, tmp_path: Path
 ) -> None:
-    write_csv(tmp_path / "long.csv", read_csv((reviews / "a.csv").read_text()) * 35)
-    flags = ["--run", str(exported_run.path), "--input", "long.csv", "--output"]
-    one, killed = probe([{"argv": [*flags, "one.csv"]}, {"argv": [*flags, "two.csv"], "die_at": 14}], tmp_path)
-    there = len(list((tmp_path / ".two.csv.parts").glob("*.window")))
-    assert (one["code"], killed["code"]) == (0, -9) and 0 < there < 4, "each process has windows left"
-    two = run_script("predict", *flags, "two.csv", cwd=tmp_path, launcher=TWO)
-    assert two.returncode == 0 and len(two.stdout.splitlines()) == 1, two.stderr
-    assert two.stdout.startswith(f"10,500 rows ({there * inference.WINDOW:,} of them were there) in ")
-    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-
-
-@pytest.mark.slow
-def test_several_processes_refuse_in_one_line(exported_run: RunFolder, tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("text\ngood\n")
-    flags = ["--run", str(exported_run.path), "--input", "in.csv", "--output", "out.csv"]
-    result = run_script("predict", *flags, cwd=tmp_path, launcher=TWO)
-    assert result.returncode != 0 and result.stderr.count("predict.py: error: in.csv has no column 'content'") == 1
-    assert files_under(tmp_path) == {"in.csv"}
+    flags = ["--run", str(exported_run.path), "--input", str(reviews / "a.csv"), "--output", "out.csv"]
+    main, other = (run_script("predict", *flags, cwd=tmp_path, RANK=rank, WORLD_SIZE="2") for rank in "01")
+    assert main.returncode == other.returncode == 2 and not other.stderr + other.stdout + main.stdout
+    (line,) = main.stderr.splitlines()
+    assert line.startswith("predict.py: error: one process scores a file") and "--engine ray" in line
+    assert not files_under(tmp_path)
 
 
 @pytest.mark.parametrize("number", [2, pytest.param(15, marks=pytest.mark.slow)])
@@ -735,7 +702,9 @@ CASES = [
     ("--input good.csv --output out.csv --provider cuda --variant fp32", "ONNX Runtime has no CUDAExecutionProvider"),
     ("--input nowhere.csv --output out.csv", "no file 'nowhere.csv' here"),
     ("--input folder.csv --output out.csv", "folder.csv is a folder without files"),
-    ("--input *.tsv --output out.csv", "no file '*.tsv' here"),
+    ("--input *.tsv --output out.csv", "the pattern '*.tsv' finds no file"),
+    ("--input s3://bucket/good.csv --output out.csv", "s3://bucket/good.csv is not on this machine: --engine ray"),
+    ("--input good.csv --output gs://bucket/out", "gs://bucket/out is not on this machine: --engine ray"),
     ("--input good.csv both.csv --output out.csv --text_columns content", "both.csv has not the columns of good.csv"),
     ("--input good.csv fields.csv --output out.csv", "fields.csv, line 3: 2 fields, but the header has 1"),
     ("--input good.csv good.parquet --output out.csv", "files that are .csv, and others that are .parquet"),
@@ -744,7 +713,39 @@ CASES = [
     ("--input link.csv other.csv --output other.csv --overwrite", "--output other.csv is the input"),
     ("--input good.parquet twice.parquet --output out.parquet", "twice.parquet has not the columns of good.parquet"),
     ("--input good.txt --output out.txt", "--input good.txt has the extension '.txt'; known are .csv, .tsv, .jsonl"),
-    ("--input good.csv --output out", "--output out has the extension ''"),
+    ("--input good.csv --output out.txt", "--output out.txt has the extension '.txt'"),
+    ("--input good.csv --output out --limit 3", "--limit is for one output: give --output a file, not a folder"),
+    ("--input good.csv --output out.csv --output_format csv", "--output_format is for a folder"),
+    ("--input good.csv --output out/ --output_format xml", "invalid choice: 'xml'"),
+    ("--input - --output out/", "standard input has no name for a part in out"),
+    ("--input good.csv --output other.csv/", "--output other.csv is a file, and not a folder"),
+    ("--input good.csv --output .", "--output . holds the input good.csv"),
+    ("--input good.csv --output nowhere/out/", "no folder nowhere for the output nowhere/out"),
+    ("--input good.csv named/good.csv --output out/", "good.csv and named/good.csv would both be written to good.csv"),
+    (
+        "--input good.csv stars.csv --output out/",
+        "stars.csv has not the columns of good.csv, but stars, content: files",
+    ),
+    ("--input good.csv --output strange/", "strange holds notes.txt, which is no part of this scoring; choose another"),
+    ("--input good.csv --output unknown/", "unknown holds good.csv, which no scoring has written; choose another"),
+    ("--input good.csv fields.csv --output out/", "fields.csv, line 3: 2 fields, but the header has 1"),
+    ("--all_scores great", "--all_scores is for --json, or for a file of reviews"),
+    ("--skip_scored id great", "--skip_scored is for a file of reviews"),
+    ("--input - --output out.csv --skip_scored id", "--skip_scored is for files"),
+    (
+        "--input good.csv --output out.csv --skip_scored key",
+        "good.csv, line 2 has no column 'key', which --skip_scored",
+    ),
+    (
+        "--input good.parquet --output out.csv --skip_scored key",
+        "good.parquet has no column 'key', which --skip_scored",
+    ),
+    (
+        "--input repeated.csv --output out.csv --skip_scored id",
+        "repeated.csv, line 3 has the id '1', as an earlier row",
+    ),
+    ("--input good.csv --output both.csv --skip_scored id", "both.csv has no column 'id'; it has content, label"),
+    ("--input good.csv --output ids.csv --skip_scored id", "ids.csv has the columns id, label, and this scoring would"),
     ("--input good.csv --output out.parquet.gz", "has the extension '.parquet.gz'"),
     ("--input twice.parquet --output out.csv", "twice.parquet has several columns 'id', which only parquet can have"),
     ("--input good.parquet --output -", "parquet cannot be read from or written to a standard stream"),
@@ -755,7 +756,6 @@ CASES = [
     ("--input good.csv --output hard.csv --overwrite", "--output hard.csv is the input"),
     ("--input good.csv --output other.csv", "other.csv exists: choose another --output, or give --overwrite"),
     ("--input good.csv --output errors.csv", "errors.csv.errors.jsonl exists"),
-    ("--input good.csv --output folder.csv --overwrite", "--output folder.csv is not a file"),
     ("--input good.csv --output nowhere/out.csv", "no folder nowhere for the output nowhere/out.csv"),
     ("--input good.csv --output out.csv --text_columns body", "good.csv has no column 'body'; it has id, content"),
     ("--input good.parquet --output out.parquet --text_columns body", "has no column 'body'; it has id, content"),
@@ -783,7 +783,15 @@ def folder(tmp_path: Path, reviews: Path) -> Path:
         "good.jsonl": '{"content": "good"}\n',
         "both.csv": "content,label,predicted_truncated\n1,2,3\n",
         "fields.csv": "content\ngood\nbad,worse\n",
+        "stars.csv": "stars,content\n5,good\n",
+        "repeated.csv": "id,content\n1,good\n1,bad\n",
+        "ids.csv": "id,label\n1,good\n",
+        "strange/notes.txt": "precious",
+        "unknown/good.csv": "precious",
+        "named/good.csv": good,
     }
+    for name in ("strange", "unknown", "named"):
+        (tmp_path / name).mkdir()
     for name, text in texts.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "folder.csv").mkdir()
