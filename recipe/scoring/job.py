@@ -39,8 +39,6 @@ from recipe.scoring.progress import LogLines, show_progress
 from recipe.scoring.request import Request
 from recipe.scoring.summary import Summary
 
-# Upper bound on the bytes that the name of an added column and its value take beside the name's own and a label.
-ADDED_BYTES = 16
 # Lower bound on the ratio by which compression shrinks text.
 COMPRESSION = 3
 
@@ -195,8 +193,10 @@ class Job:
         windows, reviews = self.reviews.size, self.reviews
         if self.target.extension != ".parquet":
             windows *= COMPRESSION_RATIO if reviews.schema else 1
-            longest = max(map(len, self.classifier.label_names))
-            windows += (sum(map(len, self.names)) + ADDED_BYTES * len(self.names) + longest) * reviews.rows
+            # In quotes, 0.123456 and false.
+            values = {str: max(map(len, self.classifier.label_names)) + 2, float: 8, bool: 5}
+            spelled = [len(name) + len(', "": ') if self.target.extension == ".jsonl" else 1 for name in self.names]
+            windows += (sum(spelled) + sum(values[kind] for kind in self.model.kinds.values())) * reviews.rows
         output = windows // COMPRESSION if self.target.compression else windows
         return windows, output + (self.before.stat().st_size if self.before else 0)
 
