@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "train",
     "export": "export_onnx",
     "evaluate": "evaluate",
+    "predict": "predict",
     "publish": "publish",
     "compare": "compare",
     "tune": "tune",
