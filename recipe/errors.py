@@ -42,10 +42,11 @@ class Interrupted(Exception):
         return str(self.args[0])
 
 
-def require_extra(package: str, extra: str) -> None:
-    """Raise a `UsageError` with the pip command if the `package` that an extra of setup.cfg brings is not installed."""
+def require_extra(package: str, extra: str = "") -> None:
+    """Raise a `UsageError` with the pip command if a `package`, which an extra may bring, is not installed."""
     if find_spec(package) is None:
-        raise UsageError(f"{package} is not installed: run pip install -e '.[{extra}]'")
+        wanted = f"-e '.[{extra}]'" if extra else package
+        raise UsageError(f"{package} is not installed: run pip install {wanted}")
 
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

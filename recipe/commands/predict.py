@@ -33,7 +33,7 @@ import sys
 from typing import Any, get_args
 
 from recipe.command_line import Parser, read_lines, require_utf8
-from recipe.errors import UsageError
+from recipe.errors import UsageError, require_extra
 from recipe.files.text_rows import Escape, Quoting
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
@@ -99,6 +99,8 @@ def require_sense(args: argparse.Namespace) -> None:
 
 def score_file(args: argparse.Namespace) -> None:
     """Score the file that the flags name."""
+    # Single reviews are labelled without it.
+    require_extra("pyarrow")
     from recipe.scoring import Request, score
 
     if args.engine:

@@ -142,7 +142,7 @@ def _rows(reviews: TextReviewFile | ParquetReviewFile, columns: tuple[str, ...])
             for column, value in row.items():
                 if value is not None:
                     text = value if isinstance(value, str) else json.dumps(value)
-                    row[column] = readers.replace_lone_surrogates(text)
+                    row[column] = text_rows.replace_lone_surrogates(text)
                     if column in reviews.needed and row[column] != text:
                         raise UsageError(f"{reviews.name}, line {line}: holds half of a character in {column!r}")
         yield row

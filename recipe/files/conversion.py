@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow
 
 from recipe.errors import UsageError
-from recipe.files.readers import python_values, replace_lone_surrogates
-from recipe.files.text_rows import DELIMITERS
+from recipe.files.readers import python_values
+from recipe.files.text_rows import DELIMITERS, replace_lone_surrogates
 
 # From a window's rows, as `Window.source` has them in one format, to those that a writer of another format takes.
 Convert = Callable[[Any], Any]

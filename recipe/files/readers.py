@@ -26,8 +26,8 @@ from recipe.files.text_rows import (
     Record,
     Row,
     Text,
-    is_utf8,
     looks_like_data,
+    replace_lone_surrogates,
     text_rows,
 )
 
@@ -436,11 +436,6 @@ def listed(names: Collection[str]) -> str:
     shown = [name if len(name) <= SHOWN_CHARACTERS else name[:SHOWN_CHARACTERS] + "…" for name in shown]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
-
-
-def replace_lone_surrogates(text: str) -> str:
-    """Return a text with U+FFFD for each lone surrogate, which JSON can spell and UTF-8 cannot."""
-    return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def value_type(type_: pyarrow.DataType) -> pyarrow.DataType:

@@ -423,3 +423,8 @@ def is_utf8(text: str) -> bool:
         except UnicodeEncodeError:
             return False
     return True
+
+
+def replace_lone_surrogates(text: str) -> str:
+    """Return a text with U+FFFD for each lone surrogate, which JSON can spell and UTF-8 cannot."""
+    return text if is_utf8(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

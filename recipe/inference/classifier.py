@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from recipe.errors import UsageError
-from recipe.files.text_rows import Text
+from recipe.files.text_rows import Text, replace_lone_surrogates
 from recipe.inference.decision import Answers, Decision
 from recipe.model.vocabulary import BLANK, unknown_id
 
@@ -207,9 +207,9 @@ class Classifier(ABC):
 
 
 def _readable(text: Any, place: int) -> Text:
-    """Return a review as the tokenizer takes it: None, NaN and pandas' NA, a missing text, are empty."""
+    """Return a review as the tokenizer takes it: None, NaN and pandas' NA are empty, a lone surrogate is a mark."""
     if isinstance(text, str):
-        return text
+        return replace_lone_surrogates(text)
     if isinstance(text, tuple | list) and len(text) == 2 and not any(isinstance(part, tuple | list) for part in text):
         return _readable(text[0], place), _readable(text[1], place)  # type: ignore[return-value]
     if text is None or type(text).__name__ == "NAType" or (isinstance(text, float | np.floating) and text != text):

@@ -216,10 +216,8 @@ def test_the_decision_is_fitted_to_the_validation_rows(evaluated: RunFolder) -> 
 def test_the_exported_model_applies_the_decision_unless_told_not_to(evaluated: RunFolder, tmp_path: Path) -> None:
     run = copy_of(evaluated, tmp_path)
     run.decision.write_text(json.dumps({"temperature": 4.0, "threshold": 0.999, "certain_from": None}))
-    (label, probability), raw = (
-        OnnxClassifier.from_run(run.path, "fp32", raw=raw)(["a lovely film"])[0] for raw in (False, True)
-    )
-    assert label == "negative" and raw.label == "positive" and 1 - probability < raw.probability
+    decided, raw = (OnnxClassifier.from_run(run.path, "fp32", raw=raw)(["a lovely film"])[0] for raw in (False, True))
+    assert decided.label == "negative" and raw.label == "positive" and 1 - decided.probability < raw.probability
     run.decision.write_text("{}")
     with pytest.raises(UsageError, match="a decision has temperature, threshold, certain_from, not nothing"):
         OnnxClassifier.from_run(run.path, "fp32")

@@ -384,6 +384,14 @@ def test_rows_without_a_known_word_are_doubtful_and_counted(
     assert first.split("\t")[0].endswith("?") and second.split("\t")[0] == "positive"
 
 
+def test_files_without_pyarrow_are_refused_in_one_line(exported_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A place for scoring single reviews has none.
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    files = ["--input", "in.csv", "--output", "out.csv"]
+    with pytest.raises(UsageError, match="^pyarrow is not installed: run pip install pyarrow$"):
+        load_script("predict").main(["--run", str(exported_run.path), *files])
+
+
 def test_few_unknown_tokens_are_not_worth_a_word(score_here: Callable[..., Summary]) -> None:
     Path("in.csv").write_text("content\n" + "good film\n" * 60 + "good zebra\n")
     summary = score_here("in.csv", "out.csv")
