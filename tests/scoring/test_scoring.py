@@ -384,7 +384,9 @@ def test_rows_without_a_known_word_are_doubtful_and_counted(
     assert first.split("\t")[0].endswith("?") and second.split("\t")[0] == "positive"
 
 
-def test_files_without_pyarrow_are_refused_in_one_line(exported_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_pyarrow_are_refused_in_one_line(
+    exported_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A place for scoring single reviews has none.
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     files = ["--input", "in.csv", "--output", "out.csv"]
