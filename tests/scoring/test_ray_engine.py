@@ -139,9 +139,12 @@ def test_files_elsewhere_are_read_and_written_through_fsspec(
         named, other = json.loads(found.pop(record)), json.loads(expected.pop(record))
         assert named.pop("input") != other.pop("input") and named == other
     assert found == expected
-    assert "(297 of them were there)" in predict("shelf://in/*.csv", "--on_error", "skip").stdout
+    assert "(298 of them were there)" in predict("shelf://in/*.csv", "--on_error", "skip").stdout
     (tmp_path / "shelf" / "in" / "part-1.csv").write_text("id,content\n1,good\n")
     assert "holds part-1.csv of another input" in predict("shelf://in/*.csv", "--on_error", "skip").stderr
+    renewed = predict("shelf://in/*.csv", "--on_error", "skip", "--overwrite")
+    assert renewed.stdout.startswith("150 rows (149 of them were there) in "), renewed.stderr
+    assert len((tmp_path / "shelf" / "out" / "part-1.csv").read_text().splitlines()) == 2
 
 
 @pytest.mark.slow
