@@ -298,13 +298,10 @@ def _score_part(common: _Common, source: str, part: str) -> tuple[Summary, str] 
         if changes := changed(common.settings, model.settings):
             host = socket.gethostname()
             raise UsageError(f"on {host} {', '.join(changes)}: machines must have the same run and versions")
-        # Asked for before the content: a change between the two must not pass for the content.
-        remote_identity = "" if is_local(source) else identity(source)
         with local_copy(source) as copy, _place(common.storage) as place:
             job = Job(replace(request, input=[str(copy)], output=str(place / part)), model)
             require_same_columns(job.reviews.files[0], common.first)
-            input_is = remote_identity or job.manifest["input"]
-            return _score(job, input_is, place, common), job.renamed.replace(str(copy), source)
+            return _score(job, source, place, common), job.renamed.replace(str(copy), source)
     except (UsageError, CheckFailed) as error:
         return error
 
@@ -326,7 +323,7 @@ def _place(storage: LocalStorage | RemoteStorage) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _score(job: Job, input_is: str, place: Path, common: _Common) -> Summary:
+def _score(job: Job, source: str, place: Path, common: _Common) -> Summary:
     """Score a part, and send it to the folder if that is elsewhere."""
     target, progress = Path(job.request.output), _ToldRows(common.counter)
     errors, storage = errors_name(target.name), common.storage
@@ -335,6 +332,7 @@ def _score(job: Job, input_is: str, place: Path, common: _Common) -> Summary:
     if not job.request.overwrite:
         journal.require_same(job.manifest)
     require_room(target, sum(job.needed()) - journal.size())
+    input_is = job.manifest["input"] if is_local(source) else identity(source)
     folder = PartFolder(storage, [target.name])
     found = job.to_file(journal, progress, lambda summary: folder.record(target.name, input_is, summary.counts))
     progress.tell()
