@@ -184,6 +184,27 @@ def test_whoever_scores_elsewhere_finds_what_is_missing(tmp_path: Path) -> None:
     assert files_under(tmp_path) == {"_scoring.json"}
 
 
+def test_a_damaged_record_is_none_and_a_damaged_manifest_is_refused(score_here: Callable[..., Summary]) -> None:
+    score_here("in", "out")
+    expected = parts_in(Path("out"))
+    for content in ("{", "[1]", "null", ""):
+        Path("out/.b.csv.json").write_text(content)
+        assert score_here("in", "out").rows_before == 40 and parts_in(Path("out")) == expected
+        Path("out/_scoring.json").write_text(content)
+        with pytest.raises(UsageError, match="^out holds a.csv, which no scoring has written; .* give --overwrite$"):
+            score_here("in", "out")
+        score_here("in", "out", overwrite=True)
+
+
+def test_other_names_of_the_added_columns_are_said_once(
+    score_here: Callable[..., Summary], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in NAMES:
+        write_csv(Path("in") / name, [{"label": "1", "content": "good film"}])
+    score_here("in", "out")
+    assert capsys.readouterr().out.count("has a column 'label': the added ones are called predicted_label") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["csv", "parquet"])
 def test_killed_at_any_moment_the_same_command_makes_the_same_parts(
