@@ -184,16 +184,17 @@ def test_whoever_scores_elsewhere_finds_what_is_missing(tmp_path: Path) -> None:
     assert files_under(tmp_path) == {"_scoring.json"}
 
 
-def test_a_damaged_record_is_none_and_a_damaged_manifest_is_refused(score_here: Callable[..., Summary]) -> None:
-    score_here("in", "out")
-    expected = parts_in(Path("out"))
-    for content in ("{", "[1]", "null", ""):
-        Path("out/.b.csv.json").write_text(content)
-        assert score_here("in", "out").rows_before == 40 and parts_in(Path("out")) == expected
-        Path("out/_scoring.json").write_text(content)
-        with pytest.raises(UsageError, match="^out holds a.csv, which no scoring has written; .* give --overwrite$"):
-            score_here("in", "out")
-        score_here("in", "out", overwrite=True)
+@pytest.mark.parametrize("content", ["{", "[1]", "null", ""])
+def test_a_damaged_record_is_none_and_a_damaged_manifest_is_refused(content: str, tmp_path: Path) -> None:
+    folder, settings = PartFolder(LocalStorage(tmp_path), ["a.csv"]), {"model": "m"}
+    folder.begin(settings)
+    folder.record("a.csv", "1", {"rows": 3})
+    (tmp_path / "a.csv").write_text("scored")
+    (tmp_path / ".a.csv.json").write_text(content)
+    assert folder.whole(settings) == {}
+    (tmp_path / "_scoring.json").write_text(content)
+    with pytest.raises(UsageError, match="holds a.csv, which no scoring has written; .* give --overwrite$"):
+        folder.require_same(settings)
 
 
 def test_other_names_of_the_added_columns_are_said_once(
