@@ -1,6 +1,7 @@
 """What a publication holds: what is certified of a run, without a review's text and without a path of this machine."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def without_reviews(certificate: Certificate) -> dict[str, Any]:
     content = certificate.to_json()
     for found in [*content["variants"].values(), *content["refused"].values()]:
         found["flipped"] = [{key: value for key, value in one.items() if key != "review"} for one in found["flipped"]]
-    return content | {"command": " ".join(Path(word).name for word in certificate.command.split())}
+    return content | {"command": shlex.join(Path(word).name for word in shlex.split(certificate.command))}
 
 
 def without_folders(value: Any) -> Any:

@@ -59,8 +59,9 @@ class FolderJob:
         if not self.request.overwrite:
             for part, job in self.jobs.items():
                 journals[part].require_same(job.manifest)
-        for said in dict.fromkeys(job.renamed for job in self.jobs.values() if job.renamed):
-            print(said)
+        # Once: a folder may have thousands of parts.
+        if renamed := next((job.renamed for job in self.jobs.values() if job.renamed), ""):
+            print(renamed)
         self.folder.begin(self.model.settings)
         for part in self.outdated:
             # Beside its new record the old part would be taken for the new one.

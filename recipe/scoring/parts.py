@@ -158,8 +158,8 @@ class PartFolder:
         if self._settings() != settings:
             return {}
         there = set(self.storage.names())
-        found = {part: self.storage.read(_record_name(part)) for part in self.parts if part in there}
-        return {part: json.loads(record) for part, record in found.items() if record}
+        found = {part: self._read(_record_name(part)) for part in self.parts if part in there}
+        return {part: record for part, record in found.items() if record}
 
     def require_input(self, part: str, record: Mapping[str, Any], identity: str) -> None:
         """Raise `UsageError` if a part that is whole was made of another input than the one of this identity."""
@@ -185,7 +185,14 @@ class PartFolder:
         return [name[1 : -len(".json")] for name in names if name.startswith(".") and name.endswith(".json")]
 
     def _settings(self) -> dict[str, Any]:
-        return dict(json.loads(self.storage.read(MANIFEST) or b"{}"))
+        return self._read(MANIFEST)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """Return a file's content, empty if there is none that can be read."""
+        try:
+            return dict(json.loads(self.storage.read(name) or b"{}"))
+        except (ValueError, TypeError):
+            return {}
 
     def _refuse(self, reason: str) -> None:
         raise UsageError(f"{self} {reason}; choose another --output, or give --overwrite")

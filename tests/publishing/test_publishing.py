@@ -37,7 +37,7 @@ def run(evaluated_run: RunFolder, tmp_path: Path) -> RunFolder:
     certificate = json.loads(run.certificate.read_text())
     flip = {"label": "negative", "pytorch": {"label": "negative", "probability": 0.5}}
     certificate["variants"]["int8"]["flipped"] = [flip | {"review": ["a secret title", "a secret content"]}]
-    certificate["command"] = f"python scripts/export_onnx.py --run {run.path}"
+    certificate["command"] = f"python scripts/export_onnx.py --run '/home/me/own rows/{run.path.name}'"
     run.certificate.write_text(json.dumps(certificate))
     for file in ("report/mistakes.csv", "advice/to_label.csv", "onnx/notes.txt", "notes.txt", ".env"):
         (run.path / file).parent.mkdir(exist_ok=True)

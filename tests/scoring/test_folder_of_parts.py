@@ -184,6 +184,28 @@ def test_whoever_scores_elsewhere_finds_what_is_missing(tmp_path: Path) -> None:
     assert files_under(tmp_path) == {"_scoring.json"}
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "null", ""])
+def test_a_damaged_record_is_none_and_a_damaged_manifest_is_refused(content: str, tmp_path: Path) -> None:
+    folder, settings = PartFolder(LocalStorage(tmp_path), ["a.csv"]), {"model": "m"}
+    folder.begin(settings)
+    folder.record("a.csv", "1", {"rows": 3})
+    (tmp_path / "a.csv").write_text("scored")
+    (tmp_path / ".a.csv.json").write_text(content)
+    assert folder.whole(settings) == {}
+    (tmp_path / "_scoring.json").write_text(content)
+    with pytest.raises(UsageError, match="holds a.csv, which no scoring has written; .* give --overwrite$"):
+        folder.require_same(settings)
+
+
+def test_other_names_of_the_added_columns_are_said_once(
+    score_here: Callable[..., Summary], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in NAMES:
+        write_csv(Path("in") / name, [{"label": "1", "content": "good film"}])
+    score_here("in", "out")
+    assert capsys.readouterr().out.count("has a column 'label': the added ones are called predicted_label") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["csv", "parquet"])
 def test_killed_at_any_moment_the_same_command_makes_the_same_parts(
