@@ -118,7 +118,7 @@ def tiny_flags(tiny_bert: Path, reviews_folder: Path) -> list[str]:
     """The flags of a run that learns the separable reviews in seconds."""
     words = f"""--model_name_or_path {tiny_bert} --dataset_name {reviews_folder} --max_train_samples -1
         --max_test_samples -1 --max_length 32 --learning_rate 3e-3 --num_train_epochs 4
-        --global_batch_size 8 --use_cpu --disable_tqdm True"""
+        --global_batch_size 8 --contrast_labels False --refit False --use_cpu --disable_tqdm True"""
     return words.split()
 
 

@@ -114,6 +114,9 @@ def curve(run: RunFolder, reviews: Reviews, folder: Path) -> Advice:
     vectors = frozen_vectors(run, labelled_texts(reviews))
     rows, answers = learn(vectors[: len(train)], train.labels, vectors[len(train) :])
     _, logits = TorchClassifier.from_run(run.path).require_recorded_f1(validation, record, len(validation))
+    if record.refit:
+        # Of the weights that had not learned from these rows.
+        logits = np.array(record.refit.logits)
     found, own = measure(rows, answers, validation.labels, logits.argmax(axis=1), len(reviews.label_names))
     forecast = foretell(found, own, record.best.f1)
     with fonts_for([]).in_use():

@@ -174,11 +174,14 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     return Arguments(config, model, data, training, _resolved(values, parser.defaults, from_rows), from_rows)
 
 
-def scheduled(arguments: Arguments, rows: int) -> Arguments:
-    """Return the arguments with the settings that follow from the number of train rows; the same if all were chosen."""
+def scheduled(arguments: Arguments, rows: int, contrast: bool = False) -> Arguments:
+    """Return the arguments with the settings that follow from the number of train rows; the same if all were chosen.
+
+    `contrast` is whether the weights can begin with the mean of their tokens.
+    """
     if not arguments.from_rows:
         return arguments
-    found = _schedule(arguments.resolved, arguments.from_rows, rows)
+    found = _schedule(arguments.resolved, arguments.from_rows, rows, contrast)
     return with_settings(arguments, arguments.resolved | found.settings, found.reason)
 
 
@@ -197,7 +200,7 @@ def with_settings(arguments: Arguments, settings: dict[str, Any], reason: str) -
     )
 
 
-def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int) -> Schedule:
+def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int, contrast: bool = False) -> Schedule:
     """Return what `rows` train rows make of the settings `from_rows`, beside the others."""
     found = schedule(
         rows,
@@ -205,6 +208,7 @@ def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int) ->
         * (settings.get("per_device_train_batch_size") or 1)
         * (settings.get("gradient_accumulation_steps") or 1),
         batch=None if "global_batch_size" in from_rows else settings["global_batch_size"],
+        contrast=contrast if "contrast_labels" in from_rows else settings.get("contrast_labels", False),
     )
     chosen = {name: value for name, value in found.settings.items() if name in from_rows}
     return Schedule(chosen, found.reason if "num_train_epochs" in from_rows else "as given")

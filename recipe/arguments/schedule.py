@@ -12,6 +12,8 @@ FEW_STEPS = 200
 SMALL_BATCH = 8
 # From so many rows on, the batch that goes with them: enough steps are left, and each uses the device better.
 BATCHES = {0: SMALL_BATCH, 2_000: 16, 10_000: 32}
+# So few train rows contrast their labels, in so many steps of so many reviews, and miss those that are held out.
+FEW_ROWS, CONTRAST_STEPS, CONTRAST_BATCH = 400, 120, 16
 EPOCHS = 3
 # From here on two epochs are tens of thousands of steps.
 MANY_ROWS = 500_000
@@ -31,6 +33,8 @@ SCHEDULED = {
     "num_train_epochs": ("max_steps",),
     "warmup_ratio": ("warmup_steps",),
     "learning_rate": (),
+    "contrast_labels": (),
+    "refit": ("validation_file",),
 } | dict.fromkeys(VALIDATED, (*VALIDATED, "num_train_epochs", "max_steps"))
 
 
@@ -42,22 +46,28 @@ class Schedule:
     reason: str
 
 
-def schedule(rows: int, share: int = 1, batch: int | None = None) -> Schedule:
+def schedule(rows: int, share: int = 1, batch: int | None = None, contrast: bool = False) -> Schedule:
     """Return the schedule for `rows` train rows.
 
-    Few rows get small batches and at least 200 steps, many rows two or three epochs.
+    Few rows get small batches and at least 200 steps, or 120 of twice the size that contrast their labels, and learn
+    from the validation rows in the end; many rows get two or three epochs.
 
     Args:
         rows: Train rows, without those held out.
         share: What the batch must divide by: the reviews that all devices compute at once.
         batch: Reviews per step of the optimiser, if the user set it.
+        contrast: Whether few rows may contrast their labels.
     """
-    batch = batch or math.ceil(max(size for start, size in BATCHES.items() if start <= rows) / share) * share
-    steps = steps_per_epoch(rows, batch)
-    epochs = max(EPOCHS if rows < MANY_ROWS else EPOCHS - 1, math.ceil(FEW_STEPS / steps))
+    contrast = contrast and rows < FEW_ROWS
+    size = CONTRAST_BATCH if contrast else max(size for start, size in BATCHES.items() if start <= rows)
+    batch = batch or math.ceil(size / share) * share
+    steps, fewest = steps_per_epoch(rows, batch), CONTRAST_STEPS if contrast else FEW_STEPS
+    epochs = max(EPOCHS if rows < MANY_ROWS else EPOCHS - 1, math.ceil(fewest / steps))
     settings: dict[str, Any] = {"global_batch_size": batch, "warmup_ratio": WARMUP, "learning_rate": RATE}
+    settings |= {"contrast_labels": contrast, "refit": rows < FEW_ROWS}
     few = epochs > EPOCHS
     reason = f"{rows:,} train rows {'need many small steps' if few else 'are enough for few epochs'}"
+    reason += ", which contrast their labels" if contrast else ""
     return Schedule(settings | validated(epochs, steps), reason)
 
 

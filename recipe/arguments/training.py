@@ -69,6 +69,14 @@ class TrainingArguments(transformers.TrainingArguments):
     class_weights: Literal["none", "balanced"] = setting(
         "none", "balanced: reviews of a rare label weigh more in the train loss."
     )
+    contrast_labels: bool = setting(
+        False,
+        "For few labels, with BERT: begin with the mean of the tokens and a head fitted to it, and learn to bring "
+        "reviews of a label together.",
+    )
+    refit: bool = setting(
+        False, "For few labels: train once more, on the validation rows too, when it is known how good that is."
+    )
     seeds: int = setting(1, "Trainings, with --seed and the seeds after it, of which the best by validation is kept.")
     tuned_trials: int = setting(0, "Trials that these settings were chosen from on the validation rows: by tune.py.")
     early_stopping_patience: int | None = setting(None, "Stop after N validations in a row without a better one.")

@@ -2,13 +2,14 @@
 
 from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.folder import VARIANT_FILES, RunFolder, versions
-from recipe.run_folder.record import BestEpoch, Epoch, RunRecord, SeedFigures, Validation
+from recipe.run_folder.record import BestEpoch, Epoch, Refit, RunRecord, SeedFigures, Validation
 
 __all__ = [
     "VARIANT_FILES",
     "BestEpoch",
     "Certificate",
     "Epoch",
+    "Refit",
     "RunFolder",
     "RunRecord",
     "SeedFigures",

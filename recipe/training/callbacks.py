@@ -1,4 +1,4 @@
-"""The callback that makes Trainer's checkpoints whole and answers a request to stop."""
+"""The callbacks that make Trainer's checkpoints whole, or write none, and answer a request to stop."""
 
 import shutil
 from dataclasses import asdict
@@ -6,8 +6,10 @@ from typing import Any
 
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_utils import SaveStrategy
 
 from recipe.training import checkpoints
+from recipe.training.progress import EpochTable, progress_bar
 
 
 class CheckpointCallback(TrainerCallback):
@@ -90,6 +92,46 @@ class CheckpointCallback(TrainerCallback):
         """Keep the best checkpoint alone if the limit is one; until now a restart needed the newest as well."""
         if args.checkpoint_limit == 1 and state.best_global_step and state.is_world_process_zero:
             checkpoints.rotate(self.trainer.run_path, 1, {state.best_global_step})
+
+
+class UnsavedCallback(TrainerCallback):
+    """Watches a training that writes nothing: its progress bar, and the signals, which end it at once."""
+
+    def __init__(self, trainer: Any, description: str) -> None:
+        """Take the place of the callbacks that save and print, with a progress bar that says `description`."""
+        self.trainer, self.description = trainer, description
+        trainer.remove_callback(CheckpointCallback)
+        trainer.remove_callback(EpochTable)
+        trainer.add_callback(self)
+        trainer.args.save_strategy, trainer.args.load_best_model_at_end = SaveStrategy.NO, False
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Open the bar."""
+        total = state.max_steps * args.global_batch_size
+        self.bar = progress_bar(args, total=total, desc=self.description, unit=" reviews", leave=False)
+
+    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Look at the loss before the weights take it in, and at the signals."""
+        self.trainer.end_step()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Advance the bar; raise `Interrupted` after a signal."""
+        self.bar.update(args.global_batch_size)
+        if self.trainer.stopping:
+            raise self.trainer.interrupted()
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        """Raise `Interrupted` after a signal."""
+        if self.trainer.stop_request.signal:
+            raise self.trainer.interrupted()
+
+    def train(self) -> None:
+        """Train, and close the bar however it ends."""
+        try:
+            self.trainer.train()
+        finally:
+            if hasattr(self, "bar"):
+                self.bar.close()
 
 
 class ValidationStopped(Exception):

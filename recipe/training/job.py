@@ -30,10 +30,11 @@ from recipe.data.unlabelled import Unlabelled, read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.parts import joined_name
 from recipe.machine import usable_cores
+from recipe.model.averaging import begin_with_mean
 from recipe.model.dropout import draw_masks_faster
 from recipe.model.pretrained import Pretrained, find_pretrained, labels_of_classifier, load_model, load_tokenizer
 from recipe.quickstart import is_package
-from recipe.run_folder import BestEpoch, Epoch, RunRecord, Validation, versions
+from recipe.run_folder import BestEpoch, Epoch, Refit, RunRecord, Validation, versions
 from recipe.training.adaptation import pairs_of, require_cls
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
@@ -98,7 +99,8 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
     if unlabelled is not None:
         require_cls(pretrained.config, tokenizer)
         pairs = pairs_of(unlabelled, args.seed)
-    arguments = scheduled(arguments, len(reviews.splits["train"]))
+    contrast = not no_contrast(pretrained, reviews.label_names, args)
+    arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
     return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, pairs)
 
 
@@ -110,6 +112,10 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     """
     arguments, pretrained, reviews = material.arguments, material.pretrained, material.reviews
     tokenizer, tokens, args = material.tokenizer, material.tokens, copy.copy(arguments.training)
+    if args.refit and arguments.data.validation_file:
+        raise UsageError(
+            "--refit learns from the validation rows too, and --validation_file keeps them apart: give one"
+        )
     args.seed = seed
     if args.seeds > 1:
         args.logging_dir = os.path.join(str(args.logging_dir), str(seed))
@@ -117,6 +123,10 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     use_all_cores(args)
     set_seed(args.seed)
     model = load_model(pretrained, reviews.label_names, tokenizer)
+    if args.contrast_labels:
+        if reason := no_contrast(pretrained, reviews.label_names, args):
+            raise UsageError(f"--contrast_labels {reason}: leave it out")
+        begin_with_mean(model)  # type: ignore[arg-type]
     if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
         raise UsageError(f"--gradient_checkpointing: a {pretrained.config.model_type!r} cannot do that: leave it out")
     if args.device.type == "cpu":
@@ -143,6 +153,15 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
     return TrainingJob(arguments, pretrained, reviews, material.unlabelled, material.pairs, model, trainer, steps)
+
+
+def no_contrast(pretrained: Pretrained, label_names: list[str], args: TrainingArguments) -> str:
+    """Return why `contrast_labels` does not go with the weights or the devices; nothing if it does."""
+    if pretrained.config.model_type != "bert":
+        return f"begins with the mean of BERT's tokens, and the weights are a {pretrained.config.model_type!r}"
+    if labels_of_classifier(pretrained.config) == label_names:
+        return "begins with a new head, and the weights have one for these labels"
+    return "fits the head on each device, and --fsdp shares it out" if args.fsdp else ""
 
 
 def _try_settings(trainer: ReviewTrainer, steps: int) -> None:
@@ -256,7 +275,9 @@ def _place(trainer: ReviewTrainer) -> dict[str, Any]:
     }
 
 
-def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation) -> RunRecord:
+def run_record(
+    job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation, refit: Refit | None
+) -> RunRecord:
     """Return the content of `run.json`."""
     adapted = None
     if job.unlabelled is not None:
@@ -278,5 +299,6 @@ def run_record(job: TrainingJob, best: dict[str, Any], seconds: float, validatio
         best=BestEpoch(**best, checkpoint=f"checkpoint-{int(best['step'])}"),
         seconds=round(seconds, 1),
         validation=validation,
+        refit=refit,
         unlabelled=adapted,
     )

@@ -24,9 +24,10 @@ from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
 from recipe.training.adaptation import adapt
-from recipe.training.job import TrainingJob, header, job_of, read_material, run_record
+from recipe.training.job import Material, TrainingJob, header, job_of, no_contrast, read_material, run_record
 from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
+from recipe.training.refit import refit
 from recipe.training.resuming import Start, find_start, require_same_run
 from recipe.training.seeds import drop_all_but_best, folders_by_seed, keep_best
 from recipe.training.trainer import ReviewTrainer
@@ -77,7 +78,8 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     ready = [job_of(material, next(iter(start.left or folders)))]
     _begin(ready[0], run, start)
     for number, (seed, folder) in enumerate(start.left.items()):
-        _fit(ready.pop() if ready else job_of(material, seed), folder, None if number else start.checkpoint)
+        # Without a name, so that it is gone before the next one is loaded.
+        _fit(ready.pop() if ready else job_of(material, seed), material, folder, None if number else start.checkpoint)
         if len(folders) > 1:
             if is_main_process():
                 print(drop_all_but_best(folders, args), flush=True)
@@ -116,7 +118,7 @@ def _begin(job: TrainingJob, run: RunFolder, start: Start) -> None:
         raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
 
 
-def _fit(job: TrainingJob, folder: RunFolder, checkpoint: Path | None) -> None:
+def _fit(job: TrainingJob, material: Material, folder: RunFolder, checkpoint: Path | None) -> None:
     """Train from the start or a checkpoint, and leave the best model, with its record, in the training's folder."""
     trainer = job.trainer
     trainer.args.output_dir = str(folder.path)
@@ -134,11 +136,12 @@ def _fit(job: TrainingJob, folder: RunFolder, checkpoint: Path | None) -> None:
     except pickle.UnpicklingError as error:
         raise UsageError(f"{checkpoint} holds more than weights and numbers, and is not read") from error
     seconds = trainer.totals.count_seconds()
-    best = prove_best_reloaded(trainer)
-    trainer.save_model(str(folder.path))
+    best, validation = prove_best_reloaded(trainer), validation_of(job)
+    again, kept = refit(job, material, folder.path) if trainer.args.refit else (None, trainer)
+    kept.save_model(str(folder.path))
     if trainer.is_world_process_zero():
         # The record makes the training finished, so it follows the model.
-        folder.write_record(run_record(job, best, seconds, validation_of(job)))
+        folder.write_record(run_record(job, best, seconds, validation, again))
         checkpoints.drop_states(folder.path)
     trainer.accelerator.wait_for_everyone()
 
@@ -205,8 +208,8 @@ def inspect_only(arguments: Arguments) -> RunFolder:
         pretrained = find_pretrained(arguments.model, data.max_length)
         tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
         reviews = load_reviews(data, args.seed)
-        rows = reviews.splits["train"]
-        report = inspect(reviews, tokenize(rows, tokenizer), scheduled(arguments, len(rows)))
+        rows, contrast = reviews.splits["train"], not no_contrast(pretrained, reviews.label_names, args)
+        report = inspect(reviews, tokenize(rows, tokenizer), scheduled(arguments, len(rows), contrast))
         print(as_block(report))
         write_json(run.data, report)
     return run

@@ -34,6 +34,27 @@ class WholeBatchSampler(LengthGroupedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """Yield the numbers of an epoch's rows."""
-        # Hashed, so that seed 1's second epoch is not seed 2's first.
-        self.generator.manual_seed(int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1, np.uint64)[0]))
+        self.generator.manual_seed(int(self.seeds_of_epoch().generate_state(1, np.uint64)[0]))
         return islice(super().__iter__(), len(self))
+
+    def seeds_of_epoch(self) -> np.random.SeedSequence:
+        """Return what an epoch's order is drawn by: hashed, so that seed 1's second epoch is not seed 2's first."""
+        return np.random.SeedSequence([self.seed, self.epoch])
+
+
+class StratifiedSampler(WholeBatchSampler):
+    """Yield train rows so that each global batch holds each label as often as all rows do; the lengths do not count."""
+
+    def __init__(self, batch_size: int, labels: np.ndarray, seed: int) -> None:
+        """Start with epoch 0; `labels` is int64 (rows,)."""
+        super().__init__(batch_size, [1] * len(labels), seed)
+        self.labels = labels
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of an epoch's rows."""
+        rng, places = np.random.default_rng(self.seeds_of_epoch()), np.empty(len(self.labels))
+        for label in np.unique(self.labels):
+            rows = np.flatnonzero(self.labels == label)
+            # A label's rows lie evenly between 0 and 1, in another order each time.
+            places[rows] = (rng.permutation(len(rows)) + rng.random()) / len(rows)
+        return islice(map(int, np.argsort(places)), len(self))

@@ -21,8 +21,9 @@ from recipe.arguments.training import TrainingArguments
 from recipe.errors import CheckFailed, Interrupted
 from recipe.training import checkpoints
 from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, ValidationStopped
+from recipe.training.contrast import ContrastCallback, label_contrast
 from recipe.training.progress import EpochTable, Mean, RunningTotals
-from recipe.training.sampler import WholeBatchSampler
+from recipe.training.sampler import StratifiedSampler, WholeBatchSampler
 from recipe.training.stop_request import StopRequest, outlive_stop
 
 
@@ -59,6 +60,9 @@ class ReviewTrainer(Trainer):
         if self.args.early_stopping_patience:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
         self.add_callback(EpochTable(self))
+        self.contrast = ContrastCallback(self) if self.args.contrast_labels else None
+        if self.contrast:
+            self.add_callback(self.contrast)
 
     def restore(self, manifest: dict[str, Any]) -> None:
         """Take over the totals of the checkpoint that training resumes from."""
@@ -87,14 +91,17 @@ class ReviewTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader:
         """Return this process's train batches: another order every epoch, like lengths together unless switched off.
 
+        Where labels are contrasted, each batch has them in their shares instead.
+
         The batch size is this run's. Trainer 4.57 takes the checkpoint's on resume, which may be of other processes.
         """
         rows: Any = self.train_dataset
-        sampler = WholeBatchSampler(
-            self.args.global_batch_size,
-            lengths=rows["length"][:] if self.args.group_by_length else [1] * len(rows),
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-        )
+        size = self.args.global_batch_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if self.contrast:
+            sampler: WholeBatchSampler = StratifiedSampler(size, np.asarray(rows["labels"][:]), seed)
+        else:
+            sampler = WholeBatchSampler(size, rows["length"][:] if self.args.group_by_length else [1] * len(rows), seed)
         return self.make_dataloader(rows, self.args.train_batch_size, sampler)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
@@ -124,6 +131,22 @@ class ReviewTrainer(Trainer):
         loss = super().training_step(*args, **kwargs)
         self.losses.append(loss)
         return loss
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> Any:
+        """Return Trainer's loss; while training with `contrast_labels`, the contrast of the batch is added to it."""
+        labels, items = inputs["labels"], num_items_in_batch
+        loss, outputs = super().compute_loss(model, inputs, True, items)
+        if self.contrast and model.training:
+            # Trainer divides by the accumulation steps afterwards, but not where the loss is the recipe's own.
+            share = 1.0 if self.compute_loss_func is None or items is None else len(labels) / items
+            loss = loss + share * label_contrast(self.contrast.vectors, labels)
+        return (loss, outputs) if return_outputs else loss
 
     def end_step(self) -> None:
         """Add the step's loss, if finite, to the totals, and agree on whether to stop: one collective, one wait."""

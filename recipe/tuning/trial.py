@@ -7,14 +7,11 @@ import numpy as np
 import torch
 from optuna import Trial, TrialPruned
 from sklearn.metrics import confusion_matrix
-from tqdm.auto import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.trainer_utils import SaveStrategy
+from transformers import TrainerControl, TrainerState
 
 from recipe.errors import CheckFailed
-from recipe.training.callbacks import CheckpointCallback
+from recipe.training.callbacks import UnsavedCallback
 from recipe.training.job import TrainingJob
-from recipe.training.progress import EpochTable
 
 # Trials differ in how often they are validated. They are compared after each of these parts of their training.
 PARTS = 3
@@ -35,35 +32,15 @@ class Best:
     confusion: list[list[int]]
 
 
-class TrialCallback(TrainerCallback):
-    """Watches the training of one trial: the best validation, the progress bar, and whether to end it early."""
+class TrialCallback(UnsavedCallback):
+    """Watches the training of one trial: the best validation, and whether to end it early."""
 
     def __init__(self, job: TrainingJob, trial: Trial, description: str) -> None:
         """Report to `trial`, with a progress bar that says `description`."""
-        self.job, self.trial, self.description = job, trial, description
+        super().__init__(job.trainer, description)
+        self.job, self.trial = job, trial
         self.best: Best | None = None
         self.reported = 0
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Open the bar."""
-        total = state.max_steps * args.global_batch_size
-        off = args.disable_tqdm or None
-        self.bar = tqdm(total=total, desc=self.description, unit=" reviews", leave=False, disable=off)
-
-    def on_pre_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Look at the loss before the weights take it in, and at the signals."""
-        self.job.trainer.end_step()
-
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Advance the bar; raise `Interrupted` after a signal."""
-        self.bar.update(args.global_batch_size)
-        if self.job.trainer.stopping:
-            raise self.job.trainer.interrupted()
-
-    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
-        """Raise `Interrupted` after a signal."""
-        if self.job.trainer.stop_request.signal:
-            raise self.job.trainer.interrupted()
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Keep the best validation; raise `TrialPruned` where others were better by this part of their training."""
@@ -88,20 +65,13 @@ def train_trial(job: TrainingJob, trial: Trial, description: str) -> tuple[Best 
     Raises:
         Interrupted: A signal came.
     """
-    trainer, watch = job.trainer, TrialCallback(job, trial, description)
-    trainer.remove_callback(CheckpointCallback)
-    trainer.remove_callback(EpochTable)
-    trainer.add_callback(watch)
-    trainer.args.save_strategy, trainer.args.load_best_model_at_end = SaveStrategy.NO, False
+    watch = TrialCallback(job, trial, description)
     try:
-        trainer.train()
+        watch.train()
     except TrialPruned as end:
         return watch.best, str(end)
     except CheckFailed:
         return watch.best, "lost: its loss is not finite"
     except torch.OutOfMemoryError:
         return watch.best, "does not fit into the memory"
-    finally:
-        if hasattr(watch, "bar"):
-            watch.bar.close()
     return watch.best, ""

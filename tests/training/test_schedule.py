@@ -157,8 +157,8 @@ def test_the_first_lines_say_the_schedule_and_why(few_flags: list[str], tmp_path
         ).splitlines()
         return next(line for line in lines if line.startswith("schedule"))
 
-    reason = "20 train rows need many small steps"
-    assert said() == f"schedule   200 steps of 8 (100 epochs), warm-up 20, learning rate 5e-05: {reason}"
+    reason = "20 train rows need many small steps, which contrast their labels"
+    assert said() == f"schedule   120 steps of 16 (120 epochs), warm-up 12, learning rate 5e-05: {reason}"
     given = "schedule   7 steps of 10 (3.5 epochs), warm-up 1, learning rate 5e-05: as given"
     assert said("--max_steps", "7", "--global_batch_size", "10") == given
 
@@ -169,16 +169,16 @@ def test_a_run_by_its_rows_is_trained_again_by_its_settings_and_resumed_by_its_c
 ) -> None:
     first = train(parse_arguments([*few_flags, "--output_dir", str(tmp_path / "first")]))
     record = first.read_record()
-    assert [(row.epoch, row.step) for row in record.epochs] == [(20 * n, 40 * n) for n in range(3, 6)]
+    assert [(row.epoch, row.step) for row in record.epochs] == [(24 * n, 24 * n) for n in range(3, 6)]
     assert sorted(path.name for path in first.path.glob("checkpoint-*")) == sorted(
-        f"checkpoint-{40 * n}" for n in range(1, 6)
+        f"checkpoint-{24 * n}" for n in range(1, 6)
     )
     written = yaml.safe_load(first.config.read_text(encoding="utf-8"))
-    assert (written["global_batch_size"], written["num_train_epochs"], written["eval_steps"]) == (8, 100, 40)
+    assert (written["global_batch_size"], written["num_train_epochs"], written["eval_steps"]) == (16, 120, 24)
 
     again = train(parse_arguments(["--config", str(first.config), "--output_dir", str(tmp_path / "again")]))
     resumed = ["--output_dir", str(tmp_path / "resumed")]
-    calls, end_step = iter(range(130)), ReviewTrainer.end_step
+    calls, end_step = iter(range(80)), ReviewTrainer.end_step
 
     def fail(trainer: ReviewTrainer) -> None:
         if next(calls, None) is None:
@@ -204,4 +204,4 @@ def test_a_patience_counts_validations_that_are_epochs_apart(few_flags: list[str
     flags = "--early_stopping_patience 1 --learning_rate 1e-12".split()
     run = train(parse_arguments([*few_flags, *flags, "--output_dir", str(tmp_path / "run")]))
     record = run.read_record()
-    assert [row.epoch for row in record.epochs] == [60, 80] and record.best.epoch == 60
+    assert [row.epoch for row in record.epochs] == [72, 96] and record.best.epoch == 72

@@ -1,0 +1,65 @@
+"""Learn from few labels: a head fitted before the first step, and a loss that brings reviews of a label together."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from recipe.model.averaging import fit_head
+
+
+class ContrastCallback(TrainerCallback):
+    """Fits the head of a `ReviewTrainer`'s BERT before its first step, and knows the last batch's vectors.
+
+    Attributes:
+        vectors: What the pooler gave, float (reviews, hidden).
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        """Watch the pooler."""
+        self.trainer = trainer
+        self.vectors = torch.empty(0)
+        trainer.model.bert.pooler.register_forward_hook(self._keep)
+
+    def _keep(self, _pooler: torch.nn.Module, _given: Any, vectors: torch.Tensor) -> None:
+        self.vectors = vectors
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Fit the head, unless training is resumed after its first step."""
+        if state.global_step == 0:
+            labels = np.asarray(self.trainer.train_dataset["labels"][:])
+            fit_head(self.trainer.model, self.pooled(), labels)
+
+    @torch.no_grad()
+    def pooled(self) -> np.ndarray:
+        """Return what the pooler gives for each train row, without dropout, float32 (reviews, hidden)."""
+        trainer, size = self.trainer, self.trainer.args.per_device_eval_batch_size
+        rows = trainer.train_dataset.select_columns(trainer.processing_class.model_input_names)
+        trainer.model.eval()
+        found = []
+        for start in range(0, len(rows), size):
+            batch = trainer.data_collator([rows[row] for row in range(start, min(start + size, len(rows)))])
+            trainer.model(**batch.to(trainer.model.device))
+            found.append(self.vectors.float().cpu())
+        trainer.model.train()
+        return torch.cat(found).numpy()
+
+
+def label_contrast(vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return how far a batch's cosines are from 1 within a label and from 0 between labels: a mean square, float32 ().
+
+    Both kinds of pairs weigh the same. It is the loss of SetFit (Tunstall et al., *Efficient Few-Shot Learning Without
+    Prompts*, 2022), over all pairs of the batch.
+
+    Args:
+        vectors: float (reviews, hidden).
+        labels: int64 (reviews,).
+    """
+    unit = normalize(vectors.float(), dim=-1)
+    same = labels[:, None] == labels[None, :]
+    squares = (unit @ unit.T - same.float()) ** 2
+    kinds = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
+    # A batch may have one label alone, or one review of each, and the mean of no pair would be NaN.
+    return torch.stack([(squares * kind).sum() / kind.sum().clamp(min=1) for kind in kinds]).mean()
