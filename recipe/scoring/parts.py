@@ -163,7 +163,7 @@ class PartFolder:
 
     def require_input(self, part: str, record: Mapping[str, Any], identity: str) -> None:
         """Raise `UsageError` if a part that is whole was made of another input than the one of this identity."""
-        if record["input"] != identity:
+        if record.get("input") != identity:
             self._refuse(f"holds {part} of another input: the file has changed since")
 
     def record(self, part: str, identity: str, counts: Mapping[str, int]) -> None:
