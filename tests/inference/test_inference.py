@@ -16,6 +16,7 @@ from encoders import write_encoder
 from recipe.errors import RecipeWarning, UsageError
 from recipe.inference import classifier as inference
 from recipe.inference.classifier import Classifier, Prediction, length_sorted_batches
+from recipe.inference.columns import answer_columns, column_kinds
 from recipe.inference.decision import Decision
 from recipe.inference.onnx import OnnxClassifier, open_session
 from recipe.inference.pytorch import TorchClassifier
@@ -115,6 +116,18 @@ def test_a_review_without_a_known_word_is_doubtful_where_some_are(exported_run: 
         assert (found.labels == expected.labels).all() and (found.probabilities == expected.probabilities).all()
     (answer,) = classifier(["zebra"])
     assert answer.doubtful and answer.label in classifier.label_names
+
+
+def test_the_confidence_is_the_lead_of_the_answer_and_none_without_a_known_word(exported_run: RunFolder) -> None:
+    classifier = OnnxClassifier.from_run(exported_run.path, "fp32", raw=True)
+    (scores,) = classifier.score([["a good film", "zebra"]])
+    columns = answer_columns(classifier, scores, all_scores=True)
+    assert list(columns) == list(column_kinds(classifier, all_scores=True))
+    lead = abs(columns["probability_negative"][0] - columns["probability_positive"][0])
+    assert columns["confidence"].tolist() == pytest.approx([lead, 0.0])
+    # Against a threshold the answer may be the less probable label.
+    classifier.decision = Decision(threshold=0.9999999)
+    assert answer_columns(classifier, scores, all_scores=True)["confidence"][0] == 0.0
 
 
 def test_by_default_the_fastest_certified_variant_answers(exported_run: RunFolder, tmp_path: Path) -> None:

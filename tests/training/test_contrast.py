@@ -1,6 +1,7 @@
 """Few labels are contrasted: from the rows alone, and with a BERT alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,21 @@ def test_the_head_begins_as_logistic_regression_of_the_train_rows(tiny_arguments
         model.eval()
         logits = torch.cat([model(**one).logits for one in given]).numpy()
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], expected, atol=1e-4)
+
+
+def test_the_contrast_is_added_to_the_loss_while_training_alone(
+    bert_without_dropout: Path, tiny_arguments: Callable[..., Arguments]
+) -> None:
+    trainer = prepare(tiny_arguments(*FLAGS, "--model_name_or_path", str(bert_without_dropout))).trainer
+    batch = next(iter(trainer.get_train_dataloader()))
+    output = trainer.model(**batch)
+    vectors = trainer.model.bert(**{name: batch[name] for name in ("input_ids", "attention_mask")}).pooler_output
+    cross_entropy = output.loss.item()
+    expected = {True: cross_entropy + label_contrast(vectors, batch["labels"]).item(), False: cross_entropy}
+    for training, loss in expected.items():
+        found = trainer.compute_loss(trainer.model.train(training), dict(batch))
+        assert found.item() == pytest.approx(loss, abs=1e-6)
+    assert expected[True] - cross_entropy > 0.01
 
 
 def test_each_batch_has_the_labels_in_their_shares_and_another_order_each_epoch() -> None:
