@@ -13,7 +13,7 @@ SMALL_BATCH = 8
 # From so many rows on, the batch that goes with them: enough steps are left, and each uses the device better.
 BATCHES = {0: SMALL_BATCH, 2_000: 16, 10_000: 32}
 # So few train rows contrast their labels, in so many steps of so many reviews, and miss those that are held out.
-FEW_ROWS, CONTRAST_STEPS, CONTRAST_BATCH = 400, 120, 16
+FEW_ROWS, CONTRAST_STEPS, CONTRAST_BATCH = 1_000, 120, 16
 EPOCHS = 3
 # From here on two epochs are tens of thousands of steps.
 MANY_ROWS = 500_000
