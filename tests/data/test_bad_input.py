@@ -65,7 +65,7 @@ CASES = [
     ("--train_file layout", "layout is a folder of several splits (test, train): give it as --dataset_name"),
     ("--train_file year", "year holds a folder, 2020: name the files, as with 'year/**/*.csv'"),
     ("--train_file none", "none is a folder without files"),
-    ("--train_file *.md", "no file '*.md' here"),
+    ("--train_file *.md", "the pattern '*.md' finds no file"),
     ("--train_file good.csv ./good.csv", "./good.csv is named twice: its rows would count double"),
     ("--train_file good.csv whole.parquet", "whole.parquet is .parquet, and good.csv is .csv: files that go together"),
     ("--train_file good.csv fields.csv", "fields.csv, line 3: 3 fields, but the header has 2"),
