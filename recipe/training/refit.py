@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from recipe.run_folder import Refit
@@ -35,6 +36,8 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
     trainer, args = again.trainer, again.trainer.args
     args.output_dir, args.max_steps, args.eval_strategy = str(folder), job.steps, IntervalStrategy.NO
     watch = UnsavedCallback(trainer, "on all rows")
+    # Nothing is validated that it could stop by.
+    trainer.remove_callback(EarlyStoppingCallback)
     if job.pairs:
         contrast(again.model, material.tokenizer, job.pairs, args)
     watch.train()
