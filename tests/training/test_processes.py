@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 PORT = 29517
 # A contrast is of the pairs of one device's share.
-FLAGS = """--contrast_labels False --max_train_samples -1 --max_length 32 --use_cpu --learning_rate 5e-3 --num_train_epochs 3
-    --global_batch_size 8 --per_device_eval_batch_size 7 --disable_tqdm True""".split()
+FLAGS = """--contrast_labels False --max_train_samples -1 --max_length 32 --use_cpu --learning_rate 5e-3
+    --num_train_epochs 3 --global_batch_size 8 --per_device_eval_batch_size 7 --disable_tqdm True""".split()
 
 
 @pytest.fixture(scope="module")
