@@ -142,11 +142,14 @@ class RunRecord(Document):
         )
 
     def seed_note(self) -> str:
-        """Return, in words for a reader of other figures, how much of a difference a seed alone makes."""
+        """Return, in words for a reader of other figures, what validation rows tell and how much a seed alone moves."""
         rows, seeds = f"{self.rows['train']:,} train rows", len(self.seeds)
+        known = "The model has learned from the validation rows too: its own F1 on them says nothing. "
+        known = known if self.refit else ""
         if not seeds:
-            return f"How much another seed alone moves F1 with {rows} was not measured: train with --seeds 5 to know."
-        return (
+            how = "was not measured: train with --seeds 5 to know."
+            return f"{known}How much another seed alone moves F1 with {rows} {how}"
+        return known + (
             f"The model is the best of {seeds} seeds by validation, which flatters its validation F1. With {rows} "
             f"a seed alone moves that F1 by {self.seed_spread:.4f} (standard deviation of the {seeds})."
         )

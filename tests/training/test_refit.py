@@ -37,6 +37,7 @@ def test_the_kept_model_has_learned_from_all_rows_and_its_figures_are_of_one_tha
     arguments = tiny_arguments(*FLAGS)
     run = train(arguments)
     record, validation = run.read_record(), load_reviews(arguments.data, 42).splits["validation"]
+    assert record.seed_note().startswith("The model has learned from the validation rows too")
     assert record.refit and record.refit.rows == 60 == sum(record.rows[name] for name in ("train", "validation"))
     best = run.path / record.best.checkpoint
     assert not torch.equal(weights(best)["classifier.weight"], weights(run.path)["classifier.weight"])
