@@ -19,6 +19,7 @@ from transformers import (
     get_scheduler,
     set_seed,
 )
+from transformers.utils import logging
 
 from recipe import __version__
 from recipe.arguments.parser import Arguments, scheduled
@@ -122,6 +123,8 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     set_environment(args)
     use_all_cores(args)
     set_seed(args.seed)
+    # Outside the main process a Trainer of before has let transformers warn of a new head.
+    logging.set_verbosity_error()
     model = load_model(pretrained, reviews.label_names, tokenizer)
     if args.contrast_labels:
         if reason := no_contrast(pretrained, reviews.label_names, args):
