@@ -2,6 +2,8 @@
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 
@@ -40,6 +42,21 @@ class Interrupted(Exception):
     def __str__(self) -> str:
         """Return the message."""
         return str(self.args[0])
+
+
+@contextmanager
+def any_error_as_usage_error(what: str) -> Iterator[None]:
+    """Turn any error into a `UsageError` that says what cannot be done and, after a colon, the error's first line.
+
+    For libraries that raise types of their own, whose only common base is `Exception`.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{what}: {reason}") from error
 
 
 def require_extra(package: str, extra: str = "") -> None:

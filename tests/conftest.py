@@ -6,6 +6,7 @@ Fixtures import the rooms that they run: a test that needs none of them starts q
 import gc
 import importlib.util
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -193,6 +194,16 @@ def reads_of_test_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def copy_of(run: RunFolder, folder: Path) -> RunFolder:
     """A copy of a run, in a folder, that a test may change."""
     return RunFolder(shutil.copytree(run.path, folder / "run"))
+
+
+def holds_in_a_forked_child(check: Callable[[], bool]) -> bool:
+    """Whether a check holds in a forked process, to which nothing is pickled on the way, and which ends well."""
+    child = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(not check()))
+    child.start()
+    child.join(timeout=60)
+    alive = child.is_alive()
+    child.kill()
+    return not alive and child.exitcode == 0
 
 
 def load_script(name: str) -> ModuleType:

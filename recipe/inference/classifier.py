@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
-from recipe.errors import UsageError
+from recipe.errors import any_error_as_usage_error
 from recipe.files.text_rows import Text, replace_lone_surrogates
 from recipe.inference.decision import Answers, Decision
 from recipe.model.vocabulary import BLANK, unknown_id
@@ -236,19 +236,9 @@ def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.nd
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-@contextmanager
-def loading_errors_as_usage_error(folder: Path) -> Iterator[None]:
-    """Turn any error while a model is loaded into a `UsageError`.
-
-    safetensors, tokenizers and ONNX Runtime raise their own types, whose only common base is `Exception`.
-    """
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"the model in {folder} cannot be loaded, a file is missing or damaged: {reason}") from error
+def loading_errors_as_usage_error(folder: Path) -> AbstractContextManager[None]:
+    """Turn any error while a model is loaded into a `UsageError`."""
+    return any_error_as_usage_error(f"the model in {folder} cannot be loaded, a file is missing or damaged")
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from recipe.files.atomic import file_sha256
 from recipe.files.joined import require_same_columns
@@ -103,12 +104,8 @@ class FolderJob:
     def _journal(self, part: str) -> Journal:
         return Journal(self.path / part, errors_name(part), self.path)
 
-    def _stays(self, part: str, record: dict[str, object]) -> bool:
-        """Return whether a part was made of the input as it is now; where it was not, let it be scored again."""
-        identity = file_sha256(Path(self.parts[part]))
-        if not self.request.overwrite:
-            self.folder.require_input(part, record, identity)
-        return record["input"] == identity
+    def _stays(self, part: str, record: dict[str, Any]) -> bool:
+        return self.folder.is_of(part, record, file_sha256(Path(self.parts[part])), self.request.overwrite)
 
     def _learn_keys(self, keys: Keys) -> dict[str, TextReviewFile | ParquetReviewFile]:
         return {name: keys.learn(self.path / name, file_format(name, SCORED_FORMATS)) for name in self.folder.scored()}

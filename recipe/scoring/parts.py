@@ -159,12 +159,18 @@ class PartFolder:
             return {}
         there = set(self.storage.names())
         found = {part: self._read(_record_name(part)) for part in self.parts if part in there}
-        return {part: record for part, record in found.items() if record}
+        return {part: record for part, record in found.items() if "input" in record}
 
-    def require_input(self, part: str, record: Mapping[str, Any], identity: str) -> None:
-        """Raise `UsageError` if a part that is whole was made of another input than the one of this identity."""
-        if record.get("input") != identity:
+    def is_of(self, part: str, record: Mapping[str, Any], identity: str, overwrite: bool) -> bool:
+        """Return whether a part that is whole was made of the input of this identity.
+
+        Raises:
+            UsageError: It was not, and may not be overwritten.
+        """
+        same = bool(record["input"] == identity)
+        if not (same or overwrite):
             self._refuse(f"holds {part} of another input: the file has changed since")
+        return same
 
     def record(self, part: str, identity: str, counts: Mapping[str, int]) -> None:
         """Write what a part is made of, before the part takes its place.

@@ -145,11 +145,7 @@ class _RayJob:
         return summary
 
     def _stays(self, part: str, record: dict[str, Any]) -> bool:
-        """Return whether a part was made of the input as it is now; where it was not, let it be scored again."""
-        found = identity(self.parts[part])
-        if not self.request.overwrite:
-            self.folder.require_input(part, record, found)
-        return bool(record["input"] == found)
+        return self.folder.is_of(part, record, identity(self.parts[part]), self.request.overwrite)
 
     def _scored(self, ray: Any, missing: list[str], count: Callable[[int], Any]) -> Iterator[Summary]:
         """Yield the totals of each missing part, in the order in which the cluster finishes them."""

@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,23 +12,16 @@ from typing import Any
 from fsspec.core import has_magic, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from recipe.errors import UsageError
+from recipe.errors import UsageError, any_error_as_usage_error
 from recipe.files.atomic import file_sha256
 from recipe.files.parts import find_parts
 from recipe.files.readers import require_file
 from recipe.scoring.parts import LocalStorage
 
 
-@contextmanager
-def refusals(address: str) -> Iterator[None]:
+def refusals(address: str) -> AbstractContextManager[None]:
     """Turn any error of a storage into a `UsageError`: each client raises its own types."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{address} cannot be read or written: {reason}") from error
+    return any_error_as_usage_error(f"{address} cannot be read or written")
 
 
 def find_files(given: Iterable[str]) -> list[str]:

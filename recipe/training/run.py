@@ -136,12 +136,12 @@ def _fit(job: TrainingJob, material: Material, folder: RunFolder, checkpoint: Pa
     except pickle.UnpicklingError as error:
         raise UsageError(f"{checkpoint} holds more than weights and numbers, and is not read") from error
     seconds = trainer.totals.count_seconds()
-    best, validation = prove_best_reloaded(trainer), validation_of(job)
+    best = prove_best_reloaded(trainer)
     again, kept = refit(job, material, folder.path) if trainer.args.refit else (None, trainer)
     kept.save_model(str(folder.path))
     if trainer.is_world_process_zero():
         # The record makes the training finished, so it follows the model.
-        folder.write_record(run_record(job, best, seconds, validation, again))
+        folder.write_record(run_record(job, best, seconds, validation_of(job), again))
         checkpoints.drop_states(folder.path)
     trainer.accelerator.wait_for_everyone()
 

@@ -140,11 +140,13 @@ class ReviewTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """Return Trainer's loss; while training with `contrast_labels`, the contrast of the batch is added to it."""
-        labels, items = inputs["labels"], num_items_in_batch
-        loss, outputs = super().compute_loss(model, inputs, True, items)
+        # Trainer takes them out where they are smoothed or weighted.
+        labels = inputs["labels"]
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.contrast and model.training:
             # Trainer divides by the accumulation steps afterwards, but not where the loss is the recipe's own.
-            share = 1.0 if self.compute_loss_func is None or items is None else len(labels) / items
+            items = num_items_in_batch if self.compute_loss_func else None
+            share = 1.0 if items is None else len(labels) / items
             loss = loss + share * label_contrast(self.contrast.vectors, labels)
         return (loss, outputs) if return_outputs else loss
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, copy_of, separable_reviews
+from conftest import ROOT, copy_of, holds_in_a_forked_child, separable_reviews
 from encoders import write_encoder
 
 from recipe.errors import RecipeWarning, UsageError
@@ -259,13 +259,8 @@ def test_a_warm_classifier_answers_in_the_processes_of_a_pool(method: str, class
 def test_a_warm_classifier_answers_in_a_forked_child(classifier: OnnxClassifier) -> None:
     texts = separable_reviews(20, seed=13)["content"][:]
     expected = classifier(texts)
-    # Nothing is pickled on the way to a forked process: it has the parent's thread pool, whose threads are not there.
-    child = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(classifier(texts) != expected))
-    child.start()
-    child.join(timeout=60)
-    alive = child.is_alive()
-    child.kill()
-    assert not alive and child.exitcode == 0
+    # It has the parent's thread pool, whose threads are not there.
+    assert holds_in_a_forked_child(lambda: classifier(texts) == expected)
 
 
 def test_a_missing_text_is_empty_and_anything_else_is_named(classifier: OnnxClassifier) -> None:

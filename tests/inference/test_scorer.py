@@ -13,7 +13,7 @@ import numpy as np
 import pandas
 import pyarrow
 import pytest
-from conftest import ROOT, copy_of, separable_reviews
+from conftest import ROOT, copy_of, holds_in_a_forked_child, separable_reviews
 from datasets.fingerprint import Hasher
 
 from recipe.errors import UsageError
@@ -159,13 +159,7 @@ def test_a_warm_scorer_answers_in_the_processes_of_a_pool(method: str, scorer: S
 
 def test_a_warm_scorer_answers_in_a_forked_child(scorer: Scorer) -> None:
     expected = scorer(ROWS)
-    # Nothing is pickled on the way.
-    child = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(scorer(ROWS) != expected))
-    child.start()
-    child.join(timeout=60)
-    alive = child.is_alive()
-    child.kill()
-    assert not alive and child.exitcode == 0
+    assert holds_in_a_forked_child(lambda: scorer(ROWS) == expected)
 
 
 def test_a_run_that_was_changed_has_another_scorer(exported_run: RunFolder, tmp_path: Path) -> None:

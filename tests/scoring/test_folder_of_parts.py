@@ -192,6 +192,8 @@ def test_a_damaged_record_is_none_and_a_damaged_manifest_is_refused(content: str
     (tmp_path / "a.csv").write_text("scored")
     (tmp_path / ".a.csv.json").write_text(content)
     assert folder.whole(settings) == {}
+    (tmp_path / ".a.csv.json").write_text('{"rows": 3}')
+    assert folder.whole(settings) == {}, "it names no input"
     (tmp_path / "_scoring.json").write_text(content)
     with pytest.raises(UsageError, match="holds a.csv, which no scoring has written; .* give --overwrite$"):
         folder.require_same(settings)
