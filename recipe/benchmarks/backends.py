@@ -4,6 +4,7 @@ Each backend imports its libraries when it is loaded, so that its memory is that
 PyTorch and ONNX Runtime slow each other, because the threads of one spin while the other works (onnxruntime#13808).
 """
 
+import logging
 import multiprocessing
 import os
 import platform
@@ -104,6 +105,19 @@ def load_pipeline(run: Path, plain: Path) -> Backend:
     return logits
 
 
+def load_dynamic(run: Path, plain: Path) -> Backend:
+    """Return ONNX Runtime's dynamic int8 of the unmodified class in our engine: ranges are found in each batch."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from recipe.inference.onnx import OnnxClassifier
+
+    # It advises to optimise the graph first, which the session does.
+    logging.disable(logging.WARNING)
+    files = plain / VARIANT_FILES["fp32"], plain / VARIANT_FILES["int8"]
+    quantize_dynamic(*files, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
+    return OnnxClassifier(plain, "int8").logits
+
+
 def load_ours(variant: str, run: Path, plain: Path) -> Backend:
     """Return `OnnxClassifier` with a certified variant, opened as a user opens it."""
     from recipe.inference.onnx import OnnxClassifier
@@ -117,6 +131,7 @@ BACKENDS: dict[str, Callable[[Path, Path], Backend]] = {
     "original recipe": load_original,
     PYTORCH: load_pytorch,
     "Optimum's pipeline": load_pipeline,
+    "dynamic int8": load_dynamic,
     "ours, fp32": partial(load_ours, "fp32"),
     "ours, int8": partial(load_ours, "int8"),
 }

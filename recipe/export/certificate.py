@@ -65,7 +65,7 @@ def measure(
         reviews_per_second: Speed, from `speeds`.
     """
     file = folder / VARIANT_FILES[served.variant]
-    optimum = OptimumClassifier(folder, served.variant, served.provider, served.batch_size)
+    optimum = OptimumClassifier(folder, served.variant, served.provider, served.batch_tokens)
     logits = optimum.logits(checked.texts, f"{file.name} in Optimum")
     batched = served.logits(checked.texts, f"{file.name} in batches")
     alone = np.concatenate([scores.logits for scores in served.score([text] for text in checked.texts)])

@@ -4,10 +4,12 @@ Every `MatMul` by weights is computed on 8-bit integers. ONNX Runtime's dynamic 
 from the batch at hand, so that a review's score depends on the other reviews (onnxruntime#10111). Here the range is
 fixed: a review scores the same alone and in any batch, and no time is spent on finding the range.
 
-Some channels of BERT's activations are wider than the rest, and 256 levels over the widest leave few for the others. So
-each channel is divided by a factor, and its row of the weights multiplied by it, which changes nothing but the rounding
-(Xiao et al., *SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models*, 2023). The
-very widest, one to three, are multiplied in float beside the others (Dettmers et al., *LLM.int8()*, 2022).
+Some channels of BERT's activations are wider than the rest, and 256 levels over the widest leave few for the others.
+Where a product has at least as many outputs as channels, each channel is divided by a factor, and its row of the
+weights multiplied by it, which changes nothing but the rounding (Xiao et al., *SmoothQuant: Accurate and Efficient
+Post-Training Quantization for Large Language Models*, 2023). In the feed-forward's second product, with four times as
+many channels as outputs, that would take more time than to multiply the very widest, one or two, in float beside the
+others (Dettmers et al., *LLM.int8()*, 2022), and leave a larger error.
 
 Two kinds of `MatMul` stay in float: those computed for `[CLS]` alone, which are cheap and decide the label directly,
 and those of two activations in the attention.
@@ -31,8 +33,8 @@ LARGEST_WEIGHT = {"vnni": 127, "avx2": 63, "arm": 127}
 # SmoothQuant's alpha: how much of a channel's width goes to its weights. Among 0.5 to 1, 0.8 left about the smallest
 # differences in the logits of a fine-tuned MiniLM.
 SMOOTHING = 0.8
-# A channel this many times as wide as the median one is multiplied in float. In a fine-tuned MiniLM those were one to
-# three of 384 or 1,536, and nearly half of the error.
+# A channel this many times as wide as the median one is multiplied in float, where channels are not smoothed. In a
+# fine-tuned MiniLM those were one or two of 1,536, and more than half of the error.
 WIDE = 5
 # With less than this share of the multiplications on integers, int8 is not worth a file.
 MIN_SHARE = 0.1
@@ -60,7 +62,13 @@ class Range:
         return np.maximum(np.maximum(-self.low, self.high), 1e-5)
 
     def add(self, values: np.ndarray, real: np.ndarray) -> None:
-        """Add a batch, float32 (reviews, tokens or 1, channels), without padding: `real` is bool (reviews, tokens)."""
+        """Add a batch without padding.
+
+        Args:
+            values: float32 (reviews, tokens, channels), or with the tokens first, or of `[CLS]` alone.
+            real: bool (reviews, tokens), with not as many reviews as tokens.
+        """
+        real = real.T if values.shape[:2] == real.T.shape else real
         everywhere = values.ndim == 3 and values.shape[:2] == real.shape
         seen = values[real] if everywhere else values.reshape(-1, values.shape[-1])
         self.low, self.high = np.minimum(self.low, seen.min(axis=0)), np.maximum(self.high, seen.max(axis=0))
@@ -129,7 +137,7 @@ def _calibrate(
     session = InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
     inputs = [given.name for given in session.get_inputs()]
     ranges: dict[str, Range] = {}
-    for batch in batches:
+    for batch in map(_not_square, batches):
         values = session.run(list(products), {key: batch[key] for key in inputs})
         for (name, nodes), found in zip(products.items(), values, strict=True):
             zeros = np.zeros(found.shape[-1], dtype=np.float32)
@@ -142,6 +150,15 @@ def _calibrate(
             else:
                 total.for_each_token = False
     return ranges
+
+
+def _not_square(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a batch that has not as many tokens as reviews, so that a shape tells which of them comes first."""
+    reviews, tokens = batch["attention_mask"].shape
+    if reviews != tokens:
+        return batch
+    # One token more, which the mask hides.
+    return {name: np.pad(values, ((0, 0), (0, 1))) for name, values in batch.items()}
 
 
 def _shared_ranges(products: dict[str, list[NodeProto]], ranges: dict[str, Range]) -> dict[str, Range]:
@@ -167,13 +184,16 @@ def _quantize_group(
     graph: GraphProto, nodes: list[NodeProto], found: Range, weights: dict[str, np.ndarray], largest: int
 ) -> dict[str, list[NodeProto]]:
     """Return the nodes that replace the `MatMul`s of one activation, by the output of the node they replace."""
-    name, factors = nodes[0].input[0], _smoothing(found, [weights[node.input[1]] for node in nodes])
-    wide = np.flatnonzero(found.width > WIDE * np.median(found.width))
-    _add_constants(graph, name, {"factors": 1 / factors} | _activation_scale(found, factors, exclude=wide))
-    steps = [
-        helper.make_node("Mul", [name, f"{name}_factors"], [f"{name}_smooth"]),
-        helper.make_node("QuantizeLinear", [f"{name}_smooth", f"{name}_scale", f"{name}_zero"], [f"{name}_quantized"]),
-    ]
+    name, matrices, steps = nodes[0].input[0], [weights[node.input[1]] for node in nodes], []
+    source, factors, wide = name, np.ones_like(found.width), np.array([], dtype=np.int64)
+    if factors.size <= max(matrix.shape[1] for matrix in matrices):
+        source, factors = f"{name}_smooth", _smoothing(found, matrices)
+        _add_constants(graph, name, {"factors": 1 / factors})
+        steps.append(helper.make_node("Mul", [name, f"{name}_factors"], [source]))
+    else:
+        wide = np.flatnonzero(found.width > WIDE * np.median(found.width))
+    _add_constants(graph, name, _activation_scale(found, factors, exclude=wide))
+    steps.append(helper.make_node("QuantizeLinear", [source, f"{name}_scale", f"{name}_zero"], [f"{name}_quantized"]))
     if wide.size:
         _add_constants(graph, name, {"wide_channels": wide})
         steps.append(helper.make_node("Gather", [name, f"{name}_wide_channels"], [f"{name}_wide"], axis=-1))

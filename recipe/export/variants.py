@@ -15,6 +15,7 @@ from recipe.data.tokens import texts_of
 from recipe.errors import CheckFailed, UsageError
 from recipe.export.certificate import CheckedReviews, certificate, describe_rejected
 from recipe.export.quantization import write_int8
+from recipe.export.sequence_first import put_sequence_first
 from recipe.files.atomic import write_json
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import read_json
@@ -103,7 +104,7 @@ def write_onnx(trained: Path, folder: Path, model: PreTrainedModel | None = None
     """
     # `ORTModelForSequenceClassification.from_pretrained(..., export=True)` calls the same function, but loads the model
     # itself, with a whole last layer. `do_validation` would only warn; the export is compared on real reviews.
-    model = model or load_trained(trained)
+    model = model or put_sequence_first(load_trained(trained))
     onnx_export_from_model(model, folder, task="text-classification", do_validation=False)
     AutoTokenizer.from_pretrained(trained, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
 
@@ -147,7 +148,7 @@ def reviews_for_checks(
     """
     trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run, files)
     # The same batches: some architectures (ConvBERT, MobileBERT) read padding, which depends on them.
-    trained.batch_size = OnnxClassifier.batch_size
+    trained.batch_tokens = OnnxClassifier.batch_tokens
     rows, logits = trained.require_recorded_f1(reviews.splits["validation"], run.read_record(), most)
     checked = CheckedReviews(texts_of(rows), rows.labels, reviews.label_names, logits)
     return checked, list(texts_of(reviews.splits["train"].spread(CALIBRATION_REVIEWS)))

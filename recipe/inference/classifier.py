@@ -53,16 +53,18 @@ class Scores(NamedTuple):
 class Classifier(ABC):
     """Turns reviews into predictions, in batches of like length so that little is computed for padding.
 
-    Padding is masked, and each review is truncated to the trained length. While a thread pool computes one window of
-    reviews, the next one is tokenised. Batches depend on the reviews alone, not on the number of threads.
+    A batch holds about as many tokens as any other: more of short reviews, fewer of long ones. Padding is masked, and
+    each review is truncated to the trained length. While a thread pool computes one window of reviews, the next one is
+    tokenised. Batches depend on the reviews alone, not on the number of threads.
 
     Attributes:
         label_names: Names of labels 0, 1, ….
         max_length: Tokens that a review is truncated to.
+        batch_tokens: The most tokens in a batch of several reviews, padding too.
         decision: Turns logits into answers.
     """
 
-    batch_size = 16
+    batch_tokens = 2048
 
     def __init__(self, folder: Path, threads: int) -> None:
         """Read label names and tokenizer from a model's folder; compute up to `threads` batches at a time."""
@@ -153,7 +155,7 @@ class Classifier(ABC):
     def _tokenize(self, texts: Sequence[Text]) -> tuple[list[Encoding], list[np.ndarray]]:
         """Return each review's tokens, and the rows of each batch of like lengths."""
         encodings = self.tokenizer.encode_batch_fast(list(texts))
-        return encodings, length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_size)
+        return encodings, length_sorted_batches([len(encoding.ids) for encoding in encodings], self.batch_tokens)
 
     def _start(self, window: Sequence[Text], done: Callable[[int], Any]) -> Callable[[], Scores]:
         """Submit a window's batches to the thread pool; return what waits for them."""
@@ -230,10 +232,17 @@ def windows(texts: Iterable[Text]) -> Iterator[list[Text]]:
         yield window
 
 
-def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
-    """Return the rows of each batch, int64 (at most batch_size,), longest reviews first: memory peaks at once."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def length_sorted_batches(lengths: Sequence[int], most_tokens: int) -> list[np.ndarray]:
+    """Return the rows of each batch, int64 (reviews,), longest reviews first: memory peaks at once.
+
+    A batch has as many reviews as fit into `most_tokens` when all are padded to its longest, or one longer review.
+    """
+    order, batches = np.argsort(-np.asarray(lengths), kind="stable"), []
+    while len(order):
+        count = max(1, most_tokens // max(1, lengths[order[0]]))
+        batches.append(order[:count])
+        order = order[count:]
+    return batches
 
 
 def loading_errors_as_usage_error(folder: Path) -> AbstractContextManager[None]:

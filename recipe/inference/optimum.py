@@ -15,7 +15,7 @@ from recipe.run_folder import VARIANT_FILES
 class OptimumClassifier(Classifier):
     """Runs an exported file as Optimum's users do, in `ORTModelForSequenceClassification`."""
 
-    def __init__(self, folder: Path, variant: str, provider: str, batch_size: int) -> None:
+    def __init__(self, folder: Path, variant: str, provider: str, batch_tokens: int) -> None:
         """Load a variant from the folder it was written to.
 
         Raises:
@@ -23,7 +23,7 @@ class OptimumClassifier(Classifier):
         """
         require_safe(folder)
         super().__init__(folder, threads=1)
-        self.batch_size = batch_size
+        self.batch_tokens = batch_tokens
         # `export=False`: from a folder without an ONNX file Optimum would silently export one.
         self.model = ORTModelForSequenceClassification.from_pretrained(
             folder,

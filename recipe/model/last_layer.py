@@ -32,7 +32,7 @@ class ClsLayer(BertLayer):
             output_attentions: Whether to return the attention, (reviews, heads, 1, tokens), as well.
         """
         attended, *attention = self.attention(
-            hidden_states[:, :1],
+            hidden_states.narrow(self.seq_len_dim, 0, 1),
             attention_mask=None if attention_mask is None else attention_mask[:, :, :1],
             head_mask=head_mask,
             # As in cross-attention: queries come from the first position, keys and values from all.

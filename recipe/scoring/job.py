@@ -79,7 +79,7 @@ class Model:
             "labels": classifier.label_names,
             "decision": classifier.decision.to_json(),
             "max_length": classifier.max_length,
-            "batch": classifier.batch_size,
+            "batch tokens": classifier.batch_tokens,
             "window": inference.WINDOW,
             "limit": request.limit,
             "on_error": request.on_error,

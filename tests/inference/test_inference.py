@@ -228,8 +228,10 @@ def test_no_review_is_no_prediction(classifier: OnnxClassifier) -> None:
 
 
 def test_batches_hold_every_row_once_and_the_longest_first() -> None:
-    batches = length_sorted_batches([3, 9, 1, 9, 5], batch_size=2)
-    assert [batch.tolist() for batch in batches] == [[1, 3], [4, 0], [2]]
+    batches = length_sorted_batches([3, 9, 1, 9, 5], most_tokens=18)
+    assert [batch.tolist() for batch in batches] == [[1, 3], [4, 0, 2]]
+    batches = length_sorted_batches([0, 40, 2, 0], most_tokens=18)
+    assert [batch.tolist() for batch in batches] == [[1], [2, 0, 3]], "a review is never divided"
 
 
 def test_a_run_without_an_export_is_refused_with_the_command(tiny_run: RunFolder, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def test_the_onnx_file_computes_the_last_feed_forward_for_cls_alone(tiny_run: Ru
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     batch = BertTokenizerFast.from_pretrained(tiny_run.path)(REVIEWS, padding=True, return_tensors="np")
     first, last = session.run(list(feed_forward.values()), dict(batch))
-    assert first.shape == (4, batch["input_ids"].shape[1], 64) and last.shape == (4, 1, 64)
+    # Tokens come first.
+    assert first.shape == (batch["input_ids"].shape[1], 4, 64) and last.shape == (1, 4, 64)
 
 
 @pytest.mark.parametrize(

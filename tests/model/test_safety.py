@@ -230,7 +230,7 @@ def test_a_checkpoint_and_an_exported_folder_run_no_code(
     with pytest.raises(UsageError, match="lightglue"):
         load_trained(next(run.path.glob("checkpoint-*")))
     with pytest.raises(UsageError, match="lightglue"):
-        OptimumClassifier(run.onnx, "fp32", "cpu", batch_size=4)
+        OptimumClassifier(run.onnx, "fp32", "cpu", batch_tokens=512)
     assert len(OnnxClassifier.from_run(run.path)(["a good film"])) == 1, "it reads label names alone"
     assert not marker.exists()
 
