@@ -8,7 +8,7 @@ Some channels of BERT's activations are wider than the rest, and 256 levels over
 Where a product has at least as many outputs as channels, each channel is divided by a factor, and its row of the
 weights multiplied by it, which changes nothing but the rounding (Xiao et al., *SmoothQuant: Accurate and Efficient
 Post-Training Quantization for Large Language Models*, 2023). In the feed-forward's second product, with four times as
-many channels as outputs, that would take more time than to multiply the very widest, one or two, in float beside the
+many channels as outputs, that would take more time than to multiply the very widest, a few, in float beside the
 others (Dettmers et al., *LLM.int8()*, 2022), and leave a larger error.
 
 Two kinds of `MatMul` stay in float: those computed for `[CLS]` alone, which are cheap and decide the label directly,
@@ -34,8 +34,8 @@ LARGEST_WEIGHT = {"vnni": 127, "avx2": 63, "arm": 127}
 # differences in the logits of a fine-tuned MiniLM.
 SMOOTHING = 0.8
 # A channel this many times as wide as the median one is multiplied in float, where channels are not smoothed. In a
-# fine-tuned MiniLM those were one or two of 1,536, and more than half of the error.
-WIDE = 5
+# fine-tuned MiniLM those were a few of 1,536, and more than half of the error.
+WIDE = 3
 # With less than this share of the multiplications on integers, int8 is not worth a file.
 MIN_SHARE = 0.1
 # Smallest embedding table, in numbers, that is quantised; a smaller one is not worth another operator.
