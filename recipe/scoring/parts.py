@@ -21,6 +21,8 @@ from recipe.files.atomic import write_whole
 from recipe.files.readers import SCORED_FORMATS, file_format
 
 MANIFEST = "_scoring.json"
+# The totals in a part's record, those of `recipe.scoring.summary.Summary`.
+COUNTS = ("rows", "truncated", "wordless", "tokens", "unknown", "skipped")
 # What a kill leaves of a record or a manifest, see `recipe.files.atomic.replacing`.
 UNFINISHED = re.compile(r"\..+\.json\.\d+")
 
@@ -159,7 +161,7 @@ class PartFolder:
             return {}
         there = set(self.storage.names())
         found = {part: self._read(_record_name(part)) for part in self.parts if part in there}
-        return {part: record for part, record in found.items() if "input" in record}
+        return {part: record for part, record in found.items() if record.keys() >= {"input", *COUNTS}}
 
     def is_of(self, part: str, record: Mapping[str, Any], identity: str, overwrite: bool) -> bool:
         """Return whether a part that is whole was made of the input of this identity.

@@ -7,12 +7,14 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from tqdm import tqdm
 
 from recipe.errors import CheckFailed, Interrupted, UsageError, require_extra
 from recipe.files.joined import require_same_columns
@@ -23,7 +25,7 @@ from recipe.scoring.job import Job, Model, open_file, require_room
 from recipe.scoring.journal import Journal
 from recipe.scoring.parts import LocalStorage, PartFolder, changed, errors_name, part_names
 from recipe.scoring.progress import LogLines, show_progress
-from recipe.scoring.remote import RemoteStorage, find_files, identity, is_local, local_copy, refusals, storage_at
+from recipe.scoring.remote import RemoteStorage, find_files, identity, is_local, local_copy, refusals, size, storage_at
 from recipe.scoring.request import Request
 from recipe.scoring.summary import Summary
 
@@ -140,14 +142,14 @@ class _RayJob:
                 kept = [Journal(self.storage.path / part).records() for part in missing]
                 summary.rows_before += sum(record.rows for records in kept for record in records)
             with _cluster() as ray, show_progress(0) as progress:
-                for found in self._scored(ray, missing, progress.update):
+                for found in self._scored(ray, missing, progress):
                     summary.add_counts(found.counts)
         return summary
 
     def _stays(self, part: str, record: dict[str, Any]) -> bool:
         return self.folder.is_of(part, record, identity(self.parts[part]), self.request.overwrite)
 
-    def _scored(self, ray: Any, missing: list[str], count: Callable[[int], Any]) -> Iterator[Summary]:
+    def _scored(self, ray: Any, missing: list[str], progress: LogLines | tqdm) -> Iterator[Summary]:
         """Yield the totals of each missing part, in the order in which the cluster finishes them."""
         cores = _cores_each(ray, len(missing), self.request.threads)
         settings = {name: self.settings[name] for name in ("variant", "provider")}
@@ -158,13 +160,14 @@ class _RayJob:
         task = ray.remote(num_cpus=cores, num_gpus=int(settings["provider"] == "cuda"))(_score_part)
         common = ray.put(_Common(pickle.dumps(request), self.settings, self.storage, self.first, counter))
         pending = {task.remote(common, self.parts[part], part): part for part in missing}
-        counted, said = 0, False
+        sizes, counted, said = {part: size(self.parts[part]) for part in missing}, 0, False
         while pending:
             ready, _ = ray.wait(list(pending), timeout=POLL_SECONDS)
             with suppress(ray.exceptions.RayActorError):
-                total = ray.get(counter.total.remote())
-                count(total - counted)
-                counted = total
+                scored, begun = ray.get(counter.state.remote())
+                progress.total = _expected_rows(begun, sizes)
+                progress.update(scored - counted)
+                counted = scored
             for task_of_part in ready:
                 found, renamed = self._result(ray, task_of_part, pending.pop(task_of_part))
                 if renamed and not said:
@@ -245,17 +248,32 @@ def _cores_each(ray: Any, parts: int, threads: int | None) -> int:
     return max(1, int(min(threads or ray.cluster_resources().get("CPU", 0) // parts, largest)))
 
 
+def _expected_rows(begun: dict[str, int], sizes: dict[str, int]) -> int:
+    """Return how many rows there are to score, 0 if nothing tells.
+
+    Args:
+        begun: The rows of each part that was begun: the rows of a file are known when its turn comes.
+        sizes: The bytes of each part's input; rows of the others are taken to be as long.
+    """
+    seen = sum(sizes[part] for part in begun)
+    return round(sum(begun.values()) * sum(sizes.values()) / seen) if seen else 0
+
+
 class _Counter:
-    """Counts the rows of all tasks."""
+    """Counts the rows of all tasks, and those that they have to score."""
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows, self.begun = 0, dict[str, int]()
+
+    def begin(self, part: str, rows: int) -> None:
+        # Not again by a worker that takes the place of a killed one.
+        self.begun.setdefault(part, rows)
 
     def add(self, rows: int) -> None:
         self.rows += rows
 
-    def total(self) -> int:
-        return self.rows
+    def state(self) -> tuple[int, dict[str, int]]:
+        return self.rows, self.begun
 
 
 class _ToldRows(LogLines):
@@ -328,6 +346,7 @@ def _score(job: Job, source: str, place: Path, common: _Common) -> Summary:
     if not job.request.overwrite:
         journal.require_same(job.manifest)
     require_room(target, sum(job.needed()) - journal.size())
+    common.counter.begin.remote(target.name, job.reviews.rows - sum(record.read for record in job.done(journal)))
     input_is = job.manifest["input"] if is_local(source) else identity(source)
     folder = PartFolder(storage, [target.name])
     found = job.to_file(journal, progress, lambda summary: folder.record(target.name, input_is, summary.counts))

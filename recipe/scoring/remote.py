@@ -60,6 +60,13 @@ def identity(address: str) -> str:
         return file_sha256(Path(path)) if isinstance(fs, LocalFileSystem) else str(fs.ukey(path))
 
 
+def size(address: str) -> int:
+    """Return a file's bytes, 0 where its storage does not tell them."""
+    with refusals(address):
+        fs, path = url_to_fs(address)
+        return fs.size(path) or 0
+
+
 @contextmanager
 def local_copy(address: str) -> Iterator[Path]:
     """Fetch a file until the block ends; one on this machine is taken where it is."""

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from recipe.scoring.journal import WindowRecord
+from recipe.scoring.parts import COUNTS
 
 # Share of unknown tokens from which on the summary names it.
 NOTABLE_UNKNOWN = 0.01
-COUNTS = ("rows", "truncated", "wordless", "tokens", "unknown", "skipped")
 
 
 @dataclass

@@ -172,10 +172,11 @@ def test_whoever_scores_elsewhere_finds_what_is_missing(tmp_path: Path) -> None:
     folder, settings = PartFolder(LocalStorage(tmp_path), ["a.csv", "b.csv"]), {"model": "m", "limit": None}
     folder.require_same(settings)
     folder.begin(settings)
-    folder.record("a.csv", "1", {"rows": 3})
+    counts = Summary("", rows=3).counts
+    folder.record("a.csv", "1", counts)
     assert folder.whole(settings) == {}, "a record before its part says nothing"
     (tmp_path / "a.csv").write_text("scored")
-    assert folder.whole(settings) == {"a.csv": {"input": "1", "rows": 3}}
+    assert folder.whole(settings) == {"a.csv": {"input": "1", **counts}}
     folder.require_same(settings)
     assert folder.whole({"model": "other"}) == {}
     with pytest.raises(UsageError, match="the model has changed from m to other"):
@@ -188,12 +189,12 @@ def test_whoever_scores_elsewhere_finds_what_is_missing(tmp_path: Path) -> None:
 def test_a_damaged_record_is_none_and_a_damaged_manifest_is_refused(content: str, tmp_path: Path) -> None:
     folder, settings = PartFolder(LocalStorage(tmp_path), ["a.csv"]), {"model": "m"}
     folder.begin(settings)
-    folder.record("a.csv", "1", {"rows": 3})
+    folder.record("a.csv", "1", Summary("").counts)
     (tmp_path / "a.csv").write_text("scored")
     (tmp_path / ".a.csv.json").write_text(content)
     assert folder.whole(settings) == {}
-    (tmp_path / ".a.csv.json").write_text('{"rows": 3}')
-    assert folder.whole(settings) == {}, "it names no input"
+    (tmp_path / ".a.csv.json").write_text('{"input": "1", "rows": 3}')
+    assert folder.whole(settings) == {}, "it lacks counts"
     (tmp_path / "_scoring.json").write_text(content)
     with pytest.raises(UsageError, match="holds a.csv, which no scoring has written; .* give --overwrite$"):
         folder.require_same(settings)

@@ -21,7 +21,7 @@ from recipe.inference import Scorer
 from recipe.inference.decision import Decision
 from recipe.run_folder import RunFolder
 from recipe.scoring import Request, score
-from recipe.scoring.ray_engine import score_on_ray
+from recipe.scoring.ray_engine import _expected_rows, score_on_ray
 
 # A storage of its own kind, which every process finds as it would find s3fs.
 SHELF = """
@@ -33,6 +33,16 @@ class Shelf(DirFileSystem):
 
     def __init__(self, **settings):
         super().__init__(path=FOLDER, fs=LocalFileSystem(), **settings)
+"""
+
+# The script, which tells of its progress as often as it looks.
+TELLING = """
+import runpy, sys
+from recipe.scoring import progress
+
+progress.SECONDS_BETWEEN_LINES = 0.0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -90,7 +100,7 @@ def test_the_parts_are_those_of_one_machine_though_a_worker_is_killed(
 ) -> None:
     write_parts(tmp_path / "in", parts=2, rows=6_200)
     flags = ["--run", exported_run.path, "--variant", "fp32", "--on_error", "skip", "--input", "in/*.csv", "--output"]
-    command = [sys.executable, ROOT / "scripts" / "predict.py", "--engine", "ray", *flags, "by_ray/"]
+    command = [sys.executable, "-c", TELLING, ROOT / "scripts" / "predict.py", "--engine", "ray", *flags, "by_ray/"]
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(
         list(map(str, command)), cwd=tmp_path, env=os.environ | {"RAY_ADDRESS": cluster}, **streams
@@ -98,6 +108,8 @@ def test_the_parts_are_those_of_one_machine_though_a_worker_is_killed(
         kill_a_worker(tmp_path / "by_ray")
         output, errors = launched.communicate(timeout=200)
     assert launched.returncode == 0 and all(line.startswith("scoring: ") for line in errors.splitlines()), errors
+    # Of both files, though only those that a worker has opened are known.
+    assert re.search(r"scoring: \d,\d{3} of 12,400 rows, [1-9][\d,]* rows per second, 0:\d\d:\d\d left", errors)
     # Ray may say before that a worker was killed.
     last = output.splitlines()[-1]
     assert re.fullmatch(r"12,276 rows in .* per second, 0\.0% truncated, 124 skipped: .*by_ray \(2 parts\)", last)
@@ -106,6 +118,14 @@ def test_the_parts_are_those_of_one_machine_though_a_worker_is_killed(
     # Nobody is asked: all parts are there.
     again = run_script("predict", "--engine", "ray", *flags, "by_ray/", cwd=tmp_path, RAY_ADDRESS="nowhere:1")
     assert again.stdout.startswith("12,276 rows (12,276 of them were there) in "), again.stderr
+
+
+def test_rows_of_files_that_nobody_has_opened_are_expected_by_their_bytes() -> None:
+    sizes = {"a": 1000, "b": 3000, "c": 0}
+    assert _expected_rows({}, sizes) == 0
+    assert _expected_rows({"a": 10}, sizes) == 40
+    assert _expected_rows({"a": 10, "b": 90, "c": 0}, sizes) == 100
+    assert _expected_rows({"c": 0}, sizes) == 0, "a storage that tells no sizes"
 
 
 @pytest.mark.slow

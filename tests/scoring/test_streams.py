@@ -88,6 +88,8 @@ def test_a_log_has_a_line_now_and_then(
     score(request)
     assert capsys.readouterr().err == "", "this took less than half a minute"
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    # Four reviews of `[CLS] good film [SEP]`.
+    monkeypatch.setattr(OnnxClassifier, "batch_tokens", 16)
     score(Request(request.run, request.input, str(tmp_path / "again.csv"), threads=1))
     first, *_, last = [line for line in capsys.readouterr().err.splitlines() if "scoring: " in line]
     assert re.fullmatch(r"scoring: 4 of 10 rows, [\d,]+ rows per second, 0:00:0\d left", first)
