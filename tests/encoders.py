@@ -16,6 +16,8 @@ WORDS = [*POSITIVE, *NEGATIVE, *NEUTRAL, "okay", "fine", "average"]
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 # 64 tokens, whatever the family counts.
 READS = 64
+# Those of `FAMILIES` that training refuses.
+REFUSED = ("Longformer", "Funnel", "XLNet", "T5")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import NEGATIVE, NEUTRAL, POSITIVE, ROOT, copy_of, separable_reviews, write_dataset
 from datasets import Dataset
-from encoders import FAMILIES, write_encoder
+from encoders import FAMILIES, REFUSED, write_encoder
 
 from recipe.arguments.parser import parse_arguments
 from recipe.errors import CheckFailed, UsageError
@@ -23,7 +23,6 @@ from recipe.inference.pytorch import TorchClassifier
 from recipe.run_folder import Certificate, RunFolder
 from recipe.training import train
 
-REFUSED = ("Longformer", "Funnel", "XLNet", "T5")
 TABLE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
 PAIR = ["title", "content"]
 MIDDLE = ["okay", "fine", "average"]

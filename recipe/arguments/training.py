@@ -39,7 +39,7 @@ REFUSED = {
     "batch_eval_metrics": (True, "would average F1 over batches, which is another figure: leave it out"),
     "use_legacy_prediction_loop": (True, "would average the loss over batches, not rows: leave it out"),
     "do_predict": (True, "does nothing here: python scripts/evaluate.py measures the test rows"),
-    "push_to_hub": (True, "is not done while training: publish the finished folder with `hf upload`"),
+    "push_to_hub": (True, "is not done while training: python scripts/publish.py sends the finished run"),
 }
 
 

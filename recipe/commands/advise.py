@@ -7,7 +7,7 @@ Needs pip install -e ".[advise]". Trains regressions on frozen features, which t
 no test row is read. Each answer says how sure it is and what it would cost. Writes <run>/advice/: suspects.csv, the
 rows whose label may be wrong, to_label.csv, the unlabelled reviews that would help most, a picture of the learning
 curve, and advice.json. With its column correct_label filled in, train.py takes suspects.csv as --corrections. Exit
-codes: 0 done, 2 a mistake in what was asked.
+codes: 0 done, 1 the model is not the one that was trained, 2 a mistake in what was asked.
 """
 
 from recipe.command_line import Parser

@@ -9,8 +9,8 @@ Answers are the most probable label, with the calibrated probability, unless a w
 where the validation rows show that it holds on other rows too. Prints the figures of what is served, of each label and
 of each variant, and what came of each wish. Writes <run>/report.json, <run>/README.md (a model card), <run>/report/
 with the pictures and the 50 most confident mistakes, and <run>/onnx/decision.json: temperature, threshold and what is
-certain, which predict.py applies from then on. Exit codes: 0 done, also where a wish was not adopted, 2 a mistake in
-what was asked.
+certain, which predict.py applies from then on. Exit codes: 0 done, also where a wish was not adopted, 1 the model is
+not the one that was trained, 2 a mistake in what was asked.
 """
 
 from contextlib import nullcontext

@@ -23,7 +23,7 @@ An output that is a folder, ends with a slash or has no extension gets a part fo
 command scores what is missing. --skip_scored KEY leaves rows alone whose KEY stands in the output already, and adds the
 others.
 
-Exit codes: 0 done, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 not every row was scored, 2 a mistake in what was asked or given, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import argparse

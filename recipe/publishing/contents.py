@@ -14,6 +14,7 @@ from recipe.errors import UsageError
 from recipe.evaluation.model_card import card_for_hub
 from recipe.evaluation.types import Report
 from recipe.hub import one_line_errors
+from recipe.inference.onnx import read_decision
 from recipe.model.safety import require_safe
 from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder, RunRecord
 
@@ -52,7 +53,7 @@ def contents(run: RunFolder, name: str) -> dict[str, Path | bytes]:
         "README.md": card_for_hub(run.card.read_text(encoding="utf-8"), name).encode(),
         "onnx/certificate.json": _as_json(without_reviews(certificate)),
         "report.json": _as_json(without_folders(report.to_json())),
-        "run.json": _as_json(without_folders(_named(run.read_record()).to_json())),
+        "run.json": _as_json(without_folders(_shared(run.read_record()).to_json())),
         "config.yaml": yaml.safe_dump(_numbers_and_columns(run.read_config()), allow_unicode=True).encode(),
     }
     return dict(sorted(files.items()))
@@ -90,19 +91,24 @@ def _require_whole(run: RunFolder, certificate: Certificate) -> None:
                 f"{run} was not evaluated since its export, {file} is missing: "
                 f"run python scripts/evaluate.py --run {run}"
             )
+    read_decision(run.decision, len(run.read_record().labels))
     require_safe(run.path)
     # Its header says how long it is.
     with one_line_errors(str(run.path / WEIGHTS), None), safe_open(run.path / WEIGHTS, framework="np"):
         pass
 
 
-def _named(record: RunRecord) -> RunRecord:
-    """Return a record in which a folder or a file of this machine is named by its last part; names of the Hub stay."""
+def _shared(record: RunRecord) -> RunRecord:
+    """Return a record without the answers to single reviews, and with what is on this machine by its last part.
+
+    Names on the Hub stay.
+    """
 
     def short(source: dict[str, Any]) -> dict[str, Any]:
         return source if source.get("revision") else source | {"name": Path(source["name"]).name}
 
-    return replace(record, weights=short(record.weights), dataset=short(record.dataset))
+    refit = replace(record.refit, logits=[]) if record.refit else None
+    return replace(record, weights=short(record.weights), dataset=short(record.dataset), refit=refit)
 
 
 def _numbers_and_columns(settings: Mapping[str, Any]) -> dict[str, Any]:

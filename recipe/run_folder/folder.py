@@ -104,9 +104,9 @@ class RunFolder:
             warnings.warn(f"{message}; now another variant is used", RecipeWarning, stacklevel=2)
         chosen = name or max(runnable, key=lambda key: certified[key].reviews_per_second, default="")
         if chosen not in certified:
-            refused = content.refused.get(chosen)
+            refused, what = content.refused.get(chosen), repr(chosen) if chosen else f"for {' or '.join(providers)}"
             raise UsageError(
-                f"{self} has no certified variant {chosen or 'for this machine'!r}, only {', '.join(certified)}: "
+                f"{self} has no certified variant {what}, only {', '.join(certified)}: "
                 + (f"{chosen} {refused.objection}; " if refused else "")
                 + f"see {self.certificate}, or export it with python scripts/export_onnx.py --run {self}"
             )
@@ -185,7 +185,8 @@ class RunFolder:
     def _require(self, *files: Path) -> None:
         """Raise a `UsageError` that names the first of a finished run's files which is missing."""
         if not self.path.is_dir():
-            raise UsageError(f"no run at {self} ({self.path.resolve()}): train one first, or say where with --run")
+            where = "" if self.path.is_absolute() else f" ({self.path.resolve()})"
+            raise UsageError(f"no run at {self}{where}: train one first, or say where with --run")
         for file in files:
             if not file.is_file():
                 raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")

@@ -219,7 +219,7 @@ class Job:
         if self.names == plain:
             return ""
         taken = next(name for name in plain if name in self.reviews.columns)
-        return f"{self.reviews.name} has a column {taken!r}: the added ones are called {', '.join(self.names)}"
+        return f"{self.reviews.name}: there is a column {taken!r}, so the added ones are called {', '.join(self.names)}"
 
     def _scored(self, done: Collection[int], count: Callable[[int], Any]) -> Iterator[tuple[WindowRecord, bytes]]:
         """Yield the record and the encoded rows of each window that is not done."""

@@ -108,6 +108,13 @@ def test_a_measured_file_and_ones_own_files_are_named_without_their_folders(run:
     assert found["weights"] == record["weights"] and measured["measured"]["files"] == [named]
 
 
+def test_the_answers_to_single_reviews_stay(run: RunFolder) -> None:
+    record = json.loads(run.record.read_text())
+    refit = {"rows": 100, "f1": 0.9, "seconds": 1.5}
+    run.record.write_text(json.dumps(record | {"refit": refit | {"logits": [[0.125, -0.5]]}}))
+    assert json.loads(read(contents(run, NAME)["run.json"]))["refit"] == refit | {"logits": []}
+
+
 def test_the_rest_of_report_certificate_and_settings_is_as_it_was(run: RunFolder) -> None:
     sent = contents(run, NAME)
     assert json.loads(read(sent["report.json"])) == json.loads(run.report.read_text())
@@ -127,6 +134,7 @@ def test_a_run_that_is_not_whole_is_refused(run: RunFolder, exported_run: RunFol
         ("onnx/model_quantized.onnx", "model_quantized.onnx is missing or damaged, it is not the file that was"),
         ("model.safetensors", "cannot read .*model.safetensors"),
         ("report.json", "report.json is damaged"),
+        ("onnx/decision.json", "decision.json: .*; evaluate the run again"),
         ("README.md", "was not evaluated since its export, .*README.md is missing"),
     ):
         whole = (run.path / file).read_bytes()

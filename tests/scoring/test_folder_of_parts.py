@@ -206,7 +206,7 @@ def test_other_names_of_the_added_columns_are_said_once(
     for name in NAMES:
         write_csv(Path("in") / name, [{"label": "1", "content": "good film"}])
     score_here("in", "out")
-    assert capsys.readouterr().out.count("has a column 'label': the added ones are called predicted_label") == 1
+    assert capsys.readouterr().out.count("there is a column 'label', so the added ones are called predicted_label") == 1
 
 
 @pytest.mark.slow

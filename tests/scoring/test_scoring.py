@@ -708,7 +708,7 @@ CASES = [
     ("--input good.csv --output out.csv --text_columns a b c", "--text_columns takes one column or two, not 3"),
     ("--input good.csv --output out.csv --variant int4", "invalid choice: 'int4'"),
     ("--input good.csv --output out.csv --variant fp16", "no certified variant 'fp16', only fp32"),
-    ("--input good.csv --output out.csv --provider cuda", "has no certified variant 'for this machine', only fp32"),
+    ("--input good.csv --output out.csv --provider cuda", "has no certified variant for cuda, only fp32"),
     ("--input good.csv --output out.csv --provider cuda --variant fp32", "ONNX Runtime has no CUDAExecutionProvider"),
     ("--input nowhere.csv --output out.csv", "no file 'nowhere.csv' here"),
     ("--input folder.csv --output out.csv", "folder.csv is a folder without files"),

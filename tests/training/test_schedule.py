@@ -157,7 +157,7 @@ def test_the_first_lines_say_the_schedule_and_why(few_flags: list[str], tmp_path
         ).splitlines()
         return next(line for line in lines if line.startswith("schedule"))
 
-    reason = "20 train rows need many small steps, which contrast their labels"
+    reason = "20 train rows need many small steps; their labels are contrasted"
     assert said() == f"schedule   120 steps of 16 (120 epochs), warm-up 12, learning rate 5e-05: {reason}"
     given = "schedule   7 steps of 10 (3.5 epochs), warm-up 1, learning rate 5e-05: as given"
     assert said("--max_steps", "7", "--global_batch_size", "10") == given
