@@ -26,7 +26,7 @@ class ClsLayer(BertLayer):
         """Return the first position, float (reviews, 1, hidden), and its attention if asked for.
 
         Args:
-            hidden_states: float (reviews, tokens, hidden).
+            hidden_states: float (reviews, tokens, hidden), or with the tokens first if `seq_len_dim` is 0.
             attention_mask: Added to the scores, (reviews, 1, tokens or 1, tokens).
             head_mask: As `BertLayer`'s.
             output_attentions: Whether to return the attention, (reviews, heads, 1, tokens), as well.

@@ -165,7 +165,9 @@ class _RayJob:
             ready, _ = ray.wait(list(pending), timeout=POLL_SECONDS)
             with suppress(ray.exceptions.RayActorError):
                 scored, begun = ray.get(counter.state.remote())
-                progress.total = _expected_rows(begun, sizes)
+                if expected := _expected_rows(begun, sizes):
+                    # Rows that a killed worker had told of are told twice.
+                    progress.total = max(expected, scored)
                 progress.update(scored - counted)
                 counted = scored
             for task_of_part in ready:
