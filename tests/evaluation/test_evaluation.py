@@ -281,8 +281,13 @@ def test_an_evaluation_takes_the_last_ones_place_as_a_whole_and_its_decision_las
         return replace_file(path, target)
 
     monkeypatch.setattr(Path, "replace", replace_and_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_run(run)
+    # Where pytest was started in the background, Ctrl-C is ignored.
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_run(run)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     assert order == ["report", "README.md", "report.json", "decision.json"]
     assert read(run).decision.to_json() == json.loads(run.decision.read_text())
     assert files_under(run.report_folder) >= {"mistakes.csv", "trade_off.png"} and not old.exists()
