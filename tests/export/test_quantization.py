@@ -131,6 +131,13 @@ def test_a_wide_channel_does_not_cost_the_others_their_precision(
     assert quantized_error(tmp_path, wide=50, outputs=CHANNELS) > 3 * smoothed
 
 
+@pytest.mark.parametrize(("outputs", "way", "other"), [(CHANNELS, "Mul", "Gather"), (OUTPUTS, "Gather", "Mul")])
+def test_channels_are_smoothed_or_the_widest_are_in_float(outputs: int, way: str, other: str, tmp_path: Path) -> None:
+    file, _ = write_layer(tmp_path, activations(wide=50), "vnni", outputs=outputs)
+    kinds = [node.op_type for node in onnx.load(file).graph.node]
+    assert kinds.count(way) == 1 and other not in kinds
+
+
 def test_tokens_may_come_before_reviews(tmp_path: Path) -> None:
     x, mask = activations(wide=1), np.ones((4, 8), dtype=np.int64)
     mask[1:, 5:], x[1:, 5:] = 0, 99

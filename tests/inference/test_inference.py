@@ -232,6 +232,7 @@ def test_batches_hold_every_row_once_and_the_longest_first() -> None:
     assert [batch.tolist() for batch in batches] == [[1, 3], [4, 0, 2]]
     batches = length_sorted_batches([0, 40, 2, 0], most_tokens=18)
     assert [batch.tolist() for batch in batches] == [[1], [2, 0, 3]], "a review is never divided"
+    assert [batch.tolist() for batch in length_sorted_batches([0, 0], most_tokens=18)] == [[0, 1]], "no tokens at all"
 
 
 def test_a_run_without_an_export_is_refused_with_the_command(tiny_run: RunFolder, tmp_path: Path) -> None:
