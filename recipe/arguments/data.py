@@ -59,8 +59,8 @@ class DataArguments:
     validation_fraction: float = setting(0.2, "Share of the train rows held out for validation, stratified and seeded.")
     unlabelled_file: list[str] | None = setting(
         None,
-        "Reviews without labels, most often those that are to be scored, and never test rows: the encoder adapts to "
-        "them before it learns from the labels. A file, several, a pattern, or a folder of parts.",
+        "Reviews without labels, most often those that are to be scored, and never test rows: the model answers them, "
+        "and learns from its answers in the end. A file, several, a pattern, or a folder of parts.",
     )
     corrections: list[str] | None = setting(
         None,

@@ -209,6 +209,7 @@ def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int, co
         * (settings.get("gradient_accumulation_steps") or 1),
         batch=None if "global_batch_size" in from_rows else settings["global_batch_size"],
         contrast=contrast if "contrast_labels" in from_rows else settings.get("contrast_labels", False),
+        unlabelled=bool(settings.get("unlabelled_file")),
     )
     chosen = {name: value for name, value in found.settings.items() if name in from_rows}
     return Schedule(chosen, found.reason if "num_train_epochs" in from_rows else "as given")

@@ -134,19 +134,19 @@ def labels_of(rows: Dataset) -> np.ndarray:
 
 
 def train_recipe(
-    flags: Sequence[str], material: Material, rows: Dataset, draw: int, adapted: bool = False
+    flags: Sequence[str], material: Material, rows: Dataset, draw: int, unlabelled: bool = False
 ) -> tuple[np.ndarray, float]:
     """Let `scripts/train.py` learn from all rows, of which it holds out its own; the best epoch answers.
 
     Args:
-        adapted: The encoder adapts to the texts of the other train rows first.
+        unlabelled: It is given the texts of the other train rows too, without their labels.
     """
     with tempfile.TemporaryDirectory() as work, progress_bars(False):
         rows.to_parquet(f"{work}/draw.parquet")
         command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--train_file", f"{work}/draw.parquet"]
         command += ["--text_columns", *TEXT_COLUMNS, "--label_column", LABEL_COLUMN, "--max_length", str(MAX_LENGTH)]
         command += ["--model_name_or_path", material.model, "--seed", str(draw), "--threads", "1"]
-        if adapted:
+        if unlabelled:
             material.train.select_columns(TEXT_COLUMNS).to_parquet(f"{work}/unlabelled.parquet")
             command += ["--unlabelled_file", f"{work}/unlabelled.parquet"]
         cpu_seconds = run_alone([*command, "--output_dir", f"{work}/run", *flags])
@@ -195,7 +195,7 @@ def run_setfit(material: Material, rows: Dataset, draw: int) -> tuple[np.ndarray
 # (reviews,), and the CPU seconds of learning.
 WAYS: dict[str, Callable[[Material, Dataset, int], tuple[np.ndarray, float]]] = {
     "ours": partial(train_recipe, []),
-    "adapted": partial(train_recipe, [], adapted=True),
+    "unlabelled": partial(train_recipe, [], unlabelled=True),
     "old": partial(train_recipe, OLD_SCHEDULE),
     "frozen": probe_frozen,
     "tfidf": fit_tfidf,

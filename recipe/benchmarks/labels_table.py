@@ -18,7 +18,7 @@ from recipe.text_table import columns
 PICTURE = "labels.png"
 NAMES = {
     "ours": "ours",
-    "adapted": "ours, adapted to the other train rows",
+    "unlabelled": "ours, with the other train rows unlabelled",
     "old": "the old defaults",
     "frozen": "frozen encoder, logistic regression",
     "tfidf": "TF-IDF, logistic regression",
@@ -27,7 +27,7 @@ NAMES = {
 # The baseline looks as it does in a report.
 LOOK_OF = ("pytorch", "pytorch", "int8", "fp32", "tfidf", "fp16")
 LOOKS = {way: STYLES[look] for way, look in zip(NAMES, LOOK_OF, strict=True)}
-LOOKS["adapted"] = LOOKS["adapted"] | {"linestyle": ":"}
+LOOKS["unlabelled"] = LOOKS["unlabelled"] | {"linestyle": ":"}
 
 
 class Gain(NamedTuple):
@@ -50,7 +50,7 @@ def f1_by_draw(cells: Sequence[Cell], labels: int, way: str) -> dict[int, float]
 def gain(cells: Sequence[Cell], labels: int) -> Gain | None:
     """Return what ours gains over the best other way, `None` where none has a draw of ours."""
     ours, found = f1_by_draw(cells, labels, "ours"), {}
-    for way in NAMES.keys() - {"ours", "adapted"}:
+    for way in NAMES.keys() - {"ours", "unlabelled"}:
         other = f1_by_draw(cells, labels, way)
         if shared := sorted(ours.keys() & other.keys()):
             found[fmean(other.values()), way] = [ours[draw] - other[draw] for draw in shared]

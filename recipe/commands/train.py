@@ -27,7 +27,9 @@ def main(argv: list[str]) -> None:
         record = folder.read_record()
         print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s")
         if record.refit:
-            print(f"kept       a model trained again, on all {record.refit.rows:,} rows; {record.refit.seconds} s")
+            rows = f"{record.refit.rows:,} rows"
+            rows += f" and {record.unlabelled['learned']:,} unlabelled reviews" if record.unlabelled else ""
+            print(f"kept       a model trained again, on all {rows}; {record.refit.seconds} s")
         if record.seeds:
             print(record.describe_seeds())
         for note in record.validation.notes if record.validation else []:

@@ -16,6 +16,9 @@ from recipe.errors import RecipeWarning, UsageError
 from recipe.files.parts import Place, first_missing, joined_name
 from recipe.run_folder import RunRecord
 
+# On a CPU they take as long as the 120 steps of a training on few labels.
+MOST_LEARNED = 2_000
+
 
 @dataclass(frozen=True)
 class Unlabelled(Split):
@@ -32,7 +35,12 @@ class Unlabelled(Split):
     @property
     def origin(self) -> dict[str, Any]:
         """Return which rows of which files these are, for `run.json`."""
-        return {"files": self.files, "rows": len(self), "dropped": self.dropped}
+        return {"files": self.files, "rows": len(self), "learned": self.learned, "dropped": self.dropped}
+
+    @property
+    def learned(self) -> int:
+        """Return how many of the rows a training learns from."""
+        return min(len(self), MOST_LEARNED)
 
 
 @progress_bars(False)
@@ -83,7 +91,7 @@ def read_unlabelled(
 
 
 def require_unseen(reviews: Reviews, record: RunRecord, settings: dict[str, Any]) -> None:
-    """Check that test rows other than the run's own are not among the reviews that its encoder adapted to.
+    """Check that test rows other than the run's own are not among the unlabelled reviews that it learned from.
 
     Args:
         reviews: With the other test rows.
@@ -103,7 +111,6 @@ def require_unseen(reviews: Reviews, record: RunRecord, settings: dict[str, Any]
         return
     if files_sha256(given) != [part["sha256"] for part in record.unlabelled["files"]]:
         raise UsageError(
-            f"{joined_name(given)} has changed since the run, whose encoder has adapted to it: restore it, or train "
-            "again"
+            f"{joined_name(given)} has changed since the run, which has learned from it: restore it, or train again"
         )
     read_unlabelled(given, args, reviews, "leave them out of the test file, or train again without them")

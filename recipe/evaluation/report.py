@@ -65,7 +65,7 @@ def evaluate_run(
         files: Where the run's files are now, by split, as `reviews_of` takes them.
 
     Raises:
-        UsageError: The run is not finished and exported, its rows have changed, its encoder has adapted to other test
+        UsageError: The run is not finished and exported, its rows have changed, it has learned from other test
             rows, all test rows have one label, a model gives NaN, or an option makes no sense.
         CheckFailed: The trained model has not the F1 on validation rows that it had in training.
     """

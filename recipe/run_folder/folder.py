@@ -28,7 +28,7 @@ VARIANT_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "
 class RunFolder:
     """One run's folder.
 
-    checkpoint-N/       a checkpoint, N optimisation steps from the start; 0 is an adapted encoder
+    checkpoint-N/       a checkpoint, N optimisation steps from the start
     seeds/              while several seeds are trained: a folder like this one for each, and what they have in common
     model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
     config.yaml         the resolved settings, as --config takes them

@@ -67,10 +67,10 @@ class SeedFigures:
 
 @dataclass(frozen=True)
 class Refit:
-    """A second training, on the validation rows too, whose weights the run keeps.
+    """The trainings after the first one, on the validation rows too; the run keeps the last one's weights.
 
     Attributes:
-        rows: That it learned from.
+        rows: With labels, that they learned from.
         f1: Of its weights on the validation rows, which they know; it only tells these weights from others.
         logits: Of the first training's best epoch, which has not seen the validation rows, for each of them in their
             order: what the model can be trusted to know of new reviews is measured by these.
@@ -99,9 +99,8 @@ class RunRecord(Document):
         refit: `None` where the best epoch's weights are kept.
         seeds: Each training's figures, in their order, if there were several; the other figures are those of the best.
         kept_seed: The best one's.
-        unlabelled: The reviews that the encoder was adapted to: the `files`, their new `rows`, the `pairs`
-            that were used, the rows `dropped`, and the `seconds`, which are of all trainings too but not among the
-            run's; `None` if it was not.
+        unlabelled: The reviews without labels: the `files`, their new `rows`, how many the last training has `learned`
+            from, and the rows `dropped`; `None` if there were none.
     """
 
     config: str

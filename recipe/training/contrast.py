@@ -15,7 +15,10 @@ class ContrastCallback(TrainerCallback):
 
     Attributes:
         vectors: What the pooler gave, float (reviews, hidden).
+        rows: The head is fitted to so many of the first train rows; to all of them if `None`.
     """
+
+    rows: int | None = None
 
     def __init__(self, trainer: Any) -> None:
         """Watch the pooler."""
@@ -29,14 +32,15 @@ class ContrastCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Fit the head, unless training is resumed after its first step."""
         if state.global_step == 0:
-            labels = np.asarray(self.trainer.train_dataset["labels"][:])
+            labels = likeliest(np.asarray(self.trainer.train_dataset["labels"][: self.rows]))
             fit_head(self.trainer.model, self.pooled(), labels)
 
     @torch.no_grad()
     def pooled(self) -> np.ndarray:
-        """Return what the pooler gives for each train row, without dropout, float32 (reviews, hidden)."""
+        """Return what the pooler gives for each of the `rows`, without dropout, float32 (reviews, hidden)."""
         trainer, size = self.trainer, self.trainer.args.per_device_eval_batch_size
         rows = trainer.train_dataset.select_columns(trainer.processing_class.model_input_names)
+        rows = rows.select(range(len(rows) if self.rows is None else self.rows))
         trainer.model.eval()
         found = []
         for start in range(0, len(rows), size):
@@ -45,6 +49,11 @@ class ContrastCallback(TrainerCallback):
             found.append(self.vectors.float().cpu())
         trainer.model.train()
         return torch.cat(found).numpy()
+
+
+def likeliest(labels: Any) -> Any:
+    """Return labels as int64 (reviews,): as they are, or the likeliest of soft ones, float (reviews, classes)."""
+    return labels if labels.ndim == 1 else labels.argmax(-1)
 
 
 def label_contrast(vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, List
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
 from transformers import (
@@ -27,7 +27,7 @@ from recipe.arguments.schedule import steps_per_epoch
 from recipe.arguments.training import TrainingArguments, set_environment
 from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.tokens import tokenize
-from recipe.data.unlabelled import Unlabelled, read_unlabelled
+from recipe.data.unlabelled import MOST_LEARNED, Unlabelled, read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.parts import joined_name
 from recipe.machine import usable_cores
@@ -36,7 +36,6 @@ from recipe.model.dropout import draw_masks_faster
 from recipe.model.pretrained import Pretrained, find_pretrained, labels_of_classifier, load_model, load_tokenizer
 from recipe.quickstart import is_package
 from recipe.run_folder import BestEpoch, Epoch, Refit, RunRecord, Validation, versions
-from recipe.training.adaptation import pairs_of, require_cls
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
 from recipe.training.resuming import identity
@@ -47,7 +46,7 @@ from recipe.training.trainer import ReviewTrainer
 class Material:
     """What all trainings of a run share: arguments with their schedule, weights to start from, reviews and tokens.
 
-    The encoder first adapts to `pairs` of title and content, which come from the reviews without labels.
+    The `tokens` are those of train and validation, and of as many of the reviews without labels as are learned from.
     """
 
     arguments: Arguments
@@ -56,7 +55,6 @@ class Material:
     reviews: Reviews
     tokens: dict[str, Dataset]
     unlabelled: Unlabelled | None
-    pairs: list[tuple[str, str]]
 
 
 @dataclass
@@ -67,7 +65,6 @@ class TrainingJob:
     pretrained: Pretrained
     reviews: Reviews
     unlabelled: Unlabelled | None
-    pairs: list[tuple[str, str]]
     model: PreTrainedModel
     trainer: ReviewTrainer
     steps: int
@@ -96,13 +93,11 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
         given = arguments.data.unlabelled_file
         unlabelled = read_unlabelled(given, arguments.data, reviews) if given else None
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
-    pairs: list[tuple[str, str]] = []
-    if unlabelled is not None:
-        require_cls(pretrained.config, tokenizer)
-        pairs = pairs_of(unlabelled, args.seed)
+        if unlabelled is not None:
+            tokens["unlabelled"] = tokenize(unlabelled.spread(MOST_LEARNED), tokenizer).sort("length")
     contrast = not no_contrast(pretrained, reviews.label_names, args)
     arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
-    return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, pairs)
+    return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled)
 
 
 def job_of(material: Material, seed: int) -> TrainingJob:
@@ -116,6 +111,10 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     if args.refit and arguments.data.validation_file:
         raise UsageError(
             "--refit learns from the validation rows too, and --validation_file keeps them apart: give one"
+        )
+    if material.unlabelled and not args.refit:
+        raise UsageError(
+            "--unlabelled_file is learned from after --refit, which --validation_file and --refit false rule out"
         )
     args.seed = seed
     if args.seeds > 1:
@@ -138,7 +137,7 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     steps = args.max_steps if args.max_steps > 0 else steps
     if args.eval_strategy == "steps" and args.eval_steps and args.eval_steps > steps:
         raise UsageError(f"--eval_steps {args.eval_steps:g} is after the training's end at step {steps}: lower it")
-    balanced = args.class_weights == "balanced"
+    own_loss = args.class_weights == "balanced" or isinstance(tokens["train"].features["labels"], List)
     try:
         trainer = ReviewTrainer(
             model=model,
@@ -149,13 +148,13 @@ def job_of(material: Material, seed: int) -> TrainingJob:
             processing_class=tokenizer,
             compute_metrics=metrics_hook(len(reviews.label_names)),
             preprocess_logits_for_metrics=logits_alone,
-            compute_loss_func=weighted_loss(reviews, args.label_smoothing_factor, args.device) if balanced else None,
+            compute_loss_func=review_loss(reviews, args) if own_loss else None,
             identity=identity(arguments, pretrained, reviews, type(model).__name__, material.unlabelled),
         )
         _try_settings(trainer, steps)
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
-    return TrainingJob(arguments, pretrained, reviews, material.unlabelled, material.pairs, model, trainer, steps)
+    return TrainingJob(arguments, pretrained, reviews, material.unlabelled, model, trainer, steps)
 
 
 def no_contrast(pretrained: Pretrained, label_names: list[str], args: TrainingArguments) -> str:
@@ -195,21 +194,26 @@ def use_all_cores(args: TrainingArguments) -> None:
         torch.set_num_threads(max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def weighted_loss(reviews: Reviews, smoothing: float, device: torch.device) -> Any:
-    """Return a loss for Trainer in which every class weighs the same however rare it is.
+def review_loss(reviews: Reviews, args: TrainingArguments) -> Any:
+    """Return a loss for Trainer that takes soft labels too, and in which every class may weigh the same.
 
-    A review of class c weighs rows / (classes * rows of c), as scikit-learn's `class_weight="balanced"`. The sum is
-    divided by the number of reviews in the optimiser's step and not by their weights, which differ from batch to batch
-    (transformers#34191). It takes a batch's logits as float (reviews, classes).
+    With balanced `class_weights`, a review of class c weighs rows / (classes * rows of c), as scikit-learn's
+    `class_weight="balanced"`. The sum is divided by the number of reviews in the optimiser's step and not by their
+    weights, which differ from batch to batch (transformers#34191).
+
+    It takes a batch's logits as float (reviews, classes), and labels as int64 (reviews,), or as probabilities, float
+    (reviews, classes).
     """
-    weights = compute_class_weight(
-        "balanced", classes=np.arange(len(reviews.label_names)), y=reviews.splits["train"].labels
-    )
-    tensor = torch.tensor(weights, dtype=torch.float32, device=device)
+    weights: Any = None
+    if args.class_weights == "balanced":
+        classes = np.arange(len(reviews.label_names))
+        weights = compute_class_weight("balanced", classes=classes, y=reviews.splits["train"].labels)
+        weights = torch.tensor(weights, dtype=torch.float32, device=args.device)
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | None = None) -> torch.Tensor:
         logits = outputs["logits"].float()
-        total = cross_entropy(logits, labels, weight=tensor, reduction="sum", label_smoothing=smoothing)
+        smoothing = args.label_smoothing_factor
+        total = cross_entropy(logits, labels, weight=weights, reduction="sum", label_smoothing=smoothing)
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     return loss
@@ -237,7 +241,7 @@ def header(job: TrainingJob) -> str:
     if own is not None and own != job.reviews.label_names:
         lines.insert(2, f"head       new, as the weights' own is for other labels: {', '.join(own)}")
     if job.unlabelled is not None:
-        lines.insert(-3, f"unlabelled {_adaptation(job.unlabelled, len(job.pairs))}")
+        lines.insert(-3, f"unlabelled {_unlabelled(job.unlabelled)}")
     if is_package(job.reviews.origin["name"]):
         lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
     return "\n".join(lines)
@@ -252,12 +256,11 @@ def _schedule(job: TrainingJob) -> str:
     )
 
 
-def _adaptation(unlabelled: Unlabelled, pairs: int) -> str:
+def _unlabelled(unlabelled: Unlabelled) -> str:
     files, left_out = unlabelled.files, sum(unlabelled.dropped.values())
-    title, content = unlabelled.text_columns
     return (
         f"{joined_name([file['file'] for file in files])}: {len(unlabelled):,} new reviews ({left_out:,} left out), "
-        f"{pairs:,} of which adapt the encoder: {title} against {content}"
+        f"{unlabelled.learned:,} of which are learned from in the end, as the model answers them"
     )
 
 
@@ -282,9 +285,6 @@ def run_record(
     job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation, refit: Refit | None
 ) -> RunRecord:
     """Return the content of `run.json`."""
-    adapted = None
-    if job.unlabelled is not None:
-        adapted = job.unlabelled.origin | {"pairs": len(job.pairs), "seconds": job.trainer.totals.adaptation_seconds}
     return RunRecord(
         config=job.arguments.config.stem,
         recipe=__version__,
@@ -303,5 +303,5 @@ def run_record(
         seconds=round(seconds, 1),
         validation=validation,
         refit=refit,
-        unlabelled=adapted,
+        unlabelled=job.unlabelled.origin if job.unlabelled is not None else None,
     )

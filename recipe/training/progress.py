@@ -38,8 +38,6 @@ class RunningTotals:
     loss_since_validation: Mean = field(default_factory=Mean)
     seconds: float = 0.0
     seconds_since_validation: float = 0.0
-    # Not among `seconds`.
-    adaptation_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         """Start the clock."""

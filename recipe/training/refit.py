@@ -1,15 +1,18 @@
-"""Train once more on all labelled rows, where those held out are too many to lose."""
+"""Train once more on all labelled rows, where those held out are too many to lose, and then on unlabelled ones too."""
 
+import gc
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, List, Value, concatenate_datasets
+from scipy.special import softmax
 from transformers import EarlyStoppingCallback
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
 
+from recipe.arguments.schedule import steps_per_epoch
 from recipe.run_folder import Refit
-from recipe.training.adaptation import contrast
 from recipe.training.callbacks import UnsavedCallback
 from recipe.training.job import Material, TrainingJob, job_of
 from recipe.training.trainer import ReviewTrainer
@@ -17,6 +20,8 @@ from recipe.training.trainer import ReviewTrainer
 
 def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, ReviewTrainer]:
     """Train as a finished training did, with its seed and in as many steps, on train and validation rows together.
+
+    Where there are reviews without labels, that model answers them, and another learns from its answers as well.
 
     Args:
         job: The finished training, with its best epoch in memory.
@@ -29,25 +34,67 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
         CheckFailed: The loss or a weight is not finite.
         Interrupted: A signal came; resumed, the run begins this again.
     """
-    rows = material.tokens["validation"]
-    logits = _answers(job.trainer, rows)[0]
-    together = concatenate_datasets([material.tokens["train"], rows])
-    again = job_of(replace(material, tokens={"train": together, "validation": rows}), job.trainer.args.seed)
-    trainer, args = again.trainer, again.trainer.args
-    args.output_dir, args.max_steps, args.eval_strategy = str(folder), job.steps, IntervalStrategy.NO
-    watch = UnsavedCallback(trainer, "on all rows")
+    started, rows = time.perf_counter(), material.tokens["validation"]
+    logits = np.asarray(_answers(job.trainer, rows).predictions, dtype=np.float64).round(6).tolist()
+    labelled = concatenate_datasets([material.tokens["train"], rows])
+    trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
+    if "unlabelled" in material.tokens:
+        unlabelled = material.tokens["unlabelled"]
+        answers = softmax(np.asarray(_answers(trainer, unlabelled).predictions, dtype=np.float64), axis=1)
+        del trainer
+        # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
+        gc.collect()
+        size = job.trainer.args.global_batch_size
+        together = with_answers(labelled, unlabelled, answers, job.steps * size)
+        steps = steps_per_epoch(len(together), size)
+        trainer = _train(job, material, together, steps, folder, "with unlabelled", len(labelled))
+    metrics = _answers(trainer, rows).metrics
+    assert metrics
+    return Refit(len(labelled), metrics["all_f1"], round(time.perf_counter() - started, 1), logits), trainer
+
+
+def with_answers(labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, reviews: int) -> Dataset:
+    """Return the train rows of an epoch: all rows, then the labelled ones again until they stand `reviews` times.
+
+    Each unlabelled row stands there once.
+
+    Args:
+        labelled, unlabelled: As `tokenize` returns them.
+        answers: Probabilities of the labels of each unlabelled row, float (unlabelled, classes).
+
+    Returns:
+        Their `labels` are probabilities, list of float32: of 0 and 1 where the label is known.
+    """
+    known = np.eye(answers.shape[1])[labelled["labels"][:]]
+    softened = [
+        rows.remove_columns("labels").add_column("labels", labels.tolist(), feature=List(Value("float32")))
+        for rows, labels in ((labelled, known), (unlabelled, answers))
+    ]
+    again = np.resize(np.arange(len(labelled)), max(len(labelled), reviews))[len(labelled) :]
+    together = concatenate_datasets(softened)
+    return together.select(np.concatenate([np.arange(len(together)), again]))
+
+
+def _train(
+    job: TrainingJob, material: Material, rows: Dataset, steps: int, folder: Path, what: str, head: int | None = None
+) -> ReviewTrainer:
+    """Train from the start on other rows and return the Trainer; the `head` is fitted to so many of the first rows."""
+    tokens = {"train": rows, "validation": material.tokens["validation"]}
+    trainer = job_of(replace(material, tokens=tokens), job.trainer.args.seed).trainer
+    args = trainer.args
+    args.output_dir, args.max_steps, args.eval_strategy = str(folder), steps, IntervalStrategy.NO
+    watch = UnsavedCallback(trainer, what)
     # Nothing is validated that it could stop by.
     trainer.remove_callback(EarlyStoppingCallback)
-    if job.pairs:
-        contrast(again.model, material.tokenizer, job.pairs, args)
+    if trainer.contrast:
+        trainer.contrast.rows = head
     watch.train()
     trainer.require_finite_weights()
-    f1 = _answers(trainer, rows)[1]
-    return Refit(len(together), f1, round(trainer.totals.count_seconds(), 1), logits), trainer
+    return trainer
 
 
-def _answers(trainer: ReviewTrainer, rows: Dataset) -> tuple[list[list[float]], float]:
-    """Return the logits of each row, in their order, and their F1."""
-    output = trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")
-    assert output.metrics
-    return np.asarray(output.predictions, dtype=np.float64).round(6).tolist(), output.metrics["all_f1"]
+def _answers(trainer: ReviewTrainer, rows: Dataset) -> EvalLoopOutput:
+    """Return the logits of each row, in their order, and figures of their labels, which say nothing of `NO_LABEL`."""
+    labels = np.maximum(rows["labels"][:], 0)
+    rows = rows.remove_columns("labels").add_column("labels", labels)
+    return trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")

@@ -3,7 +3,6 @@
 import gc
 import math
 import pickle
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,13 +16,12 @@ from recipe.arguments.training import METRICS
 from recipe.data.inspection import as_block, inspect
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import tokenize
-from recipe.errors import CheckFailed, Interrupted, UsageError
+from recipe.errors import CheckFailed, UsageError
 from recipe.files.atomic import write_json
 from recipe.machine import is_main_process
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
-from recipe.training.adaptation import adapt
 from recipe.training.job import Material, TrainingJob, header, job_of, no_contrast, read_material, run_record
 from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
@@ -44,7 +42,7 @@ def train(arguments: Arguments) -> RunFolder:
     Raises:
         UsageError: The settings, the data, the weights or the folder do not allow it, or another process writes to it.
         CheckFailed: The loss was not finite, or the reloaded weights do not give the best epoch's metrics.
-        Interrupted: The run was stopped by a signal, after a checkpoint or while the encoder adapted.
+        Interrupted: The run was stopped by a signal, after a checkpoint or in a training after the first one.
     """
     run = RunFolder(str(arguments.training.output_dir))
     with _held(run):
@@ -129,8 +127,6 @@ def _fit(job: TrainingJob, material: Material, folder: RunFolder, checkpoint: Pa
         folder.path.mkdir(parents=True, exist_ok=True)
         checkpoints.remove_incomplete(folder.path)
     trainer.accelerator.wait_for_everyone()
-    if checkpoint is None and job.pairs:
-        _adapt(job, folder)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except pickle.UnpicklingError as error:
@@ -144,24 +140,6 @@ def _fit(job: TrainingJob, material: Material, folder: RunFolder, checkpoint: Pa
         folder.write_record(run_record(job, best, seconds, validation_of(job), again))
         checkpoints.drop_states(folder.path)
     trainer.accelerator.wait_for_everyone()
-
-
-def _adapt(job: TrainingJob, folder: RunFolder) -> None:
-    """Adapt the encoder; a signal ends it by `Interrupted`, which says how to go on."""
-    trainer = job.trainer
-    try:
-        adapt(trainer, job.pairs)
-    except (KeyboardInterrupt, SystemExit) as end:
-        if trainer.is_world_process_zero():
-            checkpoints.remove_incomplete(folder.path)
-        how = "the same command with --resume goes on"
-        # A later seed is resumed from its start, as those before it are finished.
-        if trainer.args.seed == job.arguments.training.seed and not checkpoints.sorted_checkpoints(folder.path):
-            how = "nothing to resume yet; the same command with --overwrite_output_dir starts again"
-        number = signal.SIGINT if isinstance(end, KeyboardInterrupt) else int(end.code or 0) - 128
-        raise Interrupted(f"stopped while the encoder adapted: {how}", number) from None
-    if trainer.is_world_process_zero():
-        print(f"adapted    in {trainer.totals.adaptation_seconds} s", flush=True)
 
 
 def require_one_process_per_gpu(visible_gpus: int) -> None:

@@ -30,13 +30,8 @@ def best_seed(records: Mapping[int, RunRecord], args: TrainingArguments) -> int:
     return max(records, key=lambda seed: (sign * getattr(records[seed].best, metric), -records[seed].best.loss))
 
 
-def adaptation_seconds(record: RunRecord) -> float:
-    """Return the seconds in which a training's encoder adapted, which are not among its others; 0 if it did not."""
-    return record.unlabelled["seconds"] if record.unlabelled else 0.0
-
-
 def refit_seconds(record: RunRecord) -> float:
-    """Return the seconds of a training's second one, on all rows, which are not among its others; 0 without one."""
+    """Return the seconds of the trainings after a first one, which are not among its own; 0 without any."""
     return record.refit.seconds if record.refit else 0.0
 
 
@@ -47,7 +42,7 @@ def drop_all_but_best(folders: Mapping[int, RunFolder], args: TrainingArguments)
         folders[seed].remove_model()
     seed, record = list(records.items())[-1]
     left = len(folders) - len(records)
-    ahead = mean(one.seconds + adaptation_seconds(one) + refit_seconds(one) for one in records.values()) * left
+    ahead = mean(one.seconds + refit_seconds(one) for one in records.values()) * left
     said = f"validation F1 {record.best.f1:.4f} in epoch {record.best.epoch:g}, loss {record.best.loss:.4f}"
     return f"seed {seed:<5} {said}; {record.seconds} s" + (f"; {left} to go, some {ahead:,.0f} s" if left else "")
 
@@ -67,8 +62,5 @@ def keep_best(run: RunFolder, folders: Mapping[int, RunFolder], args: TrainingAr
         for seed, record in records.items()
     ]
     seconds = round(sum(record.seconds for record in records.values()), 1)
-    unlabelled = records[kept].unlabelled
-    if unlabelled:
-        unlabelled = unlabelled | {"seconds": round(sum(map(adaptation_seconds, records.values())), 1)}
-    run.write_record(replace(records[kept], seconds=seconds, seeds=figures, kept_seed=kept, unlabelled=unlabelled))
+    run.write_record(replace(records[kept], seconds=seconds, seeds=figures, kept_seed=kept))
     shutil.rmtree(run.seeds)

@@ -21,7 +21,7 @@ from recipe.arguments.training import TrainingArguments
 from recipe.errors import CheckFailed, Interrupted
 from recipe.training import checkpoints
 from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, ValidationStopped
-from recipe.training.contrast import ContrastCallback, label_contrast
+from recipe.training.contrast import ContrastCallback, label_contrast, likeliest
 from recipe.training.progress import EpochTable, Mean, RunningTotals
 from recipe.training.sampler import StratifiedSampler, WholeBatchSampler
 from recipe.training.stop_request import StopRequest, outlive_stop
@@ -99,7 +99,7 @@ class ReviewTrainer(Trainer):
         size = self.args.global_batch_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         if self.contrast:
-            sampler: WholeBatchSampler = StratifiedSampler(size, np.asarray(rows["labels"][:]), seed)
+            sampler: WholeBatchSampler = StratifiedSampler(size, likeliest(np.asarray(rows["labels"][:])), seed)
         else:
             sampler = WholeBatchSampler(size, rows["length"][:] if self.args.group_by_length else [1] * len(rows), seed)
         return self.make_dataloader(rows, self.args.train_batch_size, sampler)
@@ -142,12 +142,15 @@ class ReviewTrainer(Trainer):
         """Return Trainer's loss; while training with `contrast_labels`, the contrast of the batch is added to it."""
         # Trainer takes them out where they are smoothed or weighted.
         labels = inputs["labels"]
+        if labels.ndim == 2 and num_items_in_batch is not None:
+            # Trainer counts each probability of a soft label.
+            num_items_in_batch = num_items_in_batch / labels.shape[1]
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.contrast and model.training:
             # Trainer divides by the accumulation steps afterwards, but not where the loss is the recipe's own.
             items = num_items_in_batch if self.compute_loss_func else None
             share = 1.0 if items is None else len(labels) / items
-            loss = loss + share * label_contrast(self.contrast.vectors, labels)
+            loss = loss + share * label_contrast(self.contrast.vectors, likeliest(labels))
         return (loss, outputs) if return_outputs else loss
 
     def end_step(self) -> None:

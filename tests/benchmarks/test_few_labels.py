@@ -153,7 +153,7 @@ def test_setfit_learns_in_its_own_environment_from_title_and_content_as_one_text
     }
 
 
-@pytest.mark.parametrize("way", ["ours", "adapted", "old"])
+@pytest.mark.parametrize("way", ["ours", "unlabelled", "old"])
 def test_the_script_learns_from_all_labels_and_the_best_epoch_answers(
     way: str, measure: Callable[..., list[Cell]], tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,7 +172,7 @@ def test_the_script_learns_from_all_labels_and_the_best_epoch_answers(
     (cell,) = measure(ways=[way], draws=1)
     assert (cell.f1, cell.cpu_seconds, called["rows"]) == (1, 7, 20), "the tiny run knows the telling words"
     assert called["script"].endswith("scripts/train.py") and (called["--seed"], called["--threads"]) == ("1", "1")
-    assert called.get("unlabelled") == (["title", "content"] if way == "adapted" else None), "labels stay unseen"
+    assert called.get("unlabelled") == (["title", "content"] if way == "unlabelled" else None), "labels stay unseen"
     given = {name: called.get(f"--{name}") for name in ("global_batch_size", "num_train_epochs", "learning_rate")}
     assert [*given.values()] == (["32", "2", "1e-4"] if way == "old" else [None] * 3)
 
@@ -189,7 +189,7 @@ def test_setfit_is_left_out_where_its_defaults_take_hours_unless_it_is_asked_for
     assert (64, "setfit") in cells and (300, "setfit") not in cells and "from 300 labels on" in note and "2,832" in note
     assert labels.plan([300], ["setfit"], "python") == ([(300, "setfit")], "")
     cells, note = labels.plan([64], None, None)
-    assert [way for _, way in cells] == ["ours", "adapted", "old", "frozen", "tfidf"] and "--setfit" in note
+    assert [way for _, way in cells] == ["ours", "unlabelled", "old", "frozen", "tfidf"] and "--setfit" in note
 
 
 def test_the_table_gives_mean_spread_and_the_interval_of_the_gain() -> None:
@@ -280,7 +280,7 @@ def test_ours_and_the_old_defaults_are_trained_by_the_script_and_a_store_grows(
     result = run_script("benchmark", "labels", *flags, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     cells = {cell.way: cell for cell in labels.read_cells(tmp_path / "runs" / "labels" / labels.STORE)}
-    assert [*cells] == ["ours", "adapted", "old", "frozen", "tfidf"]
+    assert [*cells] == ["ours", "unlabelled", "old", "frozen", "tfidf"]
     assert min(cell.cpu_seconds for cell in cells.values()) >= 0 and cells["ours"].cpu_seconds > 0
     assert "gain of ours" in result.stdout and (tmp_path / "runs" / "labels" / labels_table.PICTURE).is_file()
     again = run_script("benchmark", "labels", *flags, "--ways", "tfidf", cwd=tmp_path)

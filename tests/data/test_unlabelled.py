@@ -90,24 +90,24 @@ def other_test(reviews_folder: Path, tmp_path: Path) -> Reviews:
     return load_reviews(args, seed=1, other_test=write(separable_reviews(20, seed=5), tmp_path / "other.parquet"))
 
 
-def adapted_to(file: str, sha256: str | None = None) -> tuple[RunRecord, dict[str, Any]]:
-    """The record and the settings of a run whose encoder has adapted to a file."""
+def learned_from(file: str, sha256: str | None = None) -> tuple[RunRecord, dict[str, Any]]:
+    """The record and the settings of a run that has learned from an unlabelled file."""
     files = [{"file": file, "sha256": sha256 or file_sha256(Path(file))}]
     return run_record(unlabelled={"files": files}), {"text_columns": ["content"], "unlabelled_file": file}
 
 
-def test_other_test_rows_are_refused_where_the_encoder_adapted_to_them(other_test: Reviews, tmp_path: Path) -> None:
+def test_other_test_rows_are_refused_where_the_run_learned_from_them(other_test: Reviews, tmp_path: Path) -> None:
     file = write(separable_reviews(25, seed=5).remove_columns("label"), tmp_path / "a.parquet")
     message = r"^20 of the 25 reviews of .*a\.parquet stand in the test rows, .*: leave them out of the test file, or"
     with pytest.raises(UsageError, match=message):
-        require_unseen(other_test, *adapted_to(file[0]))
+        require_unseen(other_test, *learned_from(file[0]))
     require_unseen(other_test, run_record(), {"text_columns": ["content"]})
-    require_unseen(other_test, *adapted_to(write(NEW, tmp_path / "new.csv")[0]))
+    require_unseen(other_test, *learned_from(write(NEW, tmp_path / "new.csv")[0]))
 
 
 def test_an_edited_unlabelled_file_does_not_lift_the_guard(other_test: Reviews, tmp_path: Path) -> None:
     file = write(separable_reviews(25, seed=5).remove_columns("label"), tmp_path / "a.parquet")
-    record, settings = adapted_to(file[0])
+    record, settings = learned_from(file[0])
     write(separable_reviews(25, seed=6).remove_columns("label"), tmp_path / "a.parquet")
     with pytest.raises(
         UsageError, match=r"a\.parquet has changed since the run, .*: restore it, or train again$"
@@ -116,11 +116,11 @@ def test_an_edited_unlabelled_file_does_not_lift_the_guard(other_test: Reviews, 
     assert "\n" not in str(said.value)
 
 
-def test_an_evaluation_on_rows_that_the_encoder_adapted_to_writes_nothing(
+def test_an_evaluation_on_rows_that_were_learned_from_unlabelled_writes_nothing(
     exported_run: RunFolder, tmp_path: Path
 ) -> None:
     run, rows = copy_of(exported_run, tmp_path), separable_reviews(20, seed=5)
-    record, settings = adapted_to(write(rows, tmp_path / "a.parquet")[0])
+    record, settings = learned_from(write(rows, tmp_path / "a.parquet")[0])
     run.write_config(run.read_config() | {"unlabelled_file": settings["unlabelled_file"]})
     run.write_record(replace(run.read_record(), unlabelled=record.unlabelled))
     before = files_under(run.path)
@@ -131,4 +131,4 @@ def test_an_evaluation_on_rows_that_the_encoder_adapted_to_writes_nothing(
 
 def test_unlabelled_reviews_that_are_gone_are_said_to_be_unknown(other_test: Reviews, tmp_path: Path) -> None:
     with pytest.warns(RecipeWarning, match=r"no longer at .*gone\.csv: whether test rows are among them is not known"):
-        require_unseen(other_test, *adapted_to(str(tmp_path / "gone.csv"), "0" * 64))
+        require_unseen(other_test, *learned_from(str(tmp_path / "gone.csv"), "0" * 64))

@@ -223,13 +223,13 @@ def test_corrected_labels_and_reviews_without_labels_are_named_where_there_are_s
     files = [{"file": "/home/me/looked_through.csv", "sha256": "3" * 64}]
     more = [{"file": f"/home/me/{name}.csv", "sha256": "4" * 64} for name in ("new", "newer")]
     own = OWN["dataset"] | {"corrections": {"files": files, "rows": {"train": 1200, "validation": 3}}}
-    unlabelled = {"files": more, "rows": 9000, "pairs": 2000, "dropped": {}, "seconds": 1.0}
+    unlabelled = {"files": more, "rows": 9000, "learned": 2000, "dropped": {}}
     card = str(card_of(report_of(), run_record(**OWN | {"dataset": own}, unlabelled=unlabelled)))
     labels, reviews = tables(card)[-1][-3:-1]
     assert labels[0] == "corrected labels"
     assert labels[1].startswith("1,200 train and 3 validation rows have the label that `looked_through.csv`, sha")
     assert reviews[0] == "reviews without labels" and reviews[1].startswith(
-        "2,000, of `new.csv and 1 more`: the encoder"
+        "2,000, of `new.csv and 1 more`: the last training learned"
     )
     assert "/home/me" not in card
     without = str(card_of(report_of(), run_record(**OWN)))

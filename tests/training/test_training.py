@@ -15,7 +15,7 @@ from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import RunFolder
-from recipe.training.job import header, prepare, weighted_loss
+from recipe.training.job import header, prepare, review_loss
 from recipe.training.run import prove_best_reloaded, require_one_process_per_gpu, train
 
 CHECKPOINT_FILES = {
@@ -221,12 +221,14 @@ def test_class_weights_are_the_same_however_gradients_accumulate(
 
 
 def test_a_class_weighs_the_same_however_rare_it_is(tmp_path: Path, tiny_arguments: Callable[..., Arguments]) -> None:
-    job = prepare(tiny_arguments("--dataset_name", str(unbalanced(tmp_path / "reviews"))))
+    job = prepare(
+        tiny_arguments("--dataset_name", str(unbalanced(tmp_path / "reviews")), "--class_weights", "balanced")
+    )
     labels = torch.from_numpy(job.reviews.splits["train"].labels)
     counts = labels.bincount().double()
     assert counts[0] > 2.5 * counts[1]
     logits = torch.randn(len(labels), 2, generator=torch.Generator().manual_seed(0))
-    loss = weighted_loss(job.reviews, 0.0, torch.device("cpu"))({"logits": logits}, labels, None)
+    loss = review_loss(job.reviews, job.trainer.args)({"logits": logits}, labels, None)
     of_each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     assert loss.item() == pytest.approx(sum(of_each[labels == label].mean().item() for label in (0, 1)) / 2, rel=1e-5)
 
