@@ -157,7 +157,10 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     if set(FILES) & flags.keys() and not set(FILES) & from_file.keys():
         # The config's numbers of rows were meant for the dataset that the user's files replace.
         values |= {"max_train_samples": -1, "max_test_samples": -1}
+    if {"unlabelled_file"} & {*from_file, *flags} and "refit" not in {*from_file, *flags}:
+        flags["refit"] = True
     values |= flags
+    _require_validation_apart(values)
     values["output_dir"] = values["output_dir"] or f"runs/{run_name}"
     from_rows: frozenset[str] = frozenset()
     is_ours = config.resolve().parent == CONFIGS.resolve()
@@ -172,6 +175,17 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     except (ValueError, ImportError, TypeError, OSError) as error:
         raise UsageError(str(error)) from error
     return Arguments(config, model, data, training, _resolved(values, parser.defaults, from_rows), from_rows)
+
+
+def _require_validation_apart(values: dict[str, Any]) -> None:
+    """Raise a `UsageError` where the validation rows would be learned from and kept apart at once."""
+    learned = "--refit learns from the validation rows too"
+    if values["unlabelled_file"]:
+        learned = "--unlabelled_file is learned from after --refit, which learns from the validation rows too"
+        if not values["refit"]:
+            raise UsageError(f"{learned}: give --refit, or leave the file out")
+    if values["refit"] and values["validation_file"]:
+        raise UsageError(f"{learned}, and --validation_file keeps them apart: give one")
 
 
 def scheduled(arguments: Arguments, rows: int, contrast: bool = False) -> Arguments:
@@ -209,7 +223,6 @@ def _schedule(settings: dict[str, Any], from_rows: frozenset[str], rows: int, co
         * (settings.get("gradient_accumulation_steps") or 1),
         batch=None if "global_batch_size" in from_rows else settings["global_batch_size"],
         contrast=contrast if "contrast_labels" in from_rows else settings.get("contrast_labels", False),
-        unlabelled=bool(settings.get("unlabelled_file")),
     )
     chosen = {name: value for name, value in found.settings.items() if name in from_rows}
     return Schedule(chosen, found.reason if "num_train_epochs" in from_rows else "as given")

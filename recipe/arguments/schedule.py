@@ -46,9 +46,7 @@ class Schedule:
     reason: str
 
 
-def schedule(
-    rows: int, share: int = 1, batch: int | None = None, contrast: bool = False, unlabelled: bool = False
-) -> Schedule:
+def schedule(rows: int, share: int = 1, batch: int | None = None, contrast: bool = False) -> Schedule:
     """Return the schedule for `rows` train rows.
 
     Few rows get small batches and at least 200 steps, or 120 of twice the size that contrast their labels, and learn
@@ -59,7 +57,6 @@ def schedule(
         share: What the batch must divide by: the reviews that all devices compute at once.
         batch: Reviews per step of the optimiser, if the user set it.
         contrast: Whether few rows may contrast their labels.
-        unlabelled: Whether there are reviews without labels, which are learned from after a refit.
     """
     contrast = contrast and rows < FEW_ROWS
     size = CONTRAST_BATCH if contrast else max(size for start, size in BATCHES.items() if start <= rows)
@@ -67,7 +64,7 @@ def schedule(
     steps, fewest = steps_per_epoch(rows, batch), CONTRAST_STEPS if contrast else FEW_STEPS
     epochs = max(EPOCHS if rows < MANY_ROWS else EPOCHS - 1, math.ceil(fewest / steps))
     settings: dict[str, Any] = {"global_batch_size": batch, "warmup_ratio": WARMUP, "learning_rate": RATE}
-    settings |= {"contrast_labels": contrast, "refit": rows < FEW_ROWS or unlabelled}
+    settings |= {"contrast_labels": contrast, "refit": rows < FEW_ROWS}
     few = epochs > EPOCHS
     reason = f"{rows:,} train rows {'need many small steps' if few else 'are enough for few epochs'}"
     reason += "; their labels are contrasted" if contrast else ""

@@ -75,7 +75,9 @@ class TrainingArguments(transformers.TrainingArguments):
         "reviews of a label together.",
     )
     refit: bool = setting(
-        False, "For few labels: train once more, on the validation rows too, when it is known how good that is."
+        False,
+        "For few labels, or with unlabelled_file: train once more, on the validation rows too, when it is known how "
+        "good that is.",
     )
     seeds: int = setting(1, "Trainings, with --seed and the seeds after it, of which the best by validation is kept.")
     tuned_trials: int = setting(0, "Trials that these settings were chosen from on the validation rows: by tune.py.")

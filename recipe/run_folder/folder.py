@@ -30,7 +30,7 @@ class RunFolder:
 
     checkpoint-N/       a checkpoint, N optimisation steps from the start
     seeds/              while several seeds are trained: a folder like this one for each, and what they have in common
-    model.safetensors   the best epoch's weights; config.json and the tokenizer are beside it
+    model.safetensors   the best epoch's weights, or a refit's; config.json and the tokenizer are beside it
     config.yaml         the resolved settings, as --config takes them
     data.json           what the reviews are like
     run.json            what was done; written last, so that a folder that has it is a finished run

@@ -60,15 +60,17 @@ def label_contrast(vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return how far a batch's cosines are from 1 within a label and from 0 between labels: a mean square, float32 ().
 
     Both kinds of pairs weigh the same. It is the loss of SetFit (Tunstall et al., *Efficient Few-Shot Learning Without
-    Prompts*, 2022), over all pairs of the batch.
+    Prompts*, 2022), over all pairs of the batch. Of soft labels a pair is of either kind, as likely as it is that both
+    have the same label.
 
     Args:
         vectors: float (reviews, hidden).
-        labels: int64 (reviews,).
+        labels: int64 (reviews,), or probabilities, float (reviews, classes).
     """
     unit = normalize(vectors.float(), dim=-1)
-    same = labels[:, None] == labels[None, :]
-    squares = (unit @ unit.T - same.float()) ** 2
-    kinds = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
+    cosines = unit @ unit.T
+    same = (labels[:, None] == labels[None, :]).float() if labels.ndim == 1 else (labels @ labels.T).float()
+    others = 1 - torch.eye(len(labels), device=labels.device)
+    kinds = ((cosines - 1) ** 2, same * others), (cosines**2, (1 - same) * others)
     # A batch may have one label alone, or one review of each, and the mean of no pair would be NaN.
-    return torch.stack([(squares * kind).sum() / kind.sum().clamp(min=1) for kind in kinds]).mean()
+    return torch.stack([(squares * kind).sum() / kind.sum().clamp(min=1) for squares, kind in kinds]).mean()

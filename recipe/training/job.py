@@ -25,6 +25,7 @@ from recipe import __version__
 from recipe.arguments.parser import Arguments, scheduled
 from recipe.arguments.schedule import steps_per_epoch
 from recipe.arguments.training import TrainingArguments, set_environment
+from recipe.data.mapping import progress_bars
 from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.tokens import tokenize
 from recipe.data.unlabelled import MOST_LEARNED, Unlabelled, read_unlabelled
@@ -94,7 +95,9 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
         unlabelled = read_unlabelled(given, arguments.data, reviews) if given else None
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
         if unlabelled is not None:
-            tokens["unlabelled"] = tokenize(unlabelled.spread(MOST_LEARNED), tokenizer).sort("length")
+            found = tokenize(unlabelled.spread(MOST_LEARNED), tokenizer)
+            with progress_bars(False):
+                tokens["unlabelled"] = found.sort("length").flatten_indices()
     contrast = not no_contrast(pretrained, reviews.label_names, args)
     arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
     return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled)
@@ -108,14 +111,6 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     """
     arguments, pretrained, reviews = material.arguments, material.pretrained, material.reviews
     tokenizer, tokens, args = material.tokenizer, material.tokens, copy.copy(arguments.training)
-    if args.refit and arguments.data.validation_file:
-        raise UsageError(
-            "--refit learns from the validation rows too, and --validation_file keeps them apart: give one"
-        )
-    if material.unlabelled and not args.refit:
-        raise UsageError(
-            "--unlabelled_file is learned from after --refit, which --validation_file and --refit false rule out"
-        )
     args.seed = seed
     if args.seeds > 1:
         args.logging_dir = os.path.join(str(args.logging_dir), str(seed))

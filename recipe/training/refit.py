@@ -44,41 +44,47 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
         del trainer
         # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
         gc.collect()
-        size = job.trainer.args.global_batch_size
-        together = with_answers(labelled, unlabelled, answers, job.steps * size)
+        size, seed = job.trainer.args.global_batch_size, job.trainer.args.seed
+        together, distinct = with_answers(labelled, unlabelled, answers, job.steps * size, seed)
         steps = steps_per_epoch(len(together), size)
-        trainer = _train(job, material, together, steps, folder, "with unlabelled", len(labelled))
+        trainer = _train(job, material, together, steps, folder, "with unlabelled", distinct)
     metrics = _answers(trainer, rows).metrics
     assert metrics
     return Refit(len(labelled), metrics["all_f1"], round(time.perf_counter() - started, 1), logits), trainer
 
 
-def with_answers(labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, reviews: int) -> Dataset:
-    """Return the train rows of an epoch: all rows, then the labelled ones again until they stand `reviews` times.
-
-    Each unlabelled row stands there once.
+def with_answers(
+    labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, reviews: int, seed: int
+) -> tuple[Dataset, int]:
+    """Return the train rows of a single epoch: labelled ones, over and over until they are `reviews`, then the others.
 
     Args:
         labelled, unlabelled: As `tokenize` returns them.
         answers: Probabilities of the labels of each unlabelled row, float (unlabelled, classes).
+        seed: Draws the order of the labelled rows.
 
     Returns:
-        Their `labels` are probabilities, list of float32: of 0 and 1 where the label is known.
+        The rows, whose `labels` are probabilities, list of float32: 0 and 1 where the label is known. And how many of
+        the first rows are labelled and not repeated.
     """
     known = np.eye(answers.shape[1])[labelled["labels"][:]]
     softened = [
         rows.remove_columns("labels").add_column("labels", labels.tolist(), feature=List(Value("float32")))
         for rows, labels in ((labelled, known), (unlabelled, answers))
     ]
-    again = np.resize(np.arange(len(labelled)), max(len(labelled), reviews))[len(labelled) :]
+    repeated = np.resize(np.random.default_rng(seed).permutation(len(labelled)), reviews)
     together = concatenate_datasets(softened)
-    return together.select(np.concatenate([np.arange(len(together)), again]))
+    rows = np.concatenate([repeated, np.arange(len(labelled), len(together))])
+    return together.select(rows), min(len(labelled), reviews)
 
 
 def _train(
     job: TrainingJob, material: Material, rows: Dataset, steps: int, folder: Path, what: str, head: int | None = None
 ) -> ReviewTrainer:
-    """Train from the start on other rows and return the Trainer; the `head` is fitted to so many of the first rows."""
+    """Train from the start on other rows and return the Trainer.
+
+    Where rows are repeated, the `head` is fitted to so many of the first ones.
+    """
     tokens = {"train": rows, "validation": material.tokens["validation"]}
     trainer = job_of(replace(material, tokens=tokens), job.trainer.args.seed).trainer
     args = trainer.args
@@ -86,6 +92,9 @@ def _train(
     watch = UnsavedCallback(trainer, what)
     # Nothing is validated that it could stop by.
     trainer.remove_callback(EarlyStoppingCallback)
+    if head is not None:
+        # A row has the length of its repetitions, which would all come in a few batches.
+        args.group_by_length = False
     if trainer.contrast:
         trainer.contrast.rows = head
     watch.train()
@@ -94,7 +103,7 @@ def _train(
 
 
 def _answers(trainer: ReviewTrainer, rows: Dataset) -> EvalLoopOutput:
-    """Return the logits of each row, in their order, and figures of their labels, which say nothing of `NO_LABEL`."""
+    """Return the logits of each row, in their order, and figures of its labels, of no use for `NO_LABEL`."""
     labels = np.maximum(rows["labels"][:], 0)
     rows = rows.remove_columns("labels").add_column("labels", labels)
     return trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")

@@ -117,7 +117,8 @@ class ReviewTrainer(Trainer):
             batch_size=batch_size,
             sampler=sampler,
             collate_fn=self.data_collator,
-            drop_last=args.dataloader_drop_last,
+            # Every row is to be answered.
+            drop_last=args.dataloader_drop_last and isinstance(sampler, WholeBatchSampler),
             num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
@@ -140,7 +141,7 @@ class ReviewTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """Return Trainer's loss; while training with `contrast_labels`, the contrast of the batch is added to it."""
-        # Trainer takes them out where they are smoothed or weighted.
+        # Trainer takes them out where they are smoothed, weighted or soft.
         labels = inputs["labels"]
         if labels.ndim == 2 and num_items_in_batch is not None:
             # Trainer counts each probability of a soft label.
@@ -150,7 +151,10 @@ class ReviewTrainer(Trainer):
             # Trainer divides by the accumulation steps afterwards, but not where the loss is the recipe's own.
             items = num_items_in_batch if self.compute_loss_func else None
             share = 1.0 if items is None else len(labels) / items
-            loss = loss + share * label_contrast(self.contrast.vectors, likeliest(labels))
+            if items is not None and self.args.average_tokens_across_devices:
+                # They are of all processes then, whose gradients are averaged.
+                share *= self.accelerator.num_processes
+            loss = loss + share * label_contrast(self.contrast.vectors, labels)
         return (loss, outputs) if return_outputs else loss
 
     def end_step(self) -> None:

@@ -23,7 +23,7 @@ from recipe.evaluation.thresholds import Asked
 from recipe.evaluation.types import Costs, Latency, Measured
 from recipe.inference import Decision
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder, RunRecord, SeedFigures
+from recipe.run_folder import Refit, RunFolder, RunRecord, SeedFigures
 
 WARM = Decision(1.5)
 SETTINGS = {"max_length": 128, "truncation_side": "right", "class_weights": "none"}
@@ -224,8 +224,13 @@ def test_corrected_labels_and_reviews_without_labels_are_named_where_there_are_s
     more = [{"file": f"/home/me/{name}.csv", "sha256": "4" * 64} for name in ("new", "newer")]
     own = OWN["dataset"] | {"corrections": {"files": files, "rows": {"train": 1200, "validation": 3}}}
     unlabelled = {"files": more, "rows": 9000, "learned": 2000, "dropped": {}}
-    card = str(card_of(report_of(), run_record(**OWN | {"dataset": own}, unlabelled=unlabelled)))
-    labels, reviews = tables(card)[-1][-3:-1]
+    refit = Refit(rows=5000, f1=1.0, seconds=1.0, logits=[])
+    card = str(card_of(report_of(), run_record(**OWN | {"dataset": own}, unlabelled=unlabelled, refit=refit)))
+    labels, reviews, first, last = tables(card)[-1][-4:]
+    assert "; first training: weights of epoch" in first[1]
+    assert (
+        last[1].startswith("on all 5,000 train and validation rows, ") and "are of the first training, which" in last[1]
+    )
     assert labels[0] == "corrected labels"
     assert labels[1].startswith("1,200 train and 3 validation rows have the label that `looked_through.csv`, sha")
     assert reviews[0] == "reviews without labels" and reviews[1].startswith(
@@ -233,6 +238,7 @@ def test_corrected_labels_and_reviews_without_labels_are_named_where_there_are_s
     )
     assert "/home/me" not in card
     without = str(card_of(report_of(), run_record(**OWN)))
+    assert "first training" not in without
     assert "corrected labels" not in without and "reviews without labels" not in without
 
 

@@ -27,6 +27,18 @@ def test_the_contrast_is_the_mean_square_of_each_kind_of_pair() -> None:
     assert found.item() == pytest.approx((within + between) / 2)
 
 
+def test_a_pair_of_soft_labels_is_of_either_kind_as_likely_as_they_are_the_same() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+    sure = torch.tensor([0, 1, 0])
+    assert label_contrast(vectors, torch.eye(2)[sure]).item() == pytest.approx(label_contrast(vectors, sure).item())
+    # Their cosine is the root of a half.
+    found = label_contrast(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.25, 0.75], [0.9, 0.1]]))
+    same, half = 0.25 * 0.9 + 0.75 * 0.1, 0.5**0.5
+    # The pair counts in both orders.
+    within, between = 2 * same * (half - 1) ** 2, 2 * (1 - same) * half**2
+    assert found.item() == pytest.approx((within / max(2 * same, 1) + between / max(2 * (1 - same), 1)) / 2)
+
+
 @pytest.mark.parametrize("labels", [[1, 1, 1], [0, 1, 2]])
 def test_a_batch_with_one_kind_of_pair_has_a_finite_contrast(labels: list[int]) -> None:
     vectors = torch.eye(3, requires_grad=True)

@@ -48,6 +48,13 @@ def test_the_kept_model_has_learned_from_all_rows_and_its_figures_are_of_one_tha
     assert score_labels(validation.labels, after.argmax(axis=1), 2)["f1"] == pytest.approx(record.refit.f1)
 
 
+def test_every_row_is_answered_also_where_incomplete_batches_are_dropped(
+    tiny_arguments: Callable[..., Arguments],
+) -> None:
+    record = train(tiny_arguments(*FLAGS, "--dataloader_drop_last", "true")).read_record()
+    assert record.refit and len(record.refit.logits) == record.rows["validation"] == 12
+
+
 def test_a_run_that_was_stopped_on_all_rows_begins_them_again(
     tiny_arguments: Callable[..., Arguments], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
