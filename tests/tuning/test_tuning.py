@@ -133,8 +133,8 @@ def test_a_trial_is_validated_as_often_as_the_schedule_would(tiny_bert: Path, re
         ("--resume", "--resume is not needed"),
         ("--overwrite_output_dir", "--overwrite_output_dir would remove the trials"),
         ("--inspect_data", "--inspect_data is of train.py"),
-        ("--unlabelled_file a.csv", r"--unlabelled_file \S*a\.csv is for the best settings"),
-        ("--unlabelled_file a.csv b.csv", r"--unlabelled_file \S*a\.csv and 1 more is for the best settings"),
+        ("--refit --unlabelled_file a.csv", r"--unlabelled_file \S*a\.csv is for the best settings"),
+        ("--refit --unlabelled_file a.csv b.csv", r"--unlabelled_file \S*a\.csv and 1 more is for the best settings"),
     ],
 )
 def test_a_setting_that_a_search_cannot_have_is_refused(flags: str, message: str, tiny_arguments: Parse) -> None:
