@@ -16,7 +16,7 @@ from datasets import Dataset
 from scipy import stats
 from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizerFast, set_seed
 
 from recipe.benchmarks import labels, labels_table
 from recipe.benchmarks.labels import Cell
@@ -56,6 +56,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bert(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BERT that reads the 128 tokens of the benchmark."""
     folder = tmp_path_factory.mktemp("weights") / "bert"
+    set_seed(0)
     BertModel(BertConfig.from_pretrained(tiny_bert, max_position_embeddings=128)).save_pretrained(folder)
     BertTokenizerFast.from_pretrained(tiny_bert).save_pretrained(folder)
     return folder
