@@ -18,7 +18,7 @@ from recipe.text_table import columns
 PICTURE = "labels.png"
 NAMES = {
     "ours": "ours",
-    "unlabelled": "ours, with the other train rows unlabelled",
+    "unlabelled": "ours, with unlabelled reviews",
     "old": "the old defaults",
     "frozen": "frozen encoder, logistic regression",
     "tfidf": "TF-IDF, logistic regression",
@@ -118,7 +118,7 @@ def draw_curves(cells: Sequence[Cell]) -> Figure:
     axes.set(xlabel="labels, of which ours holds out a fifth", ylabel=f"F1 on {cells[0].test_rows:,} test rows")
     axes.set_title("Mean of the draws; the bands go from the lowest to the highest", fontsize="medium")
     axes.grid(**GRID)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure
 
 
