@@ -240,3 +240,14 @@ def change_weights(run: RunFolder, name: str, value: float) -> None:
 def files_under(folder: Path) -> set[str]:
     """Every file below a folder, by its path from there."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights in the folder of a run or a checkpoint, by name."""
+    return load_file(folder / "model.safetensors")
+
+
+def same_weights(one: RunFolder, other: RunFolder) -> bool:
+    """Whether two runs kept the same weights, to the bit."""
+    ours, theirs = weights_of(one.path), weights_of(other.path)
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -157,7 +157,8 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     if set(FILES) & flags.keys() and not set(FILES) & from_file.keys():
         # The config's numbers of rows were meant for the dataset that the user's files replace.
         values |= {"max_train_samples": -1, "max_test_samples": -1}
-    if {"unlabelled_file"} & {*from_file, *flags} and "refit" not in {*from_file, *flags}:
+    chosen = {*from_file, *flags}
+    if "unlabelled_file" in chosen and "refit" not in chosen:
         flags["refit"] = True
     values |= flags
     _require_validation_apart(values)

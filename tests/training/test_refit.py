@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import separable_reviews
-from safetensors.torch import load_file
+from conftest import same_weights, separable_reviews, weights_of
 
 from recipe.arguments.parser import Arguments, parse_arguments, scheduled
 from recipe.data.reviews import load_reviews
@@ -27,10 +26,6 @@ FLAGS = "--max_train_samples 60 --num_train_epochs 2 --refit".split()
 MINE = ["--train_file", "mine.csv"]
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
 def test_the_kept_model_has_learned_from_all_rows_and_its_figures_are_of_one_that_had_not(
     tiny_arguments: Callable[..., Arguments],
 ) -> None:
@@ -40,7 +35,7 @@ def test_the_kept_model_has_learned_from_all_rows_and_its_figures_are_of_one_tha
     assert record.seed_note().startswith("The model has learned from the validation rows too")
     assert record.refit and record.refit.rows == 60 == sum(record.rows[name] for name in ("train", "validation"))
     best = run.path / record.best.checkpoint
-    assert not torch.equal(weights(best)["classifier.weight"], weights(run.path)["classifier.weight"])
+    assert not torch.equal(weights_of(best)["classifier.weight"], weights_of(run.path)["classifier.weight"])
     before = TorchClassifier(best).logits(texts_of(validation))
     np.testing.assert_allclose(record.refit.logits, before, atol=1e-5)
     assert score_labels(validation.labels, before.argmax(axis=1), 2)["f1"] == pytest.approx(record.best.f1)
@@ -70,8 +65,7 @@ def test_a_run_that_was_stopped_on_all_rows_begins_them_again(
             train(tiny_arguments(*flags))
     assert not (tmp_path / "stopped" / "run.json").exists()
     resumed = train(tiny_arguments(*flags, "--resume"))
-    ours, theirs = weights(resumed.path), weights(whole.path)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert same_weights(resumed, whole)
 
 
 @pytest.mark.slow

@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import copy_of, files_under, run_script
+from conftest import copy_of, files_under, run_script, same_weights, weights_of
 from kill_probe import die
 from oracles import run_record
-from safetensors.torch import load_file
 
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import UsageError
@@ -35,15 +34,6 @@ def three(tiny_flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ru
     return train(parse_arguments([*tiny_flags, *THREE, "--output_dir", str(tmp_path_factory.mktemp("seeds") / "run")]))
 
 
-def weights_of(run: RunFolder) -> dict[str, torch.Tensor]:
-    return load_file(run.path / "model.safetensors")
-
-
-def same_weights(one: RunFolder, other: RunFolder) -> bool:
-    ours, theirs = weights_of(one), weights_of(other)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
 def without_seconds(run: RunFolder) -> dict[str, Any]:
     """A run's record but for the time that it took."""
     record = run.read_record().to_json()
@@ -56,8 +46,8 @@ def test_the_run_of_several_seeds_is_a_run_as_every_other(three: RunFolder, tiny
     three.require_finished()
     files = {re.sub(r"\d+", "N", name) for name in files_under(three.path)}
     assert files == {re.sub(r"\d+", "N", name) for name in files_under(tiny_run.path)}, "nothing of the others is left"
-    kept = load_file(three.path / three.read_record().best.checkpoint / "model.safetensors")
-    assert all(torch.equal(kept[name], value) for name, value in weights_of(three).items())
+    kept = weights_of(three.path / three.read_record().best.checkpoint)
+    assert all(torch.equal(kept[name], value) for name, value in weights_of(three.path).items())
 
 
 def test_the_first_seed_is_the_run_without_the_others_to_the_bit(

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import files_under, separable_reviews
+from conftest import files_under, same_weights, separable_reviews, weights_of
 from datasets import Dataset
-from safetensors.torch import load_file
 from scipy.special import softmax
 
 from recipe.arguments.parser import Arguments, parse_arguments, scheduled
@@ -31,14 +30,6 @@ def new_reviews(tmp_path: Path) -> Path:
     file = tmp_path / "new.parquet"
     separable_reviews(100, seed=9).remove_columns("label").to_parquet(file)
     return file
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def the_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_labelled_rows_come_as_often_as_in_the_first_training_and_the_others_once() -> None:
@@ -77,10 +68,10 @@ def test_the_kept_model_has_learned_from_the_answers_of_the_one_before(
     monkeypatch.setattr(UnsavedCallback, "train", keep)
     folder = f"{without.path}_with"
     run = train(tiny_arguments(*FLAGS, *flags, "--unlabelled_file", str(new_reviews), "--output_dir", folder))
-    assert not the_same(weights(run.path), weights(without.path))
+    assert not same_weights(run, without)
     names = ("input_ids", "attention_mask")
     model = prepare(tiny_arguments(*FLAGS)).model.eval()
-    model.load_state_dict(weights(without.path))
+    model.load_state_dict(weights_of(without.path))
     with torch.inference_mode():
         logits = [model(**{name: torch.tensor([row[name]]) for name in names}).logits[0] for row in given["rows"]]
     # Without unlabelled reviews it is the model before that is kept.
@@ -163,7 +154,7 @@ def test_a_run_that_was_stopped_in_its_last_training_ends_as_if_it_had_not(
     with pytest.raises(UsageError, match=r"is of another run: unlabelled rows \(.*now the default\) changed since"):
         train(tiny_arguments(*FLAGS, "--output_dir", str(tmp_path / "stopped"), "--resume"))
     resumed = train(tiny_arguments(*stopped, "--resume"))
-    assert the_same(weights(resumed.path), weights(whole.path))
+    assert same_weights(resumed, whole)
 
 
 def test_the_run_says_what_it_learned_from(
