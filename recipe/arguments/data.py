@@ -62,6 +62,9 @@ class DataArguments:
         "Reviews without labels, most often those that are to be scored, and never test rows: the model answers them, "
         "and learns from its answers in the end. A file, several, a pattern, or a folder of parts.",
     )
+    teacher: str | None = setting(
+        None, "The folder of a finished run, best of a larger encoder, that answers unlabelled_file in its place."
+    )
     corrections: list[str] | None = setting(
         None,
         "Labels of train and validation rows that were found wrong: the suspects.csv of advise.py, with its column "

@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = "quickstart"
 # What `--help` shows; `--help_all` shows the rest too.
 FIRST_FLAGS = (
-    *("config", *PATHS, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
+    *("config", *PATHS, "teacher", "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
     *("overwrite_output_dir", "resume", "inspect_data", "max_length", "max_train_samples", "num_train_epochs"),
     *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed", "seeds"),
 )
@@ -179,7 +179,9 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
 
 
 def _require_validation_apart(values: dict[str, Any]) -> None:
-    """Raise a `UsageError` where the validation rows would be learned from and kept apart at once."""
+    """Raise a `UsageError` where validation rows would be learned from and kept apart, or a teacher has no pupil."""
+    if values["teacher"] and not values["unlabelled_file"]:
+        raise UsageError("--teacher answers the reviews of --unlabelled_file: give that too")
     learned = "--refit learns from the validation rows too"
     if values["unlabelled_file"]:
         learned = "--unlabelled_file is learned from after --refit, which learns from the validation rows too"
@@ -239,8 +241,8 @@ def _resolved(values: dict[str, Any], ours: dict[str, Any], from_rows: frozenset
     chosen = {key for key, value in values.items() if key not in library or not value == ours[key] == library[key]}
     left_out = {"inspect_data", "resume"} | from_rows
     resolved = {key: values[key] for key in (chosen | {"seed", "warmup_ratio"}) - left_out}
-    for key in ("model_name_or_path", "dataset_name"):
-        resolved[key] = _absolute(resolved[key])
+    for key in ("model_name_or_path", "dataset_name", "teacher"):
+        resolved[key] = resolved[key] and _absolute(resolved[key])
     for key in PATHS:
         # The files of today: a part that comes later is none of this run's.
         parts = list(map(_absolute, find_parts(resolved[key] or ())))

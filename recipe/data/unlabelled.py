@@ -1,22 +1,21 @@
 """Read reviews without labels, which may be learned from but are never a test row."""
 
-import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from recipe.arguments.data import DataArguments, data_arguments_of
+from recipe.arguments.data import DataArguments
 from recipe.data.duplicates import text_keys
 from recipe.data.labels import NO_LABEL
 from recipe.data.mapping import progress_bars
 from recipe.data.own_files import read_files
-from recipe.data.reviews import Reviews, Split, files_sha256, without_nulls
-from recipe.errors import RecipeWarning, UsageError
-from recipe.files.parts import Place, first_missing, joined_name
-from recipe.run_folder import RunRecord
+from recipe.data.reviews import Reviews, Split, without_nulls
+from recipe.errors import UsageError
+from recipe.files.parts import Place, joined_name
 
-# On a CPU they take as long as the 120 steps of a training on few labels.
+# Or as many as are labelled, if that is more. On a CPU they take as long as the 120 steps of a training on few labels.
 MOST_LEARNED = 2_000
 
 
@@ -27,20 +26,22 @@ class Unlabelled(Split):
     Attributes:
         files: Name and sha256 of each file.
         dropped: Rows left out, by reason: `no_text`, `repeated`, and `also_in_train_or_validation`.
+        most: A training learns from so many of the rows.
     """
 
     files: list[dict[str, str]]
     dropped: dict[str, int]
+    most: int
 
     @property
     def origin(self) -> dict[str, Any]:
         """Return which rows of which files these are, for `run.json`."""
-        return {"files": self.files, "rows": len(self), "learned": self.learned, "dropped": self.dropped}
+        return {"files": self.files, "rows": len(self), "learned": len(self.learned), "dropped": self.dropped}
 
-    @property
-    def learned(self) -> int:
-        """Return how many of the rows a training learns from."""
-        return min(len(self), MOST_LEARNED)
+    @cached_property
+    def learned(self) -> Split:
+        """The rows that a training learns from, evenly spread."""
+        return self.spread(self.most)
 
 
 @progress_bars(False)
@@ -87,30 +88,5 @@ def read_unlabelled(
         keys[kept],
         [{"file": part.file, "sha256": part.sha256} for part in parts],
         {reason: int(dropped.sum()) for reason, dropped in reasons.items()},
+        max(MOST_LEARNED, sum(len(reviews.splits[name]) for name in ("train", "validation"))),
     )
-
-
-def require_unseen(reviews: Reviews, record: RunRecord, settings: dict[str, Any]) -> None:
-    """Check that test rows other than the run's own are not among the unlabelled reviews that it learned from.
-
-    Args:
-        reviews: With the other test rows.
-        record: The run's, which names the files as they were.
-        settings: The run's.
-
-    Raises:
-        UsageError: Some of them are, and it says how many; or the files are no longer those of the run.
-    """
-    if not (record.unlabelled and reviews.other_test):
-        return
-    args = data_arguments_of(settings)
-    given = args.unlabelled_file or []
-    if gone := first_missing(given):
-        message = f"the run's unlabelled reviews are no longer at {gone}: whether test rows are among them is not known"
-        warnings.warn(message, RecipeWarning, stacklevel=2)
-        return
-    if files_sha256(given) != [part["sha256"] for part in record.unlabelled["files"]]:
-        raise UsageError(
-            f"{joined_name(given)} has changed since the run, which has learned from it: restore it, or train again"
-        )
-    read_unlabelled(given, args, reviews, "leave them out of the test file, or train again without them")

@@ -31,7 +31,7 @@ def measure_models(
     Raises:
         UsageError: A model cannot be loaded, or gives NaN.
     """
-    sizes = {"pytorch": (run.path / "model.safetensors").stat().st_size}
+    sizes = {"pytorch": run.weights.stat().st_size}
     sizes |= {name: found.bytes for name, found in run.read_certificate().runnable(installed_providers()).items()}
     logits, costs = {}, {}
     for name, size in sizes.items():

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
-from recipe.data.unlabelled import require_unseen
+from recipe.data.unseen import require_unseen
 from recipe.errors import UsageError
 from recipe.evaluation.measurement import measure_baseline, measure_models
 from recipe.evaluation.model_card import make_card
@@ -74,7 +74,8 @@ def evaluate_run(
     wishes.require_labels(len(record.labels))
     served = run.choose_variant(None, installed_providers())[0]
     reviews = reviews_of(run, files)
-    require_unseen(reviews, record, settings)
+    if reviews.other_test:
+        require_unseen(reviews, record, settings)
     test, validation = reviews.test, reviews.splits["validation"]
     require_two_labels(test.labels, record.labels)
     trained = TorchClassifier.from_run(run.path)

@@ -46,6 +46,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.record = self.path / "run.json"
         self.data = self.path / "data.json"
+        self.weights = self.path / "model.safetensors"
         self.seeds = self.path / "seeds"
         self.begun = self.seeds / "begun.json"
         self.onnx = self.path / "onnx"
@@ -63,7 +64,7 @@ class RunFolder:
 
     def require_finished(self) -> None:
         """Raise a `UsageError` if the folder holds no finished run; it says what is missing and how to get it."""
-        self._require(self.record, self.config, self.path / "model.safetensors")
+        self._require(self.record, self.config, self.weights)
 
     def require_onnx(self) -> None:
         """Raise a `UsageError` if the folder holds no run that was exported; it says how to get one.
@@ -193,7 +194,7 @@ class RunFolder:
 
     def _contents(self) -> list[Path]:
         """Return the paths of a run's files and folders that exist."""
-        named = [self.record, self.config, self.onnx, self.path / "model.safetensors", self.seeds]
+        named = [self.record, self.config, self.onnx, self.weights, self.seeds]
         named += [self.report, self.report_folder, self.card, self.trained_length, self.path / "benchmark"]
         saved = [path for kind in ("checkpoint-*", ".onnx-*", ".report-*") for path in self.path.glob(kind)]
         return [path for path in (*named, *saved) if path.exists()]

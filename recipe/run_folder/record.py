@@ -100,7 +100,7 @@ class RunRecord(Document):
         seeds: Each training's figures, in their order, if there were several; the other figures are those of the best.
         kept_seed: The best one's.
         unlabelled: The reviews without labels: the `files`, their new `rows`, how many the last training has `learned`
-            from, and the rows `dropped`; `None` if there were none.
+            from, the rows `dropped`, and the `teacher` if another run answered them; `None` if there were none.
     """
 
     config: str

@@ -25,10 +25,9 @@ from recipe import __version__
 from recipe.arguments.parser import Arguments, scheduled
 from recipe.arguments.schedule import steps_per_epoch
 from recipe.arguments.training import TrainingArguments, set_environment
-from recipe.data.mapping import progress_bars
 from recipe.data.reviews import Reviews, load_reviews
 from recipe.data.tokens import tokenize
-from recipe.data.unlabelled import MOST_LEARNED, Unlabelled, read_unlabelled
+from recipe.data.unlabelled import Unlabelled, read_unlabelled
 from recipe.errors import UsageError
 from recipe.files.parts import joined_name
 from recipe.machine import usable_cores
@@ -40,6 +39,7 @@ from recipe.run_folder import BestEpoch, Epoch, Refit, RunRecord, Validation, ve
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
 from recipe.training.resuming import identity
+from recipe.training.teacher import Teacher, find_teacher
 from recipe.training.trainer import ReviewTrainer
 
 
@@ -47,7 +47,7 @@ from recipe.training.trainer import ReviewTrainer
 class Material:
     """What all trainings of a run share: arguments with their schedule, weights to start from, reviews and tokens.
 
-    The `tokens` are those of train and validation, and of as many of the reviews without labels as are learned from.
+    The `tokens` are those of train and validation, and of the reviews without labels that are learned from.
     """
 
     arguments: Arguments
@@ -56,6 +56,7 @@ class Material:
     reviews: Reviews
     tokens: dict[str, Dataset]
     unlabelled: Unlabelled | None
+    teacher: Teacher | None
 
 
 @dataclass
@@ -66,6 +67,7 @@ class TrainingJob:
     pretrained: Pretrained
     reviews: Reviews
     unlabelled: Unlabelled | None
+    teacher: Teacher | None
     model: PreTrainedModel
     trainer: ReviewTrainer
     steps: int
@@ -91,16 +93,15 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
         reviews = reviews or load_reviews(arguments.data, args.seed)
-        given = arguments.data.unlabelled_file
+        given, named = arguments.data.unlabelled_file, arguments.data.teacher
         unlabelled = read_unlabelled(given, arguments.data, reviews) if given else None
+        teacher = find_teacher(named, str(args.output_dir), arguments.data.text_columns, reviews) if named else None
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
         if unlabelled is not None:
-            found = tokenize(unlabelled.spread(MOST_LEARNED), tokenizer)
-            with progress_bars(False):
-                tokens["unlabelled"] = found.sort("length").flatten_indices()
+            tokens["unlabelled"] = tokenize(unlabelled.learned, tokenizer)
     contrast = not no_contrast(pretrained, reviews.label_names, args)
     arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
-    return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled)
+    return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, teacher)
 
 
 def job_of(material: Material, seed: int) -> TrainingJob:
@@ -144,12 +145,14 @@ def job_of(material: Material, seed: int) -> TrainingJob:
             compute_metrics=metrics_hook(len(reviews.label_names)),
             preprocess_logits_for_metrics=logits_alone,
             compute_loss_func=review_loss(reviews, args) if own_loss else None,
-            identity=identity(arguments, pretrained, reviews, type(model).__name__, material.unlabelled),
+            identity=identity(
+                arguments, pretrained, reviews, type(model).__name__, material.unlabelled, material.teacher
+            ),
         )
         _try_settings(trainer, steps)
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
-    return TrainingJob(arguments, pretrained, reviews, material.unlabelled, model, trainer, steps)
+    return TrainingJob(arguments, pretrained, reviews, material.unlabelled, material.teacher, model, trainer, steps)
 
 
 def no_contrast(pretrained: Pretrained, label_names: list[str], args: TrainingArguments) -> str:
@@ -236,7 +239,7 @@ def header(job: TrainingJob) -> str:
     if own is not None and own != job.reviews.label_names:
         lines.insert(2, f"head       new, as the weights' own is for other labels: {', '.join(own)}")
     if job.unlabelled is not None:
-        lines.insert(-3, f"unlabelled {_unlabelled(job.unlabelled)}")
+        lines.insert(-3, f"unlabelled {_unlabelled(job.unlabelled, job.teacher)}")
     if is_package(job.reviews.origin["name"]):
         lines.append("The full Amazon Polarity: accelerate launch scripts/train.py --config amazon_polarity")
     return "\n".join(lines)
@@ -251,11 +254,12 @@ def _schedule(job: TrainingJob) -> str:
     )
 
 
-def _unlabelled(unlabelled: Unlabelled) -> str:
+def _unlabelled(unlabelled: Unlabelled, teacher: Teacher | None) -> str:
+    answering = f"{teacher.run} ({teacher.origin['parameters'] / 1e6:.1f} M parameters)" if teacher else "the model"
     files, left_out = unlabelled.files, sum(unlabelled.dropped.values())
     return (
         f"{joined_name([file['file'] for file in files])}: {len(unlabelled):,} new reviews ({left_out:,} left out), "
-        f"{unlabelled.learned:,} of which are learned from in the end, as the model answers them"
+        f"{len(unlabelled.learned):,} of which are learned from in the end, as {answering} answers them"
     )
 
 
@@ -280,6 +284,9 @@ def run_record(
     job: TrainingJob, best: dict[str, Any], seconds: float, validation: Validation, refit: Refit | None
 ) -> RunRecord:
     """Return the content of `run.json`."""
+    unlabelled = job.unlabelled.origin if job.unlabelled is not None else None
+    if unlabelled and job.teacher:
+        unlabelled["teacher"] = job.teacher.origin
     return RunRecord(
         config=job.arguments.config.stem,
         recipe=__version__,
@@ -298,5 +305,5 @@ def run_record(
         seconds=round(seconds, 1),
         validation=validation,
         refit=refit,
-        unlabelled=job.unlabelled.origin if job.unlabelled is not None else None,
+        unlabelled=unlabelled,
     )

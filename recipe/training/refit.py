@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, List, Value, concatenate_datasets
-from scipy.special import softmax
 from transformers import EarlyStoppingCallback
-from transformers.trainer_utils import EvalLoopOutput, IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy
 
-from recipe.arguments.schedule import steps_per_epoch
+from recipe.arguments.schedule import EPOCHS, steps_per_epoch
+from recipe.data.tokens import texts_of
+from recipe.metrics.softmax import softmax
 from recipe.run_folder import Refit
 from recipe.training.callbacks import UnsavedCallback
 from recipe.training.job import Material, TrainingJob, job_of
@@ -21,7 +22,8 @@ from recipe.training.trainer import ReviewTrainer
 def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, ReviewTrainer]:
     """Train as a finished training did, with its seed and in as many steps, on train and validation rows together.
 
-    Where there are reviews without labels, that model answers them, and another learns from its answers as well.
+    Where there are reviews without labels, that model answers them, and another learns from its answers as well. A
+    teacher answers them in its place, and spares its training.
 
     Args:
         job: The finished training, with its best epoch in memory.
@@ -34,23 +36,31 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
         CheckFailed: The loss or a weight is not finite.
         Interrupted: A signal came; resumed, the run begins this again.
     """
-    started, rows = time.perf_counter(), material.tokens["validation"]
-    logits = np.asarray(_answers(job.trainer, rows).predictions, dtype=np.float64).round(6).tolist()
+    started, rows, args = time.perf_counter(), material.tokens["validation"], job.trainer.args
+    logits = _answers(job.trainer, rows)[0].astype(np.float64).round(6).tolist()
     labelled = concatenate_datasets([material.tokens["train"], rows])
-    trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
-    if "unlabelled" in material.tokens:
-        unlabelled = material.tokens["unlabelled"]
-        answers = softmax(np.asarray(_answers(trainer, unlabelled).predictions, dtype=np.float64), axis=1)
-        del trainer
-        # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
-        gc.collect()
-        size, seed = job.trainer.args.global_batch_size, job.trainer.args.seed
-        together, distinct = with_answers(labelled, unlabelled, answers, job.steps * size, seed)
+    if material.unlabelled is None:
+        trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
+    else:
+        answers, size, seed = _soft_labels(job, material, labelled, folder), args.global_batch_size, args.seed
+        together, distinct = with_answers(labelled, material.tokens["unlabelled"], answers, job.steps * size, seed)
         steps = steps_per_epoch(len(together), size)
         trainer = _train(job, material, together, steps, folder, "with unlabelled", distinct)
-    metrics = _answers(trainer, rows).metrics
-    assert metrics
+    _, metrics = _answers(trainer, rows)
     return Refit(len(labelled), metrics["all_f1"], round(time.perf_counter() - started, 1), logits), trainer
+
+
+def _soft_labels(job: TrainingJob, material: Material, labelled: Dataset, folder: Path) -> np.ndarray:
+    """Return the teacher's answers to the unlabelled reviews, or those of a model trained on the labelled ones."""
+    assert material.unlabelled is not None
+    if material.teacher:
+        return material.teacher.answers(texts_of(material.unlabelled.learned))
+    trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
+    logits, _ = _answers(trainer, material.tokens["unlabelled"])
+    del trainer
+    # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
+    gc.collect()
+    return softmax(logits)
 
 
 def with_answers(
@@ -58,10 +68,12 @@ def with_answers(
 ) -> tuple[Dataset, int]:
     """Return the train rows of a single epoch: labelled ones, over and over until they are `reviews`, then the others.
 
+    These are as many, but each is there once at least, and three times at most.
+
     Args:
         labelled, unlabelled: As `tokenize` returns them.
         answers: Probabilities of the labels of each unlabelled row, float (unlabelled, classes).
-        seed: Draws the order of the labelled rows.
+        seed: Draws which rows are repeated once more than others.
 
     Returns:
         The rows, whose `labels` are probabilities, list of float32: 0 and 1 where the label is known. And how many of
@@ -72,10 +84,11 @@ def with_answers(
         rows.remove_columns("labels").add_column("labels", labels.tolist(), feature=List(Value("float32")))
         for rows, labels in ((labelled, known), (unlabelled, answers))
     ]
-    repeated = np.resize(np.random.default_rng(seed).permutation(len(labelled)), reviews)
-    together = concatenate_datasets(softened)
-    rows = np.concatenate([repeated, np.arange(len(labelled), len(together))])
-    return together.select(rows), min(len(labelled), reviews)
+    rng, others = np.random.default_rng(seed), len(unlabelled)
+    rows = np.resize(rng.permutation(len(labelled)), reviews)
+    answered = np.resize(rng.permutation(others), np.clip(reviews, others, EPOCHS * others))
+    together = concatenate_datasets(softened).select(np.concatenate([rows, len(labelled) + answered]))
+    return together, min(len(labelled), reviews)
 
 
 def _train(
@@ -102,8 +115,12 @@ def _train(
     return trainer
 
 
-def _answers(trainer: ReviewTrainer, rows: Dataset) -> EvalLoopOutput:
-    """Return the logits of each row, in their order, and figures of its labels, of no use for `NO_LABEL`."""
+def _answers(trainer: ReviewTrainer, rows: Dataset) -> tuple[np.ndarray, dict[str, float]]:
+    """Return the logits of each row, float32 (rows, classes), in their order, and figures, of no use for `NO_LABEL`."""
+    order = np.argsort(rows["length"][:], kind="stable")
     labels = np.maximum(rows["labels"][:], 0)
-    rows = rows.remove_columns("labels").add_column("labels", labels)
-    return trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")
+    rows = rows.remove_columns("labels").add_column("labels", labels).select(order)
+    found = trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")
+    logits = np.empty_like(found.predictions)
+    logits[order] = found.predictions
+    return logits, found.metrics or {}

@@ -16,6 +16,7 @@ from recipe.machine import is_main_process
 from recipe.model.pretrained import Pretrained
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
+from recipe.training.teacher import Teacher
 
 # Settings that do not change what is learned: paths, devices, logging. Data and weights are compared by hash.
 MAY_CHANGE_ON_RESUME = {
@@ -52,11 +53,14 @@ def identity(
     reviews: Reviews,
     architecture: str,
     unlabelled: Split | None = None,
+    teacher: Teacher | None = None,
 ) -> dict[str, Any]:
     """Return the data, weights and settings that make a run the one it is."""
     rows = {"rows of " + name: reviews.splits[name].sha256 for name in ("train", "validation")}
     if unlabelled is not None:
         rows["unlabelled rows"] = unlabelled.sha256
+    if teacher is not None:
+        rows["teacher"] = teacher.origin["sha256"]
     model = pretrained.source | {"architecture": architecture}
     if "revision" not in model:
         # A folder is known by its files' hashes wherever it is, a name on the Hub by its commit.

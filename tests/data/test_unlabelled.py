@@ -13,7 +13,8 @@ from oracles import run_record
 from recipe.arguments.data import DataArguments
 from recipe.data.labels import NO_LABEL
 from recipe.data.reviews import Reviews, load_reviews
-from recipe.data.unlabelled import read_unlabelled, require_unseen
+from recipe.data.unlabelled import read_unlabelled
+from recipe.data.unseen import require_unseen
 from recipe.errors import RecipeWarning, UsageError
 from recipe.evaluation import evaluate_run
 from recipe.files.atomic import file_sha256

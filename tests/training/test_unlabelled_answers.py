@@ -1,6 +1,7 @@
 """A run learns from its own answers to reviews without labels, in the end, and says so."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,17 +33,20 @@ def new_reviews(tmp_path: Path) -> Path:
     return file
 
 
-def test_labelled_rows_come_as_often_as_in_the_first_training_and_the_others_once() -> None:
+def test_labelled_rows_come_as_often_as_in_the_first_training_and_the_others_up_to_three_times() -> None:
     labelled = Dataset.from_dict({"length": [1, 2, 3], "labels": [0, 1, 1]})
     unlabelled = Dataset.from_dict({"length": [7, 8], "labels": [-1, -1]})
     answers = np.array([[0.25, 0.75], [1.0, 0.0]])
     found, distinct = refit.with_answers(labelled, unlabelled, answers, reviews=7, seed=1)
     lengths = found["length"][:]
-    assert (sorted(lengths[:3]), lengths[3:6], lengths[6:]) == ([1, 2, 3], lengths[:3], [lengths[0], 7, 8])
+    assert (sorted(lengths[:3]), lengths[3:6], lengths[6]) == ([1, 2, 3], lengths[:3], lengths[0])
+    assert sorted(lengths[7:]) == [7, 7, 7, 8, 8, 8]
     known = {1: [1, 0], 2: [0, 1], 3: [0, 1], 7: [0.25, 0.75], 8: [1, 0]}
     assert distinct == 3 and found["labels"][:] == [known[length] for length in lengths]
-    fewer, distinct = refit.with_answers(labelled, unlabelled, answers, reviews=2, seed=1)
-    assert distinct == 2 and fewer["length"][:] == [*lengths[:2], 7, 8]
+    fewer, distinct = refit.with_answers(labelled, unlabelled, answers, reviews=1, seed=1)
+    assert distinct == 1 and fewer["length"][0] == lengths[0] and sorted(fewer["length"][1:]) == [7, 8]
+    some, _ = refit.with_answers(labelled, unlabelled, answers, reviews=5, seed=1)
+    assert sorted(Counter(some["length"][5:]).values()) == [2, 3]
 
 
 @pytest.mark.parametrize("flags", [[], ["--contrast_labels"]])
@@ -180,7 +184,7 @@ def test_the_run_says_what_it_learned_from(
     assert run.read_config()["unlabelled_file"] == str(new_reviews)
 
 
-def test_of_many_reviews_two_thousand_evenly_spread_are_learned_from(
+def test_of_many_reviews_as_many_as_are_labelled_or_two_thousand_are_learned_from_evenly_spread(
     tiny_arguments: Callable[..., Arguments], tmp_path: Path
 ) -> None:
     # The first half are short.
@@ -190,8 +194,12 @@ def test_of_many_reviews_two_thousand_evenly_spread_are_learned_from(
     material = read_material(tiny_arguments(*flags))
     assert material.unlabelled is not None and len(material.tokens["unlabelled"]) == 2_000
     lengths = material.tokens["unlabelled"]["length"][:]
-    assert lengths == sorted(lengths) and abs(sum(length == lengths[0] for length in lengths) - 1_000) <= 10
+    assert abs(sum(length == lengths[0] for length in lengths) - 1_000) <= 10
     assert material.unlabelled.origin["rows"] == 2_500 and material.unlabelled.origin["learned"] == 2_000
+    separable_reviews(2_600, seed=3).to_parquet(tmp_path / "more.parquet")
+    flags += ["--train_file", str(tmp_path / "more.parquet"), "--max_train_samples", "-1"]
+    more = read_material(tiny_arguments(*flags)).unlabelled
+    assert more is not None and len(more.learned) == 2_500
 
 
 @pytest.mark.parametrize("flags", [["--refit", "false"], ["--validation_file", "{other}"]])

@@ -1,0 +1,178 @@
+"""A finished run answers the reviews without labels, if it can, and if no test row has taught it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import change_weights, copy_of, files_under, separable_reviews
+from datasets import Dataset
+
+from recipe.arguments.parser import Arguments, parse_arguments
+from recipe.data import load_reviews, texts_of
+from recipe.data.unseen import require_unseen
+from recipe.errors import RecipeWarning, UsageError
+from recipe.inference.pytorch import TorchClassifier
+from recipe.metrics.softmax import softmax
+from recipe.run_folder import RunFolder
+from recipe.training import refit
+from recipe.training.job import header, prepare, read_material
+from recipe.training.run import train
+
+FLAGS = "--max_train_samples 60 --num_train_epochs 2 --refit".split()
+
+
+@pytest.fixture
+def new_reviews(tmp_path: Path) -> Path:
+    """100 reviews that neither train nor test has, without labels, the shortest last."""
+    file, rows = tmp_path / "new.parquet", separable_reviews(100, seed=9).remove_columns("label")
+    rows.select(sorted(range(100), key=lambda row: -len(rows[row]["content"]))).to_parquet(file)
+    return file
+
+
+@pytest.fixture
+def taught(tiny_arguments: Callable[..., Arguments], tiny_run: RunFolder, new_reviews: Path) -> Arguments:
+    return tiny_arguments(*FLAGS, "--unlabelled_file", str(new_reviews), "--teacher", str(tiny_run))
+
+
+def test_the_last_training_learns_from_the_answers_of_the_teacher(
+    taught: Arguments, tiny_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    inner = refit.with_answers
+    monkeypatch.setattr(refit, "with_answers", lambda *args: given.append(args) or inner(*args))
+    trained, watched = [], refit.UnsavedCallback.train
+    monkeypatch.setattr(
+        refit.UnsavedCallback, "train", lambda self: (trained.append(self.description), watched(self))[1]
+    )
+    run = train(taught)
+    assert trained == ["with unlabelled"]
+    unlabelled = read_material(taught).unlabelled
+    assert unlabelled is not None
+    texts = texts_of(unlabelled)
+    (_, rows, answers, _, _) = given[0]
+    expected = softmax(TorchClassifier.from_run(tiny_run.path).logits(texts))
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
+    # The rows that were answered are those that are learned from, in the same order.
+    assert rows["length"][:] == [len(TorchClassifier(run.path).tokenizer.encode(text).ids) for text in texts]
+    record = run.read_record()
+    assert record.unlabelled is not None and record.refit is not None and record.refit.rows == 60
+    teacher = record.unlabelled["teacher"]
+    assert teacher["name"] == tiny_run.path.name and teacher["parameters"] == record.weights["parameters"]
+    assert run.read_config()["teacher"] == str(tiny_run.path.resolve())
+
+
+def test_the_header_names_the_teacher(taught: Arguments, tiny_run: RunFolder) -> None:
+    lines = header(prepare(taught)).splitlines()
+    assert any(f"learned from in the end, as {tiny_run} (0.0 M parameters) answers them" in line for line in lines)
+
+
+def test_a_run_is_not_resumed_with_another_teacher(
+    taught: Arguments, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(refit, "with_answers", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(taught)
+    other = copy_of(tiny_run, tmp_path / "other")
+    change_weights(other, "classifier.bias", 1.0)
+    taught.training.resume, taught.data.teacher = True, str(other)
+    with pytest.raises(UsageError, match=r"is of another run: teacher \(.*, now .*\) changed since"):
+        train(taught)
+
+
+def test_a_teacher_without_a_pupil_is_refused() -> None:
+    with pytest.raises(UsageError, match="^--teacher answers the reviews of --unlabelled_file: give that too$"):
+        parse_arguments(["--teacher", "runs/large"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("unfinished", r"^--teacher \S+ holds no finished run: train it first$"),
+        ("overwritten", r"^--teacher \S+ would be overwritten before it answers: choose another --output_dir$"),
+        ("columns", r"^the teacher \S+ reads title, content, and this run content: give --text_columns as many"),
+        ("labels", r"^the teacher \S+ knows the labels bad, good, and the reviews have negative, positive: choose"),
+        (
+            "rows",
+            r"^whether the teacher \S+ has learned from test rows is not known: the train rows of .* have changed",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
+    change: str, message: str, taught: Arguments, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    teacher = copy_of(tiny_run, tmp_path / "teacher")
+    taught.data.teacher = str(teacher)
+    record = json.loads(teacher.record.read_text())
+    if change == "unfinished":
+        teacher.record.unlink()
+    elif change == "overwritten":
+        taught.training.output_dir, taught.training.overwrite_output_dir = str(teacher), True
+    elif change == "columns":
+        teacher.write_config(teacher.read_config() | {"text_columns": ["title", "content"]})
+    elif change == "labels":
+        teacher.record.write_text(json.dumps(record | {"labels": ["bad", "good"]}))
+    else:
+        digests = record["rows_sha256"] | {"train": "0" * 64}
+        teacher.record.write_text(json.dumps(record | {"rows_sha256": digests}))
+    before = files_under(teacher.path) | {".lock"}
+    with pytest.raises(UsageError, match=message) as refused:
+        train(taught)
+    assert "\n" not in str(refused.value) and files_under(teacher.path) | {".lock"} == before
+    assert change == "overwritten" or files_under(tmp_path / "run") <= {".lock"}
+
+
+def test_a_teacher_that_knows_test_rows_is_refused(
+    tiny_run: RunFolder, reviews_folder: Path, new_reviews: Path, tmp_path: Path
+) -> None:
+    known = load_reviews(parse_arguments(["--dataset_name", str(reviews_folder)]).data, seed=42).splits["train"]
+    texts = [*known.texts["content"][:7], *separable_reviews(5, seed=8)["content"]]
+    Dataset.from_dict({"content": texts, "label": [0, 1] * 6}).to_parquet(tmp_path / "test.parquet")
+    separable_reviews(60, seed=7).to_parquet(tmp_path / "train.parquet")
+    flags = f"--train_file {tmp_path}/train.parquet --test_file {tmp_path}/test.parquet --output_dir {tmp_path}/run "
+    flags += f"--unlabelled_file {new_reviews} --teacher {tiny_run} --model_name_or_path {tiny_run} --max_length 32"
+    message = r"^7 of the 12 test rows are among those that the teacher \S+ has learned from, .*, or take another teach"
+    with pytest.raises(UsageError, match=message) as refused:
+        train(parse_arguments(flags.split()))
+    assert "\n" not in str(refused.value) and files_under(tmp_path / "run") <= {".lock"}
+
+
+def test_an_evaluation_on_rows_that_the_teacher_has_learned_from_is_refused(
+    taught: Arguments, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    teacher = copy_of(tiny_run, tmp_path / "teacher")
+    taught.data.teacher = taught.resolved["teacher"] = str(teacher)
+    run = train(taught)
+    record, settings = run.read_record(), run.read_config()
+    known = load_reviews(taught.data, seed=42, other_test=None).splits["train"]
+    rows = Dataset.from_dict({"content": known.texts["content"][:5], "label": known.labels[:5]})
+    rows.to_parquet(tmp_path / "other.parquet")
+    seen = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "other.parquet")])
+    with pytest.raises(UsageError, match=r"^5 of the 5 test rows are among .* the test file, or train again without"):
+        require_unseen(seen, record, settings)
+    separable_reviews(20, seed=5).to_parquet(tmp_path / "unseen.parquet")
+    unseen = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "unseen.parquet")])
+    require_unseen(unseen, record, settings)
+    change_weights(teacher, "classifier.bias", 1.0)
+    with pytest.raises(UsageError, match=r"^the teacher \S+ has changed since the run: restore it, or train again$"):
+        require_unseen(unseen, record, settings)
+    teacher.weights.unlink()
+    with pytest.warns(RecipeWarning, match=r"teacher is no longer at \S+: whether it has learned from test rows is n"):
+        require_unseen(seen, record, settings)
+
+
+def test_what_the_teacher_itself_was_taught_by_counts_too(
+    taught: Arguments, tiny_run: RunFolder, new_reviews: Path, tmp_path: Path
+) -> None:
+    # The teacher has learned from unlabelled reviews that are now test rows.
+    run = train(taught)
+    rows = Dataset.from_parquet(str(new_reviews)).select(range(4)).add_column("label", [0, 1, 0, 1])
+    rows.to_parquet(tmp_path / "test.parquet")
+    reviews = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "test.parquet")])
+    from recipe.data.unseen import require_unseen_by
+
+    with pytest.raises(UsageError, match=r"^4 of the 100 reviews of .*new\.parquet stand in the test rows"):
+        require_unseen_by(run, reviews)
