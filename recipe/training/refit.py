@@ -1,11 +1,11 @@
 """Train once more on all labelled rows, where those held out are too many to lose, and then on unlabelled ones too."""
 
-import gc
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 from datasets import Dataset, List, Value, concatenate_datasets
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
@@ -16,7 +16,7 @@ from recipe.metrics.softmax import softmax
 from recipe.run_folder import Refit
 from recipe.training.callbacks import UnsavedCallback
 from recipe.training.job import Material, TrainingJob, job_of
-from recipe.training.trainer import ReviewTrainer
+from recipe.training.trainer import ReviewTrainer, free_trainers
 
 
 def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, ReviewTrainer]:
@@ -58,8 +58,7 @@ def _soft_labels(job: TrainingJob, material: Material, labelled: Dataset, folder
     trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
     logits, _ = _answers(trainer, material.tokens["unlabelled"])
     del trainer
-    # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
-    gc.collect()
+    free_trainers()
     return softmax(logits)
 
 
@@ -81,7 +80,7 @@ def with_answers(
     """
     known = np.eye(answers.shape[1])[labelled["labels"][:]]
     softened = [
-        rows.remove_columns("labels").add_column("labels", labels.tolist(), feature=List(Value("float32")))
+        rows.remove_columns("labels").add_column("labels", _lists(labels), feature=List(Value("float32")))
         for rows, labels in ((labelled, known), (unlabelled, answers))
     ]
     rng, others = np.random.default_rng(seed), len(unlabelled)
@@ -89,6 +88,14 @@ def with_answers(
     answered = np.resize(rng.permutation(others), np.clip(reviews, others, EPOCHS * others))
     together = concatenate_datasets(softened).select(np.concatenate([rows, len(labelled) + answered]))
     return together, min(len(labelled), reviews)
+
+
+def _lists(values: np.ndarray) -> pyarrow.ListArray:
+    """Return a table's column of lists, from float (rows, classes), without a Python object for each value."""
+    rows, classes = values.shape
+    return pyarrow.ListArray.from_arrays(
+        np.arange(rows + 1, dtype=np.int32) * classes, values.astype(np.float32).ravel()
+    )
 
 
 def _train(

@@ -1,6 +1,5 @@
 """Fine-tune: from arguments to a run folder with its checkpoints and the best model."""
 
-import gc
 import math
 import pickle
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from recipe.training.progress import epoch_rows
 from recipe.training.refit import refit
 from recipe.training.resuming import Start, find_start, require_same_run
 from recipe.training.seeds import drop_all_but_best, folders_by_seed, keep_best
-from recipe.training.trainer import ReviewTrainer
+from recipe.training.trainer import ReviewTrainer, free_trainers
 
 # A reloaded checkpoint gives the same metrics up to the order of a GPU's additions.
 RELOAD_TOLERANCE = 1e-4
@@ -81,8 +80,7 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
         if len(folders) > 1:
             if is_main_process():
                 print(drop_all_but_best(folders, args), flush=True)
-            # A Trainer and its callbacks hold each other; the next one takes this one's place in memory.
-            gc.collect()
+            free_trainers()
     if len(folders) > 1:
         if is_main_process():
             keep_best(run, folders, args)

@@ -1,5 +1,6 @@
 """The recipe's Trainer: batches of like length, losses that count every row once, stops that lose nothing."""
 
+import gc
 import inspect
 import math
 import signal
@@ -25,6 +26,11 @@ from recipe.training.contrast import ContrastCallback, label_contrast, likeliest
 from recipe.training.progress import EpochTable, Mean, RunningTotals
 from recipe.training.sampler import StratifiedSampler, WholeBatchSampler
 from recipe.training.stop_request import StopRequest, outlive_stop
+
+
+def free_trainers() -> None:
+    """Free the memory of Trainers that have no name any more: each holds its callbacks, and they hold it."""
+    gc.collect()
 
 
 class ReviewTrainer(Trainer):
