@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT, run_script, separable_reviews, write_dataset
 from safetensors.torch import load_file
 
 from recipe.arguments.parser import parse_arguments
+from recipe.inference.pytorch import TorchClassifier
 from recipe.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -49,6 +51,20 @@ def test_the_losses_are_the_same_however_the_batch_is_shared(way: str, workplace
         for name in ("f1", "accuracy", "precision", "recall"):
             assert other[name] == one[name], "every validation row counts once"
     assert 0 < expected[1]["f1"] < 1, "the test needs an F1 that a wrong count would move"
+
+
+def test_two_processes_learn_the_same_from_a_teachers_answers(workplace: Path) -> None:
+    separable_reviews(50, seed=3).remove_columns("label").to_parquet(workplace / "new.parquet")
+    flags = ["--model_name_or_path", str(workplace / "bert"), "--dataset_name", str(workplace / "reviews"), *FLAGS]
+    flags += ["--unlabelled_file", str(workplace / "new.parquet"), "--teacher", str(workplace / "one")]
+    alone = train(parse_arguments([*flags, "--output_dir", str(workplace / "taught_alone")]))
+    result = run_script("train", *flags, "--output_dir", "taught", cwd=workplace, launcher=TWO)
+    assert result.returncode == 0, result.stderr
+    texts = separable_reviews(20, seed=4)["content"]
+    found, expected, before = (
+        TorchClassifier.from_run(path).logits(texts) for path in (workplace / "taught", alone.path, workplace / "two")
+    )
+    assert np.abs(found - expected).max() < 0.02 < np.abs(found - before).max()
 
 
 def test_two_processes_that_were_killed_go_on_as_if_they_had_not_been(workplace: Path) -> None:

@@ -230,3 +230,17 @@ def test_several_seeds_each_learn_from_their_own_answers(
     record = train(tiny_arguments(*FLAGS, "--seeds", "2", "--unlabelled_file", str(new_reviews))).read_record()
     assert record.refit and record.unlabelled and len(record.seeds) == len(given) == 2
     assert not np.allclose(*given)
+
+
+def test_three_labels_are_learned_from_answers_too(
+    tiny_bert: Path, new_reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = separable_reviews(60, seed=1).remove_columns("label").add_column("label", ["good", "bad", "so so"] * 20)
+    rows.to_csv(tmp_path / "mine.csv")
+    given, inner = [], refit.with_answers
+    monkeypatch.setattr(refit, "with_answers", lambda *args: given.append(args[2]) or inner(*args))
+    flags = f"--train_file {tmp_path}/mine.csv --unlabelled_file {new_reviews} --model_name_or_path {tiny_bert}"
+    flags += f" --output_dir {tmp_path}/run --max_length 16 --num_train_epochs 1 --contrast_labels"
+    record = train(parse_arguments(flags.split())).read_record()
+    assert given[0].shape == (100, 3) and given[0].sum(axis=1) == pytest.approx(np.ones(100))
+    assert record.labels == ["bad", "good", "so so"] and record.unlabelled is not None
