@@ -133,6 +133,7 @@ def _encoder(run: RunFolder, record: RunRecord) -> tuple[str, dict[str, Any]]:
     cost = BASE / own
     return (
         f"A larger encoder: probably, but not measured here. This one has {millions:,.0f} M parameters; a BERT-base "
-        f"has 110 M and {cost:,.0f} × the multiplications: some {cost * record.seconds:,.0f} s of training.",
+        f"has 110 M and {cost:,.0f} × the multiplications: some {cost * record.seconds:,.0f} s of training. It "
+        "can teach this one then (train.py --teacher).",
         figures | {"cost": cost},
     )
