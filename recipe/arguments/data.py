@@ -63,7 +63,7 @@ class DataArguments:
         "and learns from its answers in the end. A file, several, a pattern, or a folder of parts.",
     )
     teacher: str | None = setting(
-        None, "The folder of a finished run, best of a larger encoder, that answers unlabelled_file in its place."
+        None, "The folder of a finished run, ideally of a larger encoder, that answers unlabelled_file instead."
     )
     corrections: list[str] | None = setting(
         None,

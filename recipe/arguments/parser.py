@@ -161,7 +161,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     if "unlabelled_file" in chosen and "refit" not in chosen:
         flags["refit"] = True
     values |= flags
-    _require_validation_apart(values)
+    _require_sense(values)
     values["output_dir"] = values["output_dir"] or f"runs/{run_name}"
     from_rows: frozenset[str] = frozenset()
     is_ours = config.resolve().parent == CONFIGS.resolve()
@@ -178,9 +178,9 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     return Arguments(config, model, data, training, _resolved(values, parser.defaults, from_rows), from_rows)
 
 
-def _require_validation_apart(values: dict[str, Any]) -> None:
+def _require_sense(values: dict[str, Any]) -> None:
     """Raise a `UsageError` where validation rows would be learned from and kept apart, or a teacher has no pupil."""
-    if values["teacher"] and not values["unlabelled_file"]:
+    if values["teacher"] is not None and not values["unlabelled_file"]:
         raise UsageError("--teacher answers the reviews of --unlabelled_file: give that too")
     learned = "--refit learns from the validation rows too"
     if values["unlabelled_file"]:

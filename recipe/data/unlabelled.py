@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 
 from recipe.arguments.data import DataArguments
 from recipe.data.duplicates import text_keys
@@ -45,9 +46,7 @@ class Unlabelled(Split):
 
 
 @progress_bars(False)
-def read_unlabelled(
-    given: list[str], args: DataArguments, reviews: Reviews, remedy: str = "leave them out of one of the two"
-) -> Unlabelled:
+def read_unlabelled(given: list[str], args: DataArguments, reviews: Reviews) -> Unlabelled:
     """Return the reviews of some files that are neither empty, nor repeated, nor in train or validation.
 
     Texts are the same if they differ in case and white space alone.
@@ -56,27 +55,19 @@ def read_unlabelled(
         given: Files, patterns and folders of parts, as `--train_file` takes them; a label column is not needed.
         args: Names the text columns, and says how csv and tsv are spelled.
         reviews: The labelled reviews.
-        remedy: What to do about test rows among them, in words.
 
     Raises:
         UsageError: A file cannot be read or lacks a text column, test rows stand in it, or no row is left.
     """
-    found, parts = read_files(given, args.text_columns, None, args.dialect)
-    place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
-    rows = without_nulls(found, args.text_columns, place)
-    keys = text_keys(rows.select_columns(args.text_columns))
-    known = {name: np.isin(keys.normalised, split.keys.normalised) for name, split in reviews.splits.items()}
-    if "test" in known and (count := int((known["test"] & ~keys.empty).sum())):
-        raise UsageError(
-            f"{count:,} of the {len(rows):,} reviews of {place} stand in the test rows, which would then no longer be "
-            f"new to the model: {remedy}"
-        )
+    rows, keys, place, files = _read(given, args)
+    require_none_in_test(keys, str(place), reviews, "leave them out of one of the two")
+    known = [np.isin(keys.normalised, reviews.splits[name].keys.normalised) for name in ("train", "validation")]
     repeated = np.ones(len(rows), dtype=bool)
     repeated[np.unique(keys.normalised, return_index=True)[1]] = False
     reasons = {
         "no_text": keys.empty,
         "repeated": repeated & ~keys.empty,
-        "also_in_train_or_validation": (known["train"] | known["validation"]) & ~repeated & ~keys.empty,
+        "also_in_train_or_validation": np.logical_or(*known) & ~repeated & ~keys.empty,
     }
     kept: np.ndarray = np.flatnonzero(~np.logical_or.reduce([*reasons.values()]))
     if not len(kept):
@@ -86,7 +77,41 @@ def read_unlabelled(
         args.text_columns,
         np.full(len(kept), NO_LABEL, dtype=np.int64),
         keys[kept],
-        [{"file": part.file, "sha256": part.sha256} for part in parts],
+        files,
         {reason: int(dropped.sum()) for reason, dropped in reasons.items()},
         max(MOST_LEARNED, sum(len(reviews.splits[name]) for name in ("train", "validation"))),
     )
+
+
+def require_no_test_row(given: list[str], args: DataArguments, reviews: Reviews, remedy: str) -> None:
+    """Check that no test row stands in files of unlabelled reviews, which are as `read_unlabelled` takes them."""
+    _, keys, place, _ = _read(given, args)
+    require_none_in_test(keys, str(place), reviews, remedy)
+
+
+def require_none_in_test(keys: np.recarray, where: str, reviews: Reviews, remedy: str) -> None:
+    """Check that no text that is learned from is a test row.
+
+    Args:
+        keys: Of the texts, as `text_keys` returns them.
+        where: Where they stand, and `remedy`, what to do about it: in words.
+
+    Raises:
+        UsageError: Some are, and it says how many.
+    """
+    if "test" not in reviews.splits:
+        return
+    if count := int((np.isin(keys.normalised, reviews.test.keys.normalised) & ~keys.empty).sum()):
+        raise UsageError(
+            f"{count:,} of the {len(keys):,} reviews of {where} stand in the test rows, which would then no longer be "
+            f"new to the model: {remedy}"
+        )
+
+
+def _read(given: list[str], args: DataArguments) -> tuple[Dataset, np.recarray, Place, list[dict[str, str]]]:
+    """Return the rows of some files, the keys of their texts, their place, and name and sha256 of each file."""
+    found, parts = read_files(given, args.text_columns, None, args.dialect)
+    place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
+    rows = without_nulls(found, args.text_columns, place)
+    files = [{"file": part.file, "sha256": part.sha256} for part in parts]
+    return rows, text_keys(rows.select_columns(args.text_columns)), place, files

@@ -74,8 +74,7 @@ def evaluate_run(
     wishes.require_labels(len(record.labels))
     served = run.choose_variant(None, installed_providers())[0]
     reviews = reviews_of(run, files)
-    if reviews.other_test:
-        require_unseen(reviews, record, settings)
+    require_unseen(reviews, record, settings)
     test, validation = reviews.test, reviews.splits["validation"]
     require_two_labels(test.labels, record.labels)
     trained = TorchClassifier.from_run(run.path)

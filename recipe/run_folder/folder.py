@@ -62,9 +62,18 @@ class RunFolder:
         """Return the path as the user gave it."""
         return str(self.path)
 
-    def require_finished(self) -> None:
-        """Raise a `UsageError` if the folder holds no finished run; it says what is missing and how to get it."""
-        self._require(self.record, self.config, self.weights)
+    @property
+    def is_finished(self) -> bool:
+        """Return whether a finished run is there, with its weights."""
+        return all(file.is_file() for file in (self.record, self.config, self.weights))
+
+    def require_finished(self, flag: str = "--run") -> None:
+        """Raise a `UsageError` if the folder holds no finished run; it says what is missing and how to get it.
+
+        Args:
+            flag: The one that names another folder.
+        """
+        self._require(self.record, self.config, self.weights, flag=flag)
 
     def require_onnx(self) -> None:
         """Raise a `UsageError` if the folder holds no run that was exported; it says how to get one.
@@ -183,11 +192,11 @@ class RunFolder:
         """Write the resolved settings."""
         write_whole(self.config, yaml.safe_dump(settings, allow_unicode=True, sort_keys=True))
 
-    def _require(self, *files: Path) -> None:
+    def _require(self, *files: Path, flag: str = "--run") -> None:
         """Raise a `UsageError` that names the first of a finished run's files which is missing."""
         if not self.path.is_dir():
             where = "" if self.path.is_absolute() else f" ({self.path.resolve()})"
-            raise UsageError(f"no run at {self}{where}: train one first, or say where with --run")
+            raise UsageError(f"no run at {self}{where}: train one first, or say where with {flag}")
         for file in files:
             if not file.is_file():
                 raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")

@@ -87,18 +87,20 @@ def prepare(arguments: Arguments, reviews: Reviews | None = None) -> TrainingJob
 
 def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Material:
     """Read the reviews, unless they were, and tokenize them; raise `UsageError` if that or the tokenizer fails."""
-    max_length, args = arguments.data.max_length, arguments.training
-    pretrained = find_pretrained(arguments.model, max_length)
-    tokenizer = load_tokenizer(pretrained, max_length, arguments.data.truncation_side)
+    data, args = arguments.data, arguments.training
+    pretrained = find_pretrained(arguments.model, data.max_length)
+    tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
-        reviews = reviews or load_reviews(arguments.data, args.seed)
-        given, named = arguments.data.unlabelled_file, arguments.data.teacher
-        unlabelled = read_unlabelled(given, arguments.data, reviews) if given else None
-        teacher = find_teacher(named, str(args.output_dir), arguments.data.text_columns, reviews) if named else None
+        reviews = reviews or load_reviews(data, args.seed)
         tokens = {name: tokenize(reviews.splits[name], tokenizer) for name in ("train", "validation")}
-        if unlabelled is not None:
+        unlabelled = teacher = None
+        if given := data.unlabelled_file:
+            unlabelled = read_unlabelled(given, data, reviews)
             tokens["unlabelled"] = tokenize(unlabelled.learned, tokenizer)
+            if data.teacher is not None:
+                out = str(args.output_dir)
+                teacher = find_teacher(data.teacher, out, data.text_columns, reviews, unlabelled.learned)
     contrast = not no_contrast(pretrained, reviews.label_names, args)
     arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
     return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, teacher)

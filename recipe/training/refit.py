@@ -1,5 +1,6 @@
 """Train once more on all labelled rows, where those held out are too many to lose, and then on unlabelled ones too."""
 
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,15 @@ from datasets import Dataset, List, Value, concatenate_datasets
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 
-from recipe.arguments.schedule import EPOCHS, steps_per_epoch
-from recipe.data.tokens import texts_of
+from recipe.arguments.schedule import steps_per_epoch
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import Refit
 from recipe.training.callbacks import UnsavedCallback
 from recipe.training.job import Material, TrainingJob, job_of
 from recipe.training.trainer import ReviewTrainer, free_trainers
+
+# Of few unlabelled reviews each comes as often as a labelled one in a training of three epochs.
+MOST_REPEATED = 3
 
 
 def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, ReviewTrainer]:
@@ -52,9 +55,12 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
 
 def _soft_labels(job: TrainingJob, material: Material, labelled: Dataset, folder: Path) -> np.ndarray:
     """Return the teacher's answers to the unlabelled reviews, or those of a model trained on the labelled ones."""
-    assert material.unlabelled is not None
     if material.teacher:
-        return material.teacher.answers(texts_of(material.unlabelled.learned))
+        try:
+            return material.teacher.answers
+        except KeyboardInterrupt:
+            job.trainer.stop_request.signal = signal.SIGINT
+            raise job.trainer.interrupted() from None
     trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
     logits, _ = _answers(trainer, material.tokens["unlabelled"])
     del trainer
@@ -67,7 +73,7 @@ def with_answers(
 ) -> tuple[Dataset, int]:
     """Return the train rows of a single epoch: labelled ones, over and over until they are `reviews`, then the others.
 
-    These are as many, but each is there once at least, and three times at most.
+    These are as many, but each is there once at least, and `MOST_REPEATED` times at most.
 
     Args:
         labelled, unlabelled: As `tokenize` returns them.
@@ -85,7 +91,7 @@ def with_answers(
     ]
     rng, others = np.random.default_rng(seed), len(unlabelled)
     rows = np.resize(rng.permutation(len(labelled)), reviews)
-    answered = np.resize(rng.permutation(others), np.clip(reviews, others, EPOCHS * others))
+    answered = np.resize(rng.permutation(others), np.clip(reviews, others, MOST_REPEATED * others))
     together = concatenate_datasets(softened).select(np.concatenate([rows, len(labelled) + answered]))
     return together, min(len(labelled), reviews)
 

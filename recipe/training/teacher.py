@@ -1,18 +1,18 @@
 """A finished run, most often of a larger encoder, that answers the reviews without labels."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recipe.arguments.data import data_arguments_of
-from recipe.data.reviews import Reviews
+from recipe.data.reviews import Reviews, Split
+from recipe.data.tokens import texts_of
 from recipe.data.unseen import require_unseen_by
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256
-from recipe.files.text_rows import Text
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
@@ -23,45 +23,70 @@ class Teacher:
     """A run whose answers are learned from.
 
     Attributes:
-        origin: Its `name`, the `sha256` of its weights and its `parameters`, for `run.json`.
+        asked: The reviews that it answers.
+        origin: Its `name`, the `weights` that it began with, their number of `parameters`, and the `sha256` of its own,
+            for `run.json`.
     """
 
     run: RunFolder
+    asked: Split
     origin: dict[str, Any]
 
-    def answers(self, texts: Sequence[Text]) -> np.ndarray:
-        """Return the probabilities of the labels of each review, float (reviews, classes)."""
-        return softmax(TorchClassifier.from_run(self.run.path).logits(texts, "teacher"))
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """The probabilities of the labels of each review, float64 (reviews, classes).
+
+        Raises:
+            UsageError: Its weights are no longer those that were found, or give what is not a number.
+        """
+        if file_sha256(self.run.weights) != self.origin["sha256"]:
+            raise UsageError(f"the teacher {self.run} has changed since this run began: restore it, and --resume")
+        return _answer(self.run, self.asked)
 
 
-def find_teacher(given: str, output_dir: str, text_columns: list[str], reviews: Reviews) -> Teacher:
-    """Return the teacher in a run's folder.
+def find_teacher(given: str, output_dir: str, text_columns: list[str], reviews: Reviews, asked: Split) -> Teacher:
+    """Return the teacher in a run's folder, after it has answered one review.
 
     Args:
         output_dir: Where the run that it teaches is written.
         text_columns: That this run reads.
         reviews: Of this run.
+        asked: Without labels, for the teacher to answer.
 
     Raises:
-        UsageError: It is no finished run, or the one to be overwritten, reads other columns or has other labels, or has
-            learned from test rows.
+        UsageError: It is no finished run, is damaged, or is the one to be overwritten, reads other columns or has other
+            labels, or has learned from test rows.
     """
     run = RunFolder(given)
-    if not all(file.is_file() for file in (run.record, run.config, run.weights)):
-        raise UsageError(f"--teacher {run} holds no finished run: train it first")
+    run.require_finished("--teacher")
     if run.path.resolve() == Path(output_dir).expanduser().resolve():
         raise UsageError(f"--teacher {run} would be overwritten before it answers: choose another --output_dir")
     record, columns = run.read_record(), data_arguments_of(run.read_config()).text_columns
-    if len(columns) != len(text_columns):
+    # Own files may name a column otherwise, but not in another order.
+    if len(columns) != len(text_columns) or columns == text_columns[::-1] != text_columns:
         raise UsageError(
             f"the teacher {run} reads {', '.join(columns)}, and this run {', '.join(text_columns)}: "
-            "give --text_columns as many as it has"
+            "give --text_columns as the teacher has them"
         )
     if record.labels != reviews.label_names:
         raise UsageError(
             f"the teacher {run} knows the labels {', '.join(record.labels)}, and the reviews have "
-            f"{', '.join(reviews.label_names)}: choose another"
+            f"{', '.join(reviews.label_names)}, in this order: choose another"
         )
     require_unseen_by(run, reviews)
-    parameters = record.weights["parameters"]
-    return Teacher(run, {"name": run.path.resolve().name, "sha256": file_sha256(run.weights), "parameters": parameters})
+    _answer(run, asked.take(np.arange(1)))
+    weights = record.weights
+    origin = {
+        "name": run.path.resolve().name,
+        "weights": weights["name"] if weights.get("revision") else Path(weights["name"]).name,
+        "parameters": weights["parameters"],
+        "sha256": file_sha256(run.weights),
+    }
+    return Teacher(run, asked, origin)
+
+
+def _answer(run: RunFolder, reviews: Split) -> np.ndarray:
+    logits = TorchClassifier.from_run(run.path).logits(texts_of(reviews), "teacher")
+    if not np.isfinite(logits).all():
+        raise UsageError(f"the teacher {run} answers with what is not a number: its weights are broken, train it again")
+    return softmax(logits)

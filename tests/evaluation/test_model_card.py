@@ -237,9 +237,9 @@ def test_corrected_labels_and_reviews_without_labels_are_named_where_there_are_s
         "2,000, of `new.csv and 1 more`: the last training learned"
     )
     assert "from the answers of the one before it to them" in reviews[1]
-    unlabelled["teacher"] = {"name": "large", "sha256": "5" * 64, "parameters": 109_486_850}
+    unlabelled["teacher"] = {"name": "large", "weights": "mpnet", "parameters": 109_486_850, "sha256": "5" * 64}
     taught = str(card_of(report_of(), run_record(unlabelled=unlabelled, refit=refit)))
-    assert "from the answers of another model, `large` with 109.5 M parameters, to them" in taught
+    assert "from the answers of another model, `large` (`mpnet`, 109.5 M parameters), to them" in taught
     assert "/home/me" not in card
     without = str(card_of(report_of(), run_record(**OWN)))
     assert "first training" not in without

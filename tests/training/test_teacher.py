@@ -12,14 +12,15 @@ from datasets import Dataset
 
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.data import load_reviews, texts_of
-from recipe.data.unseen import require_unseen
-from recipe.errors import RecipeWarning, UsageError
+from recipe.data.unseen import require_unseen, require_unseen_by
+from recipe.errors import Interrupted, RecipeWarning, UsageError
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
 from recipe.training import refit
 from recipe.training.job import header, prepare, read_material
 from recipe.training.run import train
+from recipe.training.teacher import Teacher, find_teacher
 
 FLAGS = "--max_train_samples 60 --num_train_epochs 2 --refit".split()
 
@@ -91,14 +92,13 @@ def test_a_teacher_without_a_pupil_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("unfinished", r"^--teacher \S+ holds no finished run: train it first$"),
+        ("unfinished", r"^\S+ holds no finished run: run.json is missing from it. Train it first$"),
         ("overwritten", r"^--teacher \S+ would be overwritten before it answers: choose another --output_dir$"),
-        ("columns", r"^the teacher \S+ reads title, content, and this run content: give --text_columns as many"),
-        ("labels", r"^the teacher \S+ knows the labels bad, good, and the reviews have negative, positive: choose"),
-        (
-            "rows",
-            r"^whether the teacher \S+ has learned from test rows is not known: the train rows of .* have changed",
-        ),
+        ("columns", r"^the teacher \S+ reads title, content, and this run content: give --text_columns as the t"),
+        ("labels", r"^the teacher \S+ knows the labels bad, good, and the reviews have negative, positive, in this"),
+        ("rows", r"^the teacher \S+: the train rows of .* have changed since the run"),
+        ("damaged", r"^the model in \S+ cannot be loaded"),
+        ("broken", r"^the teacher \S+ answers with what is not a number: its weights are broken, train it again$"),
     ],
 )
 def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
@@ -115,6 +115,10 @@ def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
         teacher.write_config(teacher.read_config() | {"text_columns": ["title", "content"]})
     elif change == "labels":
         teacher.record.write_text(json.dumps(record | {"labels": ["bad", "good"]}))
+    elif change == "damaged":
+        teacher.weights.write_bytes(teacher.weights.read_bytes()[:-100])
+    elif change == "broken":
+        change_weights(teacher, "classifier.bias", float("nan"))
     else:
         digests = record["rows_sha256"] | {"train": "0" * 64}
         teacher.record.write_text(json.dumps(record | {"rows_sha256": digests}))
@@ -134,7 +138,7 @@ def test_a_teacher_that_knows_test_rows_is_refused(
     separable_reviews(60, seed=7).to_parquet(tmp_path / "train.parquet")
     flags = f"--train_file {tmp_path}/train.parquet --test_file {tmp_path}/test.parquet --output_dir {tmp_path}/run "
     flags += f"--unlabelled_file {new_reviews} --teacher {tiny_run} --model_name_or_path {tiny_run} --max_length 32"
-    message = r"^7 of the 12 test rows are among those that the teacher \S+ has learned from, .*, or take another teach"
+    message = r"^7 of the 300 reviews of the teacher \S+ stand in the test rows, .*, or take another teacher$"
     with pytest.raises(UsageError, match=message) as refused:
         train(parse_arguments(flags.split()))
     assert "\n" not in str(refused.value) and files_under(tmp_path / "run") <= {".lock"}
@@ -151,7 +155,9 @@ def test_an_evaluation_on_rows_that_the_teacher_has_learned_from_is_refused(
     rows = Dataset.from_dict({"content": known.texts["content"][:5], "label": known.labels[:5]})
     rows.to_parquet(tmp_path / "other.parquet")
     seen = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "other.parquet")])
-    with pytest.raises(UsageError, match=r"^5 of the 5 test rows are among .* the test file, or train again without"):
+    with pytest.raises(
+        UsageError, match=r"^5 of the 300 reviews of the teacher .* the test file, or train again without"
+    ):
         require_unseen(seen, record, settings)
     separable_reviews(20, seed=5).to_parquet(tmp_path / "unseen.parquet")
     unseen = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "unseen.parquet")])
@@ -160,7 +166,9 @@ def test_an_evaluation_on_rows_that_the_teacher_has_learned_from_is_refused(
     with pytest.raises(UsageError, match=r"^the teacher \S+ has changed since the run: restore it, or train again$"):
         require_unseen(unseen, record, settings)
     teacher.weights.unlink()
-    with pytest.warns(RecipeWarning, match=r"teacher is no longer at \S+: whether it has learned from test rows is n"):
+    with pytest.warns(
+        RecipeWarning, match=r"^the run's teacher is no longer at \S+: whether test rows are among them is n"
+    ):
         require_unseen(seen, record, settings)
 
 
@@ -172,7 +180,58 @@ def test_what_the_teacher_itself_was_taught_by_counts_too(
     rows = Dataset.from_parquet(str(new_reviews)).select(range(4)).add_column("label", [0, 1, 0, 1])
     rows.to_parquet(tmp_path / "test.parquet")
     reviews = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "test.parquet")])
-    from recipe.data.unseen import require_unseen_by
-
     with pytest.raises(UsageError, match=r"^4 of the 100 reviews of .*new\.parquet stand in the test rows"):
         require_unseen_by(run, reviews)
+    # Where it cannot be known, nothing is learned from it.
+    new_reviews.rename(tmp_path / "elsewhere.parquet")
+    with pytest.raises(
+        UsageError, match=r"^the teacher \S+'s unlabelled reviews are no longer at .*: whether test rows"
+    ):
+        require_unseen_by(run, reviews)
+
+
+def test_a_teacher_whose_unlabelled_reviews_were_labelled_since_can_teach(
+    taught: Arguments, new_reviews: Path, tmp_path: Path
+) -> None:
+    run = train(taught)
+    rows = Dataset.from_parquet(str(new_reviews)).add_column("label", [0, 1] * 50)
+    rows.to_parquet(tmp_path / "labelled.parquet")
+    separable_reviews(20, seed=6).to_parquet(tmp_path / "test.parquet")
+    flags = f"--train_file {tmp_path}/labelled.parquet --test_file {tmp_path}/test.parquet".split()
+    require_unseen_by(run, load_reviews(parse_arguments(flags).data, seed=42))
+
+
+def test_columns_in_another_order_are_refused(taught: Arguments, tiny_run: RunFolder, tmp_path: Path) -> None:
+    teacher = copy_of(tiny_run, tmp_path / "teacher")
+    teacher.write_config(teacher.read_config() | {"text_columns": ["title", "content"]})
+    material = read_material(taught)
+    assert material.unlabelled is not None
+    with pytest.raises(UsageError, match=r"^the teacher \S+ reads title, content, and this run content, title: give"):
+        find_teacher(
+            str(teacher), str(tmp_path / "run"), ["content", "title"], material.reviews, material.unlabelled.learned
+        )
+
+
+def test_ctrl_c_while_the_teacher_answers_says_how_to_go_on(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(self: Teacher) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Teacher, "answers", property(press))
+        with pytest.raises(Interrupted, match=r"^stopped after step 12 of 12\. The same command with --resume goes on"):
+            train(taught)
+    taught.training.resume = True
+    assert train(taught).is_finished
+
+
+def test_a_teacher_that_changes_meanwhile_does_not_answer(
+    taught: Arguments, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    taught.data.teacher = str(teacher := copy_of(tiny_run, tmp_path / "teacher"))
+    found = read_material(taught).teacher
+    change_weights(teacher, "classifier.bias", 1.0)
+    assert found is not None
+    with pytest.raises(
+        UsageError, match=r"^the teacher \S+ has changed since this run began: restore it, and --resume"
+    ):
+        _ = found.answers
