@@ -24,7 +24,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = "quickstart"
 # What `--help` shows; `--help_all` shows the rest too.
 FIRST_FLAGS = (
-    *("config", *PATHS, "teacher", "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
+    *("config", *PATHS, "text_columns", "label_column", "model_name_or_path", "dataset_name", "output_dir"),
     *("overwrite_output_dir", "resume", "inspect_data", "max_length", "max_train_samples", "num_train_epochs"),
     *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed", "seeds"),
 )
