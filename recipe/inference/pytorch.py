@@ -18,23 +18,23 @@ CHECKED_REVIEWS = 1000
 
 
 class TorchClassifier(Classifier):
-    """Runs a run's best checkpoint in PyTorch, on the GPU where there is one."""
+    """Runs a run's best checkpoint in PyTorch, on the GPU where there is one, or on a given device."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: torch.device | None = None) -> None:
         """Load the weights (safetensors only) and the tokenizer from a run's folder."""
         # PyTorch itself divides a batch among the cores.
         super().__init__(folder, threads=1)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = load_trained(folder).to(self.device)  # type: ignore[arg-type]
         self.inputs = inspect.signature(self.model.forward).parameters.keys() & set(self.trained_inputs)
 
     @classmethod
-    def from_run(cls, run: str | Path) -> "TorchClassifier":
+    def from_run(cls, run: str | Path, device: torch.device | None = None) -> "TorchClassifier":
         """Return a finished run's classifier; if there is no such run, or it is damaged, raise a `UsageError`."""
         folder = RunFolder(run)
         folder.require_finished()
         with loading_errors_as_usage_error(folder.path):
-            return cls(folder.path)
+            return cls(folder.path, device)
 
     def require_recorded_f1(
         self, validation: Split, record: RunRecord, most: int = CHECKED_REVIEWS

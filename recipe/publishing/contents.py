@@ -16,7 +16,7 @@ from recipe.evaluation.types import Report
 from recipe.hub import one_line_errors
 from recipe.inference.onnx import read_decision
 from recipe.model.safety import require_safe
-from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder, RunRecord
+from recipe.run_folder import VARIANT_FILES, Certificate, RunFolder, RunRecord, without_folder
 
 WEIGHTS = "model.safetensors"
 # By `save_pretrained` of the fast tokenizers.
@@ -99,16 +99,9 @@ def _require_whole(run: RunFolder, certificate: Certificate) -> None:
 
 
 def _shared(record: RunRecord) -> RunRecord:
-    """Return a record without the answers to single reviews, and with what is on this machine by its last part.
-
-    Names on the Hub stay.
-    """
-
-    def short(source: dict[str, Any]) -> dict[str, Any]:
-        return source if source.get("revision") else source | {"name": Path(source["name"]).name}
-
+    """Return a record without the answers to single reviews, and without this machine's folders."""
     refit = replace(record.refit, logits=[]) if record.refit else None
-    return replace(record, weights=short(record.weights), dataset=short(record.dataset), refit=refit)
+    return replace(record, weights=without_folder(record.weights), dataset=without_folder(record.dataset), refit=refit)
 
 
 def _numbers_and_columns(settings: Mapping[str, Any]) -> dict[str, Any]:

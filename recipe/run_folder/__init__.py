@@ -2,7 +2,7 @@
 
 from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.folder import VARIANT_FILES, RunFolder, versions
-from recipe.run_folder.record import BestEpoch, Epoch, Refit, RunRecord, SeedFigures, Validation
+from recipe.run_folder.record import BestEpoch, Epoch, Refit, RunRecord, SeedFigures, Validation, without_folder
 
 __all__ = [
     "VARIANT_FILES",
@@ -16,4 +16,5 @@ __all__ = [
     "Validation",
     "VariantCertificate",
     "versions",
+    "without_folder",
 ]

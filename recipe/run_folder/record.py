@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -170,3 +171,11 @@ class RunRecord(Document):
                 f"the trained model has an F1 of {f1:.4f} on {rows:,} validation rows, but had {recorded:.4f} in "
                 "training: it is not given what it was trained with, so none of its figures can be trusted"
             )
+
+
+def without_folder(source: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's weights or dataset, with what is on this machine by the last part of its name.
+
+    A name on the Hub stays.
+    """
+    return source if source.get("revision") else source | {"name": Path(source["name"]).name}

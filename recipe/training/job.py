@@ -99,8 +99,7 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
             unlabelled = read_unlabelled(given, data, reviews)
             tokens["unlabelled"] = tokenize(unlabelled.learned, tokenizer)
             if data.teacher is not None:
-                out = str(args.output_dir)
-                teacher = find_teacher(data.teacher, out, data.text_columns, reviews, unlabelled.learned)
+                teacher = find_teacher(arguments, reviews, unlabelled.learned)
     contrast = not no_contrast(pretrained, reviews.label_names, args)
     arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
     return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, teacher)

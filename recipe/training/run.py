@@ -10,18 +10,15 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from recipe.arguments.parser import Arguments, scheduled
+from recipe.arguments.parser import Arguments
 from recipe.arguments.training import METRICS
 from recipe.data.inspection import as_block, inspect
-from recipe.data.reviews import load_reviews
-from recipe.data.tokens import tokenize
 from recipe.errors import CheckFailed, UsageError
 from recipe.files.atomic import write_json
 from recipe.machine import is_main_process
-from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
-from recipe.training.job import Material, TrainingJob, header, job_of, no_contrast, read_material, run_record
+from recipe.training.job import Material, TrainingJob, header, job_of, read_material, run_record
 from recipe.training.outcome import validation_of
 from recipe.training.progress import epoch_rows
 from recipe.training.refit import refit
@@ -177,15 +174,12 @@ def inspect_only(arguments: Arguments) -> RunFolder:
     Raises:
         UsageError: The data or the tokenizer cannot be read, or the folder holds a run or is being written.
     """
-    args, data = arguments.training, arguments.data
+    args = arguments.training
     run = RunFolder(str(args.output_dir))
     with _held(run):
         run.require_free(args.overwrite_output_dir)
-        pretrained = find_pretrained(arguments.model, data.max_length)
-        tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
-        reviews = load_reviews(data, args.seed)
-        rows, contrast = reviews.splits["train"], not no_contrast(pretrained, reviews.label_names, args)
-        report = inspect(reviews, tokenize(rows, tokenizer), scheduled(arguments, len(rows), contrast))
+        material = read_material(arguments)
+        report = inspect(material.reviews, material.tokens["train"], material.arguments)
         print(as_block(report))
         write_json(run.data, report)
     return run

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from recipe.arguments.data import data_arguments_of
+from recipe.arguments.parser import Arguments
 from recipe.data.reviews import Reviews, Split
 from recipe.data.tokens import texts_of
 from recipe.data.unseen import require_unseen_by
@@ -15,7 +17,7 @@ from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
-from recipe.run_folder import RunFolder
+from recipe.run_folder import RunFolder, without_folder
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Teacher:
 
     Attributes:
         asked: The reviews that it answers.
+        device: That it answers on.
         origin: Its `name`, the `weights` that it began with, their number of `parameters`, and the `sha256` of its own,
             for `run.json`.
     """
 
     run: RunFolder
     asked: Split
+    device: torch.device
     origin: dict[str, Any]
 
     @cached_property
@@ -41,26 +45,24 @@ class Teacher:
         """
         if file_sha256(self.run.weights) != self.origin["sha256"]:
             raise UsageError(f"the teacher {self.run} has changed since this run began: restore it, and --resume")
-        return _answer(self.run, self.asked)
+        return _answer(self.run, self.asked, self.device)
 
 
-def find_teacher(given: str, output_dir: str, text_columns: list[str], reviews: Reviews, asked: Split) -> Teacher:
-    """Return the teacher in a run's folder, after it has answered one review.
+def find_teacher(arguments: Arguments, reviews: Reviews, asked: Split) -> Teacher:
+    """Return the teacher of a run, after it has answered one review.
 
     Args:
-        output_dir: Where the run that it teaches is written.
-        text_columns: That this run reads.
-        reviews: Of this run.
+        arguments: The run's, with its `teacher`.
+        reviews: Of the run.
         asked: Without labels, for the teacher to answer.
 
     Raises:
-        UsageError: It is no finished run, is damaged, or is the one to be overwritten, reads other columns or has other
-            labels, or has learned from test rows.
+        UsageError: It is no finished run, is damaged, reads other columns, has other labels or has learned from test
+            rows; or it would be overwritten, or a teacher of its own would.
     """
-    run = RunFolder(given)
+    args, run, text_columns = arguments.training, RunFolder(str(arguments.data.teacher)), arguments.data.text_columns
     run.require_finished("--teacher")
-    if run.path.resolve() == Path(output_dir).expanduser().resolve():
-        raise UsageError(f"--teacher {run} would be overwritten before it answers: choose another --output_dir")
+    _require_kept(run, RunFolder(str(args.output_dir)))
     record, columns = run.read_record(), data_arguments_of(run.read_config()).text_columns
     # Own files may name a column otherwise, but not in another order.
     if len(columns) != len(text_columns) or columns == text_columns[::-1] != text_columns:
@@ -74,19 +76,32 @@ def find_teacher(given: str, output_dir: str, text_columns: list[str], reviews: 
             f"{', '.join(reviews.label_names)}, in this order: choose another"
         )
     require_unseen_by(run, reviews)
-    _answer(run, asked.take(np.arange(1)))
-    weights = record.weights
+    _answer(run, asked.take(np.arange(1)), args.device)
     origin = {
         "name": run.path.resolve().name,
-        "weights": weights["name"] if weights.get("revision") else Path(weights["name"]).name,
-        "parameters": weights["parameters"],
+        "weights": without_folder(record.weights)["name"],
+        "parameters": record.weights["parameters"],
         "sha256": file_sha256(run.weights),
     }
-    return Teacher(run, asked, origin)
+    return Teacher(run, asked, args.device, origin)
 
 
-def _answer(run: RunFolder, reviews: Split) -> np.ndarray:
-    logits = TorchClassifier.from_run(run.path).logits(texts_of(reviews), "teacher")
+def _require_kept(teacher: RunFolder, output: RunFolder) -> None:
+    """Raise a `UsageError` if a run that is to be written would replace its teacher, or a teacher of that one."""
+    run, seen = teacher, set[Path]()
+    while run.is_finished and run.path.resolve() not in seen:
+        seen.add(run.path.resolve())
+        if not (above := data_arguments_of(run.read_config()).teacher):
+            break
+        run = RunFolder(above)
+    if output.path.resolve() in seen:
+        raise UsageError(
+            f"--teacher {teacher} is in --output_dir, or has learned from what is there: choose another --output_dir"
+        )
+
+
+def _answer(run: RunFolder, reviews: Split, device: torch.device) -> np.ndarray:
+    logits = TorchClassifier.from_run(run.path, device).logits(texts_of(reviews), "teacher")
     if not np.isfinite(logits).all():
         raise UsageError(f"the teacher {run} answers with what is not a number: its weights are broken, train it again")
     return softmax(logits)

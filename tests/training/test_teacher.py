@@ -19,7 +19,7 @@ from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
 from recipe.training import refit
 from recipe.training.job import header, prepare, read_material
-from recipe.training.run import train
+from recipe.training.run import inspect_only, train
 from recipe.training.teacher import Teacher, find_teacher
 
 FLAGS = "--max_train_samples 60 --num_train_epochs 2 --refit".split()
@@ -93,7 +93,8 @@ def test_a_teacher_without_a_pupil_is_refused() -> None:
     ("change", "message"),
     [
         ("unfinished", r"^\S+ holds no finished run: run.json is missing from it. Train it first$"),
-        ("overwritten", r"^--teacher \S+ would be overwritten before it answers: choose another --output_dir$"),
+        ("overwritten", r"^--teacher \S+ is in --output_dir, or has learned from what is there: choose another --out"),
+        ("its teacher", r"^--teacher \S+ is in --output_dir, or has learned from what is there: choose another --out"),
         ("columns", r"^the teacher \S+ reads title, content, and this run content: give --text_columns as the t"),
         ("labels", r"^the teacher \S+ knows the labels bad, good, and the reviews have negative, positive, in this"),
         ("rows", r"^the teacher \S+: the train rows of .* have changed since the run"),
@@ -111,6 +112,12 @@ def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
         teacher.record.unlink()
     elif change == "overwritten":
         taught.training.output_dir, taught.training.overwrite_output_dir = str(teacher), True
+    elif change == "its teacher":
+        above = copy_of(tiny_run, tmp_path / "above")
+        teacher.write_config(teacher.read_config() | {"teacher": str(above)})
+        # As it is after a run was renamed: what is above ends somewhere all the same.
+        above.write_config(above.read_config() | {"teacher": str(above)})
+        taught.training.output_dir, taught.training.overwrite_output_dir = str(above), True
     elif change == "columns":
         teacher.write_config(teacher.read_config() | {"text_columns": ["title", "content"]})
     elif change == "labels":
@@ -126,7 +133,21 @@ def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=message) as refused:
         train(taught)
     assert "\n" not in str(refused.value) and files_under(teacher.path) | {".lock"} == before
-    assert change == "overwritten" or files_under(tmp_path / "run") <= {".lock"}
+    assert change in ("overwritten", "its teacher") or files_under(tmp_path / "run") <= {".lock"}
+
+
+def test_an_inspection_refuses_a_teacher_that_cannot_answer(taught: Arguments, tiny_run: RunFolder) -> None:
+    taught.data.text_columns = ["title", "content"]
+    with pytest.raises(UsageError, match=rf"^the teacher {tiny_run} reads content, and this run title, content"):
+        inspect_only(taught)
+
+
+def test_a_teacher_answers_on_the_device_of_the_run(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    material, device = read_material(taught), taught.training.device
+    assert material.unlabelled is not None
+    # As with --use_cpu on a machine that has a GPU.
+    monkeypatch.setattr("torch.cuda.is_available", lambda: device.type == "cpu")
+    assert find_teacher(taught, material.reviews, material.unlabelled.learned).device == device
 
 
 def test_a_teacher_that_knows_test_rows_is_refused(
@@ -205,11 +226,10 @@ def test_columns_in_another_order_are_refused(taught: Arguments, tiny_run: RunFo
     teacher = copy_of(tiny_run, tmp_path / "teacher")
     teacher.write_config(teacher.read_config() | {"text_columns": ["title", "content"]})
     material = read_material(taught)
+    taught.data.teacher, taught.data.text_columns = str(teacher), ["content", "title"]
     assert material.unlabelled is not None
     with pytest.raises(UsageError, match=r"^the teacher \S+ reads title, content, and this run content, title: give"):
-        find_teacher(
-            str(teacher), str(tmp_path / "run"), ["content", "title"], material.reviews, material.unlabelled.learned
-        )
+        find_teacher(taught, material.reviews, material.unlabelled.learned)
 
 
 def test_ctrl_c_while_the_teacher_answers_says_how_to_go_on(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
