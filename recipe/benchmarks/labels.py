@@ -142,16 +142,21 @@ def train_recipe(
         unlabelled: It is given the texts of the other train rows too, without their labels.
     """
     with tempfile.TemporaryDirectory() as work, progress_bars(False):
-        rows.to_parquet(f"{work}/draw.parquet")
-        command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--train_file", f"{work}/draw.parquet"]
-        command += ["--text_columns", *TEXT_COLUMNS, "--label_column", LABEL_COLUMN, "--max_length", str(MAX_LENGTH)]
-        command += ["--model_name_or_path", material.model, "--seed", str(draw), "--threads", "1"]
         if unlabelled:
             material.train.select_columns(TEXT_COLUMNS).to_parquet(f"{work}/unlabelled.parquet")
-            command += ["--unlabelled_file", f"{work}/unlabelled.parquet"]
-        cpu_seconds = run_alone([*command, "--output_dir", f"{work}/run", *flags])
-        logits = TorchClassifier.from_run(f"{work}/run").logits(texts_of(material.test), "test rows")
+            flags = [*flags, "--unlabelled_file", f"{work}/unlabelled.parquet"]
+        run, cpu_seconds = train_in(work, flags, material, rows, draw)
+        logits = TorchClassifier.from_run(run).logits(texts_of(material.test), "test rows")
     return logits.argmax(axis=1), cpu_seconds
+
+
+def train_in(work: str, flags: Sequence[str], material: Material, rows: Dataset, draw: int) -> tuple[str, float]:
+    """Let `scripts/train.py` learn from all rows, and return the run, inside the folder `work`, and CPU seconds."""
+    rows.to_parquet(f"{work}/draw.parquet")
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--train_file", f"{work}/draw.parquet"]
+    command += ["--text_columns", *TEXT_COLUMNS, "--label_column", LABEL_COLUMN, "--max_length", str(MAX_LENGTH)]
+    command += ["--model_name_or_path", material.model, "--seed", str(draw), "--threads", "1"]
+    return f"{work}/run", run_alone([*command, "--output_dir", f"{work}/run", *flags])
 
 
 def run_alone(command: Sequence[str]) -> float:
@@ -255,7 +260,7 @@ def measure(
         CheckFailed: A training failed.
     """
     wanted, note = plan(list(dict.fromkeys(sizes)), ways, setfit)
-    material = _find_material(dataset, model, setfit, test_rows)
+    material = find_material(dataset, model, setfit, test_rows)
     if (smallest := min(sizes)) < FEWEST_LABELS:
         raise UsageError(f"--labels {smallest} must be {FEWEST_LABELS} at least")
     # The largest of them is refused here if there are too few rows.
@@ -290,7 +295,8 @@ def _measure_cell(material: Material, way: str, labels: int, draw: int) -> dict[
     return {name: round(found[name], 6) for name in ("f1", "accuracy")} | seconds
 
 
-def _find_material(dataset: str, model: str, setfit: str | None, test_rows: int) -> Material:
+def find_material(dataset: str, model: str, setfit: str | None, test_rows: int) -> Material:
+    """Return what the ways learn from, and with; if it is not here, or not usable, raise a `UsageError`."""
     if not (folder := local_folder(dataset)):
         raise UsageError(f"no folder {dataset!r} here")
     repository = Repository.in_folder(folder, None)
