@@ -92,7 +92,9 @@ def _columns(args: DataArguments, reviews: Reviews) -> tuple[str, dict[str, Any]
     low, high = gains[best]
     worth = "yes" if low > 0 else "Noise, cannot be told"
     line = f"Column {best!r}: {worth}; TF-IDF changes its F1 by {low:+.3f} to {high:+.3f} with it."
-    return f"{line} --text_columns {best} {args.text_columns[0]} costs little more.", {"gains": gains}
+    own, more = (sum(map(len, texts)) for texts in (flat(texts_of(train)), filter(None, train.rows[best][:])))
+    cost = f"--text_columns {best} {args.text_columns[0]} costs up to {1 + more / own:.1f} × the training."
+    return f"{line} {cost}", {"gains": gains}
 
 
 def unread_columns(rows: Dataset, read: Sequence[str]) -> list[str]:
@@ -134,6 +136,6 @@ def _encoder(run: RunFolder, record: RunRecord) -> tuple[str, dict[str, Any]]:
     return (
         f"A larger encoder: probably, but not measured here. This one has {millions:,.0f} M parameters; a BERT-base "
         f"has 110 M and {cost:,.0f} × the multiplications: some {cost * record.seconds:,.0f} s of training. It "
-        "can teach this one then (train.py --teacher).",
+        "can teach this one then (train.py --unlabelled_file … --teacher …).",
         figures | {"cost": cost},
     )

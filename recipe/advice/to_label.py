@@ -120,7 +120,7 @@ def _answer(
     elif sure.min() > SURE:
         worth = "Noise: it is sure of every one, so that their labels will change little."
     else:
-        worth = "Where it was tried, 400 of them were worth over 800 in random order (docs/advice.md)."
+        worth = "With a simpler learner, 400 of them were worth over 800 in random order (docs/advice.md)."
     return Advice(
         "Reviews to label next",
         [

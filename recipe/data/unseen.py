@@ -56,7 +56,10 @@ def _require_beside_rows(
         return
     args = data_arguments_of(settings)
     given = args.unlabelled_file or []
-    if gone := first_missing(given):
+    if not given:
+        # A run that was published, whose settings name no file.
+        unknown(f"{whose} does not say where its unlabelled reviews are")
+    elif gone := first_missing(given):
         unknown(f"{whose}'s unlabelled reviews are no longer at {gone}")
     elif files_sha256(given) != [part["sha256"] for part in record.unlabelled["files"]]:
         raise UsageError(
@@ -65,7 +68,7 @@ def _require_beside_rows(
     else:
         require_no_test_row(given, args, reviews, remedy)
     if recorded := record.unlabelled.get("teacher"):
-        teacher = RunFolder(str(args.teacher))
+        teacher = RunFolder(args.teacher or recorded["name"])
         if not teacher.is_finished:
             unknown(f"{whose}'s teacher is no longer at {teacher}")
         elif file_sha256(teacher.weights) != recorded["sha256"]:

@@ -121,8 +121,8 @@ class UnsavedCallback(TrainerCallback):
             raise self.trainer.interrupted()
 
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
-        """Raise `Interrupted` after a signal."""
-        if self.trainer.stop_request.signal:
+        """Raise `Interrupted` after a signal to any process."""
+        if any(self.trainer.gather_scalar(self.trainer.stop_request.signal)):
             raise self.trainer.interrupted()
 
     def train(self) -> None:

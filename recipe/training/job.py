@@ -39,7 +39,7 @@ from recipe.run_folder import BestEpoch, Epoch, Refit, RunRecord, Validation, ve
 from recipe.training.compute_metrics import metrics_hook
 from recipe.training.progress import epoch_rows
 from recipe.training.resuming import identity
-from recipe.training.teacher import Teacher, find_teacher
+from recipe.training.teacher import Teacher, find_teacher, open_teacher
 from recipe.training.trainer import ReviewTrainer
 
 
@@ -90,6 +90,7 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
     data, args = arguments.data, arguments.training
     pretrained = find_pretrained(arguments.model, data.max_length)
     tokenizer = load_tokenizer(pretrained, data.max_length, data.truncation_side)
+    teaching = open_teacher(arguments) if data.teacher is not None else None
     # The main process reads and tokenizes first; the others find the result on disk.
     with args.main_process_first(local=True):
         reviews = reviews or load_reviews(data, args.seed)
@@ -98,8 +99,8 @@ def read_material(arguments: Arguments, reviews: Reviews | None = None) -> Mater
         if given := data.unlabelled_file:
             unlabelled = read_unlabelled(given, data, reviews)
             tokens["unlabelled"] = tokenize(unlabelled.learned, tokenizer)
-            if data.teacher is not None:
-                teacher = find_teacher(arguments, reviews, unlabelled.learned)
+            if teaching:
+                teacher = find_teacher(teaching, arguments, reviews, unlabelled.learned)
     contrast = not no_contrast(pretrained, reviews.label_names, args)
     arguments = scheduled(arguments, len(reviews.splits["train"]), contrast)
     return Material(arguments, pretrained, tokenizer, reviews, tokens, unlabelled, teacher)

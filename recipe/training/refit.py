@@ -1,6 +1,5 @@
 """Train once more on all labelled rows, where those held out are too many to lose, and then on unlabelled ones too."""
 
-import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -56,11 +55,7 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
 def _soft_labels(job: TrainingJob, material: Material, labelled: Dataset, folder: Path) -> np.ndarray:
     """Return the teacher's answers to the unlabelled reviews, or those of a model trained on the labelled ones."""
     if material.teacher:
-        try:
-            return material.teacher.answers
-        except KeyboardInterrupt:
-            job.trainer.stop_request.signal = signal.SIGINT
-            raise job.trainer.interrupted() from None
+        return material.teacher.answers
     trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
     logits, _ = _answers(trainer, material.tokens["unlabelled"])
     del trainer
@@ -133,7 +128,10 @@ def _answers(trainer: ReviewTrainer, rows: Dataset) -> tuple[np.ndarray, dict[st
     order = np.argsort(rows["length"][:], kind="stable")
     labels = np.maximum(rows["labels"][:], 0)
     rows = rows.remove_columns("labels").add_column("labels", labels).select(order)
-    found = trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")
+    with trainer.stop_request:
+        found = trainer.evaluation_loop(trainer.get_eval_dataloader(rows), "all rows", metric_key_prefix="all")
+    if any(trainer.gather_scalar(trainer.stop_request.signal)):
+        raise trainer.interrupted()
     logits = np.empty_like(found.predictions)
     logits[order] = found.predictions
     return logits, found.metrics or {}

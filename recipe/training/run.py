@@ -71,6 +71,9 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     material = read_material(arguments)
     ready = [job_of(material, next(iter(start.left or folders)))]
     _begin(ready[0], run, start)
+    if material.teacher and start.left:
+        # Whatever fails there, fails before hours of training.
+        material.teacher.answers  # noqa: B018
     for number, (seed, folder) in enumerate(start.left.items()):
         # Without a name, so that it is gone before the next one is loaded.
         _fit(ready.pop() if ready else job_of(material, seed), material, folder, None if number else start.checkpoint)

@@ -1,5 +1,6 @@
 """A finished run, most often of a larger encoder, that answers the reviews without labels."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,31 +42,42 @@ class Teacher:
         """The probabilities of the labels of each review, float64 (reviews, classes).
 
         Raises:
-            UsageError: Its weights are no longer those that were found, or give what is not a number.
+            UsageError: Its weights give what is not a number, or are no longer there.
         """
-        if file_sha256(self.run.weights) != self.origin["sha256"]:
-            raise UsageError(f"the teacher {self.run} has changed since this run began: restore it, and --resume")
         return _answer(self.run, self.asked, self.device)
 
 
-def find_teacher(arguments: Arguments, reviews: Reviews, asked: Split) -> Teacher:
-    """Return the teacher of a run, after it has answered one review.
+def open_teacher(arguments: Arguments) -> RunFolder:
+    """Return the teacher of a run, before any review is read.
+
+    Raises:
+        UsageError: It is no finished run, or would be overwritten, or a teacher of its own would.
+    """
+    run = RunFolder(str(arguments.data.teacher))
+    run.require_finished("--teacher")
+    _require_kept(run, RunFolder(str(arguments.training.output_dir)))
+    return run
+
+
+def find_teacher(run: RunFolder, arguments: Arguments, reviews: Reviews, asked: Split) -> Teacher:
+    """Return a teacher after it has answered one review.
 
     Args:
-        arguments: The run's, with its `teacher`.
-        reviews: Of the run.
+        run: The teacher, as `open_teacher` returns it.
+        arguments, reviews: Of the run that it teaches.
         asked: Without labels, for the teacher to answer.
 
     Raises:
-        UsageError: It is no finished run, is damaged, reads other columns, has other labels or has learned from test
-            rows; or it would be overwritten, or a teacher of its own would.
+        UsageError: It is damaged, reads other columns, has other labels or has learned from test rows.
     """
-    args, run, text_columns = arguments.training, RunFolder(str(arguments.data.teacher)), arguments.data.text_columns
-    run.require_finished("--teacher")
-    _require_kept(run, RunFolder(str(args.output_dir)))
-    record, columns = run.read_record(), data_arguments_of(run.read_config()).text_columns
-    # Own files may name a column otherwise, but not in another order.
-    if len(columns) != len(text_columns) or columns == text_columns[::-1] != text_columns:
+    args, text_columns, record = arguments.training, arguments.data.text_columns, run.read_record()
+    columns = data_arguments_of(run.read_config()).text_columns
+    # The reviews of other files may have other names, but what has the same name is the same.
+    there = {*reviews.splits["train"].rows.features}
+    if record.dataset["name"] == reviews.origin["name"]:
+        there |= {*columns}
+    pairs = itertools.zip_longest(columns, text_columns)
+    if any(theirs != own and (theirs in there or not theirs or not own) for theirs, own in pairs):
         raise UsageError(
             f"the teacher {run} reads {', '.join(columns)}, and this run {', '.join(text_columns)}: "
             "give --text_columns as the teacher has them"
@@ -94,7 +106,7 @@ def _require_kept(teacher: RunFolder, output: RunFolder) -> None:
         if not (above := data_arguments_of(run.read_config()).teacher):
             break
         run = RunFolder(above)
-    if output.path.resolve() in seen:
+    if output.path.resolve() in seen or any(one.is_relative_to(output.seeds.resolve()) for one in seen):
         raise UsageError(
             f"--teacher {teacher} is in --output_dir, or has learned from what is there: choose another --output_dir"
         )

@@ -1,6 +1,7 @@
 """A finished run answers the reviews without labels, if it can, and if no test row has taught it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from datasets import Dataset
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.data import load_reviews, texts_of
 from recipe.data.unseen import require_unseen, require_unseen_by
-from recipe.errors import Interrupted, RecipeWarning, UsageError
+from recipe.errors import RecipeWarning, UsageError
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
 from recipe.run_folder import RunFolder
 from recipe.training import refit
 from recipe.training.job import header, prepare, read_material
 from recipe.training.run import inspect_only, train
-from recipe.training.teacher import Teacher, find_teacher
+from recipe.training.teacher import Teacher, find_teacher, open_teacher
 
 FLAGS = "--max_train_samples 60 --num_train_epochs 2 --refit".split()
 
@@ -61,6 +62,7 @@ def test_the_last_training_learns_from_the_answers_of_the_teacher(
     record = run.read_record()
     assert record.unlabelled is not None and record.refit is not None and record.refit.rows == 60
     teacher = record.unlabelled["teacher"]
+    assert teacher["weights"] == Path(tiny_run.read_record().weights["name"]).name
     assert teacher["name"] == tiny_run.path.name and teacher["parameters"] == record.weights["parameters"]
     assert run.read_config()["teacher"] == str(tiny_run.path.resolve())
 
@@ -94,6 +96,7 @@ def test_a_teacher_without_a_pupil_is_refused() -> None:
     [
         ("unfinished", r"^\S+ holds no finished run: run.json is missing from it. Train it first$"),
         ("overwritten", r"^--teacher \S+ is in --output_dir, or has learned from what is there: choose another --out"),
+        ("a seed", r"^--teacher \S+ is in --output_dir, or has learned from what is there: choose another --out"),
         ("its teacher", r"^--teacher \S+ is in --output_dir, or has learned from what is there: choose another --out"),
         ("columns", r"^the teacher \S+ reads title, content, and this run content: give --text_columns as the t"),
         ("labels", r"^the teacher \S+ knows the labels bad, good, and the reviews have negative, positive, in this"),
@@ -112,6 +115,10 @@ def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
         teacher.record.unlink()
     elif change == "overwritten":
         taught.training.output_dir, taught.training.overwrite_output_dir = str(teacher), True
+    elif change == "a seed":
+        taught.training.output_dir, taught.training.overwrite_output_dir = str(tmp_path / "many"), True
+        teacher = RunFolder(shutil.copytree(tiny_run.path, tmp_path / "many" / "seeds" / "42"))
+        taught.data.teacher = str(teacher)
     elif change == "its teacher":
         above = copy_of(tiny_run, tmp_path / "above")
         teacher.write_config(teacher.read_config() | {"teacher": str(above)})
@@ -133,7 +140,7 @@ def test_a_teacher_that_cannot_answer_is_refused_before_anything_is_written(
     with pytest.raises(UsageError, match=message) as refused:
         train(taught)
     assert "\n" not in str(refused.value) and files_under(teacher.path) | {".lock"} == before
-    assert change in ("overwritten", "its teacher") or files_under(tmp_path / "run") <= {".lock"}
+    assert change in ("overwritten", "its teacher", "a seed") or files_under(tmp_path / "run") <= {".lock"}
 
 
 def test_an_inspection_refuses_a_teacher_that_cannot_answer(taught: Arguments, tiny_run: RunFolder) -> None:
@@ -147,7 +154,8 @@ def test_a_teacher_answers_on_the_device_of_the_run(taught: Arguments, monkeypat
     assert material.unlabelled is not None
     # As with --use_cpu on a machine that has a GPU.
     monkeypatch.setattr("torch.cuda.is_available", lambda: device.type == "cpu")
-    assert find_teacher(taught, material.reviews, material.unlabelled.learned).device == device
+    found = find_teacher(open_teacher(taught), taught, material.reviews, material.unlabelled.learned)
+    assert found.device == device
 
 
 def test_a_teacher_that_knows_test_rows_is_refused(
@@ -222,36 +230,97 @@ def test_a_teacher_whose_unlabelled_reviews_were_labelled_since_can_teach(
     require_unseen_by(run, load_reviews(parse_arguments(flags).data, seed=42))
 
 
-def test_columns_in_another_order_are_refused(taught: Arguments, tiny_run: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("theirs", "own"), [(["title", "content"], ["content", "title"]), (["title"], ["content"])])
+def test_other_columns_of_the_same_dataset_are_refused(
+    theirs: list[str], own: list[str], taught: Arguments, tiny_run: RunFolder, tmp_path: Path
+) -> None:
     teacher = copy_of(tiny_run, tmp_path / "teacher")
-    teacher.write_config(teacher.read_config() | {"text_columns": ["title", "content"]})
+    teacher.write_config(teacher.read_config() | {"text_columns": theirs})
     material = read_material(taught)
-    taught.data.teacher, taught.data.text_columns = str(teacher), ["content", "title"]
+    taught.data.text_columns = own
     assert material.unlabelled is not None
-    with pytest.raises(UsageError, match=r"^the teacher \S+ reads title, content, and this run content, title: give"):
-        find_teacher(taught, material.reviews, material.unlabelled.learned)
+    message = rf"^the teacher \S+ reads {', '.join(theirs)}, and this run {', '.join(own)}: give --text_columns as"
+    with pytest.raises(UsageError, match=message):
+        find_teacher(teacher, taught, material.reviews, material.unlabelled.learned)
 
 
-def test_ctrl_c_while_the_teacher_answers_says_how_to_go_on(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "own", "there", "accepted"),
+    [
+        (["content"], ["content"], ["content"], True),
+        (["text"], ["content"], ["content", "title"], True),
+        (["title"], ["content"], ["content", "title"], False),
+        (["title", "content"], ["body", "title"], ["body", "title"], False),
+        (["title", "content"], ["headline", "body"], ["headline", "body"], True),
+        (["content"], ["content", "title"], ["content", "title"], False),
+    ],
+)
+def test_a_column_of_the_same_name_stands_in_the_same_place(
+    theirs: list[str],
+    own: list[str],
+    there: list[str],
+    accepted: bool,
+    taught: Arguments,
+    tiny_run: RunFolder,
+    tmp_path: Path,
+) -> None:
+    teacher, rows = copy_of(tiny_run, tmp_path / "teacher"), separable_reviews(60, seed=7)
+    teacher.write_config(teacher.read_config() | {"text_columns": theirs})
+    taught.data.text_columns = own
+    Dataset.from_dict({name: rows["content"] for name in there} | {"label": rows["label"]}).to_csv(
+        tmp_path / "mine.csv"
+    )
+    flags = ["--train_file", str(tmp_path / "mine.csv"), "--text_columns", *own]
+    reviews = load_reviews(parse_arguments(flags).data, seed=42)
+    asked = reviews.splits["validation"]
+    if accepted:
+        find_teacher(teacher, taught, reviews, asked)
+        return
+    with pytest.raises(
+        UsageError, match=r"^the teacher \S+ reads .*, and this run .*: give --text_columns as the teach"
+    ):
+        find_teacher(teacher, taught, reviews, asked)
+
+
+def test_a_teacher_answers_before_anything_is_trained(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(self: Teacher) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Teacher, "answers", property(press))
-        with pytest.raises(Interrupted, match=r"^stopped after step 12 of 12\. The same command with --resume goes on"):
+        with pytest.raises(KeyboardInterrupt):
             train(taught)
-    taught.training.resume = True
+    run = RunFolder(str(taught.training.output_dir))
+    assert not any(file.startswith("checkpoint-") for file in files_under(run.path))
+    taught.training.overwrite_output_dir = True
     assert train(taught).is_finished
 
 
-def test_a_teacher_that_changes_meanwhile_does_not_answer(
+def test_a_teacher_is_looked_at_before_the_reviews(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught.data.teacher = "nowhere"
+    monkeypatch.setattr("recipe.training.job.load_reviews", lambda *args: 1 / 0)
+    with pytest.raises(UsageError, match=r"^no run at nowhere .* or say where with --teacher$"):
+        train(taught)
+
+
+def test_what_is_gone_of_a_teacher_is_refused_in_training_and_told_at_evaluation(
     taught: Arguments, tiny_run: RunFolder, tmp_path: Path
 ) -> None:
-    taught.data.teacher = str(teacher := copy_of(tiny_run, tmp_path / "teacher"))
-    found = read_material(taught).teacher
-    change_weights(teacher, "classifier.bias", 1.0)
-    assert found is not None
-    with pytest.raises(
-        UsageError, match=r"^the teacher \S+ has changed since this run began: restore it, and --resume"
+    first = copy_of(tiny_run, tmp_path / "first")
+    taught.data.teacher = taught.resolved["teacher"] = str(first)
+    run = train(taught)
+    separable_reviews(20, seed=5).to_parquet(tmp_path / "unseen.parquet")
+    unseen = load_reviews(taught.data, seed=42, other_test=[str(tmp_path / "unseen.parquet")])
+    first.write_config(first.read_config() | {"train_file": "gone.csv"})
+    with pytest.warns(RecipeWarning, match=r"^the teacher \S+'s reviews are no longer at gone\.csv: whether test rows"):
+        require_unseen(unseen, run.read_record(), run.read_config())
+    first.weights.unlink()
+    with pytest.raises(UsageError, match=r"^the teacher \S+'s teacher is no longer at \S+: whether .*; put them back"):
+        require_unseen_by(run, unseen)
+    # As a publication is, whose config names no file.
+    bare = {name: value for name, value in run.read_config().items() if name not in ("unlabelled_file", "teacher")}
+    with (
+        pytest.warns(RecipeWarning, match=r"^the run does not say where its unlabelled reviews are: whether test"),
+        pytest.warns(RecipeWarning, match=r"^the run's teacher is no longer at run: whether test rows"),
     ):
-        _ = found.answers
+        require_unseen(unseen, run.read_record(), bare)

@@ -1,6 +1,7 @@
 """A run learns from its own answers to reviews without labels, in the end, and says so."""
 
 import hashlib
+import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,13 @@ from scipy.special import softmax
 
 from recipe.arguments.parser import Arguments, parse_arguments, scheduled
 from recipe.commands import train as command
-from recipe.errors import UsageError
+from recipe.errors import Interrupted, UsageError
 from recipe.run_folder import RunFolder
 from recipe.training import refit
 from recipe.training.callbacks import UnsavedCallback
 from recipe.training.job import header, prepare, read_material, review_loss
 from recipe.training.run import train
+from recipe.training.trainer import ReviewTrainer
 
 FLAGS = "--max_train_samples 60 --num_train_epochs 2 --refit".split()
 
@@ -159,6 +161,28 @@ def test_a_run_that_was_stopped_in_its_last_training_ends_as_if_it_had_not(
         train(tiny_arguments(*FLAGS, "--output_dir", str(tmp_path / "stopped"), "--resume"))
     resumed = train(tiny_arguments(*stopped, "--resume"))
     assert same_weights(resumed, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("rows", [12, 100])
+def test_a_signal_while_a_model_answers_validation_rows_or_unlabelled_ones_says_how_to_go_on(
+    rows: int, number: int, tiny_arguments: Callable[..., Arguments], new_reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags, inner = [*FLAGS, "--unlabelled_file", str(new_reviews)], ReviewTrainer.evaluation_loop
+    sent: list[int] = []
+
+    def stopped(self: ReviewTrainer, loader: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(loader.dataset) == rows and kwargs["metric_key_prefix"] == "all" and not sent:
+            sent.append(number)
+            signal.raise_signal(number)
+        return inner(self, loader, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReviewTrainer, "evaluation_loop", stopped)
+        with pytest.raises(Interrupted, match=r"The same command with --resume goes on from") as ended:
+            train(tiny_arguments(*flags))
+    assert ended.value.code == 128 + number
+    assert train(tiny_arguments(*flags, "--resume")).is_finished
 
 
 def test_the_run_says_what_it_learned_from(
