@@ -139,7 +139,7 @@ def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = 
     if args.sampling == "random":
         splits = {name: _sample(name, split, names, args.max_rows[name], seed) for name, split in splits.items()}
     dropped |= _drop_shared(splits, "test")
-    if "validation" not in splits:
+    if held_out := "validation" not in splits:
         splits["train"], splits["validation"] = _hold_out_validation(splits["train"], names, args, seed)
     dropped |= _drop_shared(splits, "validation")
     if args.corrections:
@@ -150,6 +150,11 @@ def load_reviews(args: DataArguments, seed: int, other_test: list[str] | None = 
             f"no train row with the label {names[min(gone)]!r} is left: all of them also stand in test or validation, "
             "or --max_train_samples is too few to draw one"
         )
+    found, counts = np.unique(splits["train"].labels, return_counts=True)
+    # Of two rows one is held out.
+    if counts.min() < 2 and not held_out:
+        rare = names[found[counts.argmin()]]
+        raise UsageError(f"the label {rare!r} has a single train row, and two are needed: correct or remove it")
     if other:
         splits["test"] = other
     in_order = {name: splits[name] for name in sorted(splits, key=SPLITS.index)}

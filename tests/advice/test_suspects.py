@@ -183,6 +183,9 @@ def test_no_test_row_is_read_and_the_test_rows_may_be_gone(
 ) -> None:
     assert reviews_of(flipped_run).test.labels.size == 60 and reads_of_test_rows == ["labels"], "it counts"
     reads_of_test_rows.clear()
+    more = separable_reviews(20, seed=7)["content"]
+    Dataset.from_dict({"content": [f"{text} and more" for text in more]}).to_parquet(tmp_path / "more.parquet")
+    assert len(advise(flipped_run, unlabelled_file=[str(tmp_path / "more.parquet")])) == 4
     found = summary(advise(flipped_run))
     assert not reads_of_test_rows
     record = flipped_run.read_record()

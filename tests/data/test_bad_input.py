@@ -49,6 +49,10 @@ CASES = [
         "the label 'negative' has a single row, and --validation_fraction needs two to split",
     ),
     (
+        "--train_file few.csv --validation_file good.csv",
+        "the label 'negative' has a single train row, and two are needed: correct or remove it",
+    ),
+    (
         "--train_file good.csv --test_file good.csv",
         "every train row also stands in test: nothing is left to learn from",
     ),

@@ -17,7 +17,7 @@ from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256
 from recipe.files.spreadsheet import sheet
 from recipe.run_folder import RunFolder
-from recipe.training.run import inspect_only
+from recipe.training.run import inspect_only, train
 
 # A third of the reviews repeats an earlier one in other case and spacing.
 TEXTS = [f"film number {row}" for row in range(40)] + [f"Film  NUMBER {row}" for row in range(20)]
@@ -143,12 +143,17 @@ def test_corrections_that_make_no_sense_are_refused(content: str, message: str) 
 def test_a_run_keeps_the_place_of_its_corrections_and_says_how_many_there_are(
     tiny_arguments: Callable[..., Arguments], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    review = separable_reviews(300, seed=1)["content"][0]
-    Path("found.csv").write_text(sheet({"content": [review], "correct_label": ["positive"]}))
+    rows = separable_reviews(300, seed=1)
+    other = ["positive", "negative"][rows["label"][0]]
+    Path("found.csv").write_text(sheet({"content": rows["content"][:1], "correct_label": [other]}))
     arguments = tiny_arguments("--corrections", "found.csv")
     assert arguments.resolved["corrections"] == str(tmp_path / "found.csv")
     inspect_only(arguments)
     assert re.search("^corrected  labels of (1 train, 0|0 train, 1) validation rows$", capsys.readouterr().out, re.M)
+    arguments.training.overwrite_output_dir = True
+    kept = train(arguments).read_record().dataset["corrections"]
+    assert sum(kept["rows"].values()) == 1
+    assert [file["sha256"] for file in kept["files"]] == [file_sha256(Path("found.csv"))]
 
 
 def test_a_finished_run_gets_its_corrections_again_or_says_why_not(tiny_run: RunFolder, tmp_path: Path) -> None:

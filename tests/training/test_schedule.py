@@ -150,6 +150,13 @@ def few_flags(tiny_bert: Path, tmp_path: Path) -> list[str]:
     return flags.split()
 
 
+def test_no_test_row_decides_the_schedule(few_flags: list[str], tmp_path: Path, reads_of_test_rows: list[str]) -> None:
+    write_dataset(tmp_path / "few", train=separable_reviews(25, seed=1), test=separable_reviews(40, seed=2))
+    job = prepare(parse_arguments([*few_flags, "--output_dir", str(tmp_path / "run")]))
+    assert job.steps == 120 and "test" in job.reviews.splits and not reads_of_test_rows
+    assert job.reviews.test.labels.size == 40 and reads_of_test_rows == ["labels"], "it counts"
+
+
 def test_the_first_lines_say_the_schedule_and_why(few_flags: list[str], tmp_path: Path) -> None:
     def said(*flags: str) -> str:
         lines = header(

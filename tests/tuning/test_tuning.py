@@ -286,6 +286,10 @@ def test_the_best_settings_train_the_same_model_to_the_bit(
     assert run.path == tmp_path / "search_best" and run.read_config()["tuned_trials"] == 3
     assert (record.best.f1, record.best.loss, record.best.epoch) == (best.f1, best.loss, best.epoch)
     assert hashes(load_file(run.path / "model.safetensors")) in weights
+    flags = ["--config", str(tmp_path / "search" / "best.yaml"), "--refit", "--output_dir", str(tmp_path / "refitted")]
+    refitted = train(parse_arguments(flags))
+    assert refitted.read_record().best.f1 == best.f1 and refitted.read_record().best.loss == best.loss
+    assert hashes(load_file(refitted.path / "model.safetensors")) not in weights
 
 
 def hashes(tensors: dict[str, Any]) -> dict[str, str]:
