@@ -57,11 +57,15 @@ def gain(cells: Sequence[Cell], labels: int) -> Gain | None:
     if not found:
         return None
     (_, best), differences = max(found.items())
-    interval = None
-    if len(differences) > 1:
-        low, high = ttest_1samp(differences, 0).confidence_interval(0.95)
-        interval = (float(low), float(high))
-    return Gain(best, len(differences), fmean(differences), interval)
+    return Gain(best, len(differences), fmean(differences), _interval(differences))
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean by Student's t, `None` of a single value."""
+    if len(values) < 2:
+        return None
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    return float(low), float(high)
 
 
 def as_table(cells: Sequence[Cell]) -> str:
@@ -69,14 +73,14 @@ def as_table(cells: Sequence[Cell]) -> str:
 
     The spread is the standard deviation of the draws' F1.
     """
-    rows = [["labels", "way", "draws", "mean F1", "spread", "lowest", "accuracy", "CPU s"]]
+    rows = [["labels", "way", "draws", "mean F1", "95 % interval", "spread", "lowest", "accuracy", "CPU s"]]
     gains = [["labels", "the best other", "draws", "gain of ours", "95 % interval"]]
     for labels in sorted({cell.labels for cell in cells}):
         for way in NAMES:
             if some := [cell for cell in cells if (cell.labels, cell.way) == (labels, way)]:
                 rows.append([f"{labels:,}", NAMES[way], str(len(some)), *_figures(some)])
         if found := gain(cells, labels):
-            span = "–" if found.interval is None else "{:+.3f} to {:+.3f}".format(*found.interval)
+            span = "{:+.3f} to {:+.3f}".format(*found.interval) if found.interval else "–"
             gains.append([f"{labels:,}", NAMES[found.other], str(found.draws), f"{found.difference:+.3f}", span])
     tables = [_markdown(rows), *([_markdown(gains)] if len(gains) > 1 else [])]
     return "\n\n".join([*tables, _where(cells)])
@@ -84,10 +88,10 @@ def as_table(cells: Sequence[Cell]) -> str:
 
 def _figures(some: Sequence[Cell]) -> list[str]:
     f1 = [cell.f1 for cell in some]
-    spread = f"{stdev(f1):.3f}" if len(f1) > 1 else "–"
+    ends, spread = ("{:.3f} to {:.3f}".format(*found), f"{stdev(f1):.3f}") if (found := _interval(f1)) else ("–", "–")
     accuracy, cost = (fmean(getattr(cell, name) for cell in some) for name in ("accuracy", "cpu_seconds"))
     said = f"{cost:,.0f}" if cost >= 10 else f"{cost:.2f}"
-    return [f"{fmean(f1):.3f}", spread, f"{min(f1):.3f}", f"{accuracy:.3f}", said]
+    return [f"{fmean(f1):.3f}", ends, spread, f"{min(f1):.3f}", f"{accuracy:.3f}", said]
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:

@@ -204,7 +204,9 @@ def test_the_table_gives_mean_spread_and_the_interval_of_the_gain() -> None:
     assert found.interval == pytest.approx((difference.mean() - half, difference.mean() + half))
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in labels_table.as_table(cells).splitlines()]
     mean, spread = f"{np.mean(f1['tfidf']):.3f}", f"{np.std(f1['tfidf'], ddof=1):.3f}"
-    assert ["64", "TF-IDF, logistic regression", "3", mean, spread, "0.600", "0.800", "100"] in rows
+    end = stats.t.ppf(0.975, 2) * 0.05 / np.sqrt(3)
+    ends = f"{0.65 - end:.3f} to {0.65 + end:.3f}"
+    assert ["64", "TF-IDF, logistic regression", "3", mean, ends, spread, "0.600", "0.800", "100"] in rows
     gained = f"{difference.mean():+.3f}"
     assert any(row[1:4] == ["frozen encoder, logistic regression", "3", gained] for row in rows if len(row) == 5)
 
