@@ -9,12 +9,14 @@ import difflib
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from recipe.errors import CheckFailed, Interrupted, RecipeWarning, UsageError, disk_refusal
@@ -22,6 +24,8 @@ from recipe.machine import forget_leftover_launch, is_main_process, let_threads_
 
 DEFAULT_RUN = "runs/quickstart"
 SPLITS = ("train", "validation", "test")
+# Seconds.
+FREED_AFTER = 0.05
 
 
 class OneLineErrors:
@@ -132,11 +136,19 @@ def _report(error: BaseException) -> int:
     return code
 
 
-def _unwind(main_process: int, number: int, *_: object) -> None:
+def _unwind(main_process: int, number: int, frame: FrameType | None) -> None:
     """End this process by an exception, so that it stops what it started and removes what is half-written."""
     if os.getpid() != main_process:
         # A data-loader worker inherits this handler; it must not run the main process's cleanup.
         os._exit(128 + number)
+    while frame and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    if frame:
+        # Python drops what is raised while an object is freed, as in a long garbage collection: once that is over.
+        again = threading.Timer(FREED_AFTER, signal.raise_signal, [number])
+        again.daemon = True
+        again.start()
+        return
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)

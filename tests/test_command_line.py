@@ -49,6 +49,22 @@ def test_each_end_has_its_exit_code_and_at_most_one_line(
     assert found == code and (said == lines if lines is not None else len(said) == 1), said
 
 
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_an_object_is_freed_is_not_lost(number: str, code: int, tmp_path: Path) -> None:
+    freed = f"""
+class Freed:
+    def __del__(self):
+        self.work()
+    def work(self):
+        signal.raise_signal(signal.{number})
+Freed()
+import time
+time.sleep(20)
+"""
+    found, said = end_of(freed, tmp_path)
+    assert found == code and len(said) == 1, said
+
+
 @pytest.mark.parametrize("given", ["", "ACTIVE"])
 def test_threads_that_wait_sleep_unless_the_user_says_how(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
