@@ -56,12 +56,12 @@ def measure_advice(dataset: str, weights: str, draws: int, tries: int, folder: P
         )
     pretrained = find_pretrained(arguments.model, arguments.data.max_length)
     tokenizer, encoder = load_tokenizer(pretrained, arguments.data.max_length), load_encoder(pretrained)
-    vectors = [encode(encoder, tokenizer, texts_of(split), "encoding") for split in splits]
+    texts = [texts_of(split) for split in splits]
+    vectors = [encode(encoder, tokenizer, some, "encoding") for some in texts]
     pool = np.concatenate(vectors[:2]), np.concatenate([split.labels for split in splits[:2]])
     test = vectors[2], splits[2].labels
-    texts = [text for split in splits[:2] for text in texts_of(split)]
     keys = np.concatenate([split.keys.normalised for split in splits[:2]])
-    suspects = find_changed(texts, pool[0], keys, pool[1], draws)
+    suspects = find_changed([*texts[0], *texts[1]], pool[0], keys, pool[1], draws)
     by_labels = label_in_turn(*pool, *test, draws)
     forecasts = foretell_twice(*pool, *test, tries)
     with fonts_for([]).in_use():

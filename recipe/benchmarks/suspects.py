@@ -39,7 +39,11 @@ class Found:
 
     @property
     def figures(self) -> list[float]:
-        """Return the shares of the first rows that hit and of the changed that many rows hold, and of all named."""
+        """Return four figures, for a row of the table.
+
+        The share of the first 50 rows that were changed, the share of all changed ones that the first 250 hold, how
+        many rows the list has, and the share of all changed ones that it holds.
+        """
         count = self.hits.sum() / self.changed
         return [self.hits[:FIRST].sum() / FIRST, self.hits[:MANY].sum() / self.changed, len(self.hits), count]
 

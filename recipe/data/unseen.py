@@ -69,7 +69,8 @@ def _require_beside_rows(
         require_no_test_row(given, args, reviews, remedy)
     if recorded := record.unlabelled.get("teacher"):
         teacher = RunFolder(args.teacher or recorded["name"])
-        if not teacher.is_finished:
+        # Without a place, whatever has its name here is another run.
+        if not args.teacher or not teacher.is_finished:
             unknown(f"{whose}'s teacher is no longer at {teacher}")
         elif file_sha256(teacher.weights) != recorded["sha256"]:
             raise UsageError(f"the teacher {teacher} has changed since {whose}: restore it, or train again")

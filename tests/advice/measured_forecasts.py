@@ -48,7 +48,7 @@ def main(folder: str, results: str, *sizes: str) -> None:
 
 
 def forecast(material: Material, labels: int, draw: int) -> dict[str, Any]:
-    """Train on a draw, and return F1 on its validation rows and the range with twice the labels, with what it is of."""
+    """Train on a draw, and return a line of the file: F1 on validation rows, and its range with twice the labels."""
     with tempfile.TemporaryDirectory() as work:
         path, _ = train_in(work, [], material, material.draw(labels, draw), draw)
         run = RunFolder(path)

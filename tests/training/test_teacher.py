@@ -304,7 +304,7 @@ def test_a_teacher_is_looked_at_before_the_reviews(taught: Arguments, monkeypatc
 
 
 def test_what_is_gone_of_a_teacher_is_refused_in_training_and_told_at_evaluation(
-    taught: Arguments, tiny_run: RunFolder, tmp_path: Path
+    taught: Arguments, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = copy_of(tiny_run, tmp_path / "first")
     taught.data.teacher = taught.resolved["teacher"] = str(first)
@@ -318,6 +318,8 @@ def test_what_is_gone_of_a_teacher_is_refused_in_training_and_told_at_evaluation
     with pytest.raises(UsageError, match=r"^the teacher \S+'s teacher is no longer at \S+: whether .*; put them back"):
         require_unseen_by(run, unseen)
     # As a publication is, whose config names no file.
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder("run").is_finished, "another run has the teacher's name here"
     bare = {name: value for name, value in run.read_config().items() if name not in ("unlabelled_file", "teacher")}
     with (
         pytest.warns(RecipeWarning, match=r"^the run does not say where its unlabelled reviews are: whether test"),
