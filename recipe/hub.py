@@ -51,6 +51,13 @@ def local_folder(name: str) -> str | None:
     return None
 
 
+def require_folder(name: str) -> str:
+    """Return the local folder that `name` means; raise `UsageError` if there is none."""
+    if folder := local_folder(name):
+        return folder
+    raise UsageError(f"no folder {name!r} here")
+
+
 def resolve_commit(kind: str, name: str, revision: str) -> str:
     """Return the commit of a "model" or "dataset" at a revision; under HF_HUB_OFFLINE=1, from what was downloaded.
 

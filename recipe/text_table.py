@@ -9,6 +9,11 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
+def span(ends: Sequence[float]) -> str:
+    """Return an interval in four decimals."""
+    return "{:.4f} to {:.4f}".format(*ends)
+
+
 def markdown(rows: Sequence[Sequence[str]], marks: Sequence[str]) -> list[str]:
     """Return a table's lines as Markdown, the head of `rows` first; `marks` align columns: `---` left, `--:` right."""
     head, *body = rows

@@ -20,7 +20,7 @@ from recipe.data.reviews import Reviews
 from recipe.evaluation.fonts import fonts_for
 from recipe.evaluation.pictures import GRID, SLICE_COLOUR, STYLES, save_picture
 from recipe.inference.pytorch import TorchClassifier
-from recipe.metrics.intervals import resample
+from recipe.metrics.intervals import interval, resample
 from recipe.run_folder import RunFolder, RunRecord
 
 PICTURE = "curve.png"
@@ -200,7 +200,7 @@ def foretell(curve: Curve, own: np.ndarray, f1: float) -> Forecast:
     # Luck carries no F1 past its ends.
     twice = np.clip(1 - (1 - own) * share + luck, 0, 1)
     gain = np.clip((1 - f1) * (1 - share) + luck, -f1, 1 - f1)
-    return Forecast(f1, _range(own), _range(twice), _range(gain))
+    return Forecast(f1, *(interval(drawn, LEVEL) for drawn in (own, twice, gain)))
 
 
 def draw_curve(curve: Curve, forecast: Forecast) -> Figure:
@@ -224,11 +224,6 @@ def draw_curve(curve: Curve, forecast: Forecast) -> Figure:
     axes.grid(**GRID)
     axes.legend(frameon=False, fontsize="small")
     return figure
-
-
-def _range(values: np.ndarray) -> list[float]:
-    ends: list[float] = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
-    return ends
 
 
 def _lines(forecast: Forecast, record: RunRecord) -> list[str]:

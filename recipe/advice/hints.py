@@ -1,6 +1,5 @@
 """Say whether longer reviews, another column or a larger encoder would help, from what a finished run knows."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +12,14 @@ from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.reviews import Reviews, Split
 from recipe.data.tokens import flat, texts_of
 from recipe.errors import UsageError
+from recipe.files.atomic import read_json
 from recipe.metrics.intervals import difference_intervals
+from recipe.metrics.significance import SIGNIFICANCE
 from recipe.model.baseline import fit_baseline
 from recipe.run_folder import RunFolder, RunRecord
 
 # A smaller share that is cut cannot cost a point of F1.
 FEW_CUT = 0.02
-SIGNIFICANCE = 0.05
 # Unread columns that are compared; a file may have many.
 MOST_COLUMNS = 3
 # Layers and hidden units of a BERT-base: multiplications for a token grow with the first, and the square of the second.
@@ -46,7 +46,7 @@ def hints(run: RunFolder, reviews: Reviews) -> Advice:
 def _length(run: RunFolder, record: RunRecord) -> tuple[str, dict[str, Any]]:
     """Return what longer reviews would bring, and the figures."""
     try:
-        data = json.loads(run.data.read_text(encoding="utf-8"))
+        data = read_json(run.data)
         cut, length, lengths = data["truncated"], data["max_length"], data["lengths"]
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(f"{run.data} is missing or damaged: {error}") from error
@@ -126,7 +126,7 @@ def _gain(train: Split, validation: Split, column: str, classes: int) -> list[fl
 
 def _encoder(run: RunFolder, record: RunRecord) -> tuple[str, dict[str, Any]]:
     """Return what a larger encoder would bring, and the figures."""
-    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(run.path / "config.json")
     own = config.get("num_hidden_layers", 0) * config.get("hidden_size", 0) ** 2
     millions = record.weights["parameters"] / 1e6
     figures = {"parameters": record.weights["parameters"]}

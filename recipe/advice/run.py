@@ -1,6 +1,5 @@
 """Answer what to do next about a finished run: each question in lines for the screen, and in `<run>/advice/`."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.unlabelled import read_unlabelled
 from recipe.errors import UsageError
-from recipe.files.atomic import file_sha256, write_json
+from recipe.files.atomic import file_sha256, read_json, write_json
 from recipe.files.spreadsheet import PREDICTED, PROBABILITY
 from recipe.run_folder import RunFolder
 
@@ -89,7 +88,7 @@ def unedited(folder: Path) -> dict[str, str]:
     """
     written: dict[str, str] = {}
     with suppress(OSError, ValueError, KeyError, TypeError):
-        written = json.loads((folder / "advice.json").read_text(encoding="utf-8"))["files"]
+        written = read_json(folder / "advice.json")["files"]
     for name in LISTS:
         if (file := folder / name).is_file() and file_sha256(file) != written.get(name):
             raise UsageError(f"{file} was edited since, and would be replaced: move it elsewhere first")

@@ -22,6 +22,7 @@ from recipe.data.tokens import flat
 from recipe.files.atomic import write_whole
 from recipe.files.spreadsheet import sheet
 from recipe.files.text_rows import Text
+from recipe.metrics.significance import SIGNIFICANCE
 from recipe.run_folder import RunFolder
 
 FOLDS = 5
@@ -50,10 +51,10 @@ class Check:
 
     @property
     def is_noise(self) -> bool:
-        """Return whether changed rows may have been named by chance: Fisher's exact test, one-sided, at 0.05."""
+        """Return whether changed rows may have been named by chance: Fisher's exact test, one-sided."""
         missed = self.changed - self.changed_named, self.others - self.others_named
         table = [[self.changed_named, missed[0]], [self.others_named, missed[1]]]
-        return float(fisher_exact(table, alternative="greater").pvalue) > 0.05
+        return float(fisher_exact(table, alternative="greater").pvalue) > SIGNIFICANCE
 
 
 def suspects(run: RunFolder, reviews: Reviews, folder: Path) -> Advice:

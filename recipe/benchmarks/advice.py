@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 from tqdm.auto import tqdm
 
 from recipe.advice.curve import foretell, learn, learner, measure
@@ -89,17 +89,17 @@ def label_in_turn(
 
 def saved(found: np.ndarray) -> list[str]:
     """Return the table of what `label_in_turn` found: gains, and how many labels in random order give the same F1."""
-    gains, draws = found[:, 1] - found[:, 0], len(found)
+    gains = found[:, 1] - found[:, 0]
     at_random, chosen = found.mean(axis=0)
-    ends = student.ppf(0.975, draws - 1) * gains.std(axis=0, ddof=1) / draws**0.5
+    lows, highs = ttest_1samp(gains, 0).confidence_interval(0.95)
     rows = [["labels", "random order", "chosen", "gain", "95 % interval", "as many in random order"]]
     # A mean over draws may dip; what was reached stays reached.
     needed = np.interp(chosen, np.maximum.accumulate(at_random), LABELS, right=np.inf)
-    for size, first, second, gain, end, same in zip(
-        LABELS.tolist(), at_random, chosen, gains.mean(axis=0), ends, needed, strict=True
+    for size, first, second, gain, low, high, same in zip(
+        LABELS.tolist(), at_random, chosen, gains.mean(axis=0), lows, highs, needed, strict=True
     ):
         rows.append([f"{size:,}", f"{first:.4f}", f"{second:.4f}", f"{gain:+.4f}"])
-        rows[-1] += [f"{gain - end:+.4f} to {gain + end:+.4f}"]
+        rows[-1] += [f"{low:+.4f} to {high:+.4f}"]
         rows[-1] += [f"{same:,.0f}" if np.isfinite(same) else f"over {MOST:,}"]
     return columns(rows)
 

@@ -16,8 +16,7 @@ from recipe.data.hub_rows import Repository, read_rows
 from recipe.data.inspection import inspect
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import tokenize
-from recipe.errors import UsageError
-from recipe.hub import local_folder
+from recipe.hub import require_folder
 from recipe.machine import usable_cores
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 
@@ -33,9 +32,7 @@ def _repeat_rows(dataset: str, rows: int, folder: Path) -> None:
     The n-th time each text ends in n, because equal texts stay on one side of a split.
     """
     folder.mkdir(parents=True)
-    if not (source := local_folder(dataset)):
-        raise UsageError(f"no folder {dataset!r} here")
-    found = read_rows(Repository.in_folder(source, None), "train", [TEXT_COLUMN, "label"], MAX_ROWS)
+    found = read_rows(Repository.in_folder(require_folder(dataset), None), "train", [TEXT_COLUMN, "label"], MAX_ROWS)
     table = found.select_columns([TEXT_COLUMN, "label"]).with_format("arrow")[:]
     with pyarrow.parquet.ParquetWriter(folder / "train-00000-of-00001.parquet", table.schema) as writer:
         for number, start in enumerate(range(0, rows, table.num_rows)):

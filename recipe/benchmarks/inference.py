@@ -13,10 +13,9 @@ from recipe.benchmarks import backends
 from recipe.data.hub_rows import Repository, read_rows
 from recipe.data.reviews import reviews_of
 from recipe.data.tokens import texts_of
-from recipe.errors import UsageError
 from recipe.export.variants import write_onnx
 from recipe.files.atomic import write_json
-from recipe.hub import local_folder
+from recipe.hub import require_folder
 from recipe.run_folder import RunFolder, versions
 from recipe.text_table import columns
 
@@ -62,8 +61,7 @@ def measure(run: RunFolder, dataset: str | None, reviews: int, rounds: int) -> d
 
 
 def _read_texts(dataset: str, text_columns: list[str], count: int) -> list[Any]:
-    if not (folder := local_folder(dataset)):
-        raise UsageError(f"no folder {dataset!r} here")
+    folder = require_folder(dataset)
     rows = read_rows(Repository.in_folder(folder, None), "test", text_columns, count)
     texts = [tuple(row[column] or "" for column in text_columns) for row in rows]
     return [text if len(text) > 1 else text[0] for text in texts]

@@ -25,8 +25,8 @@ from recipe.data.mapping import progress_bars
 from recipe.data.sources import hold_out
 from recipe.data.tokens import flat
 from recipe.errors import CheckFailed, UsageError
-from recipe.files.atomic import write_json, write_whole
-from recipe.hub import local_folder
+from recipe.files.atomic import read_json, write_json, write_whole
+from recipe.hub import require_folder
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.scores import score_labels
 from recipe.model.baseline import fit_baseline
@@ -192,7 +192,7 @@ def run_setfit(material: Material, rows: Dataset, draw: int) -> tuple[np.ndarray
         given = {"train": {"text": joined[0], "label": labels_of(rows).tolist()}, "test": joined[1]}
         write_json(Path(work, "given.json"), given)
         run_alone([str(material.setfit), "-c", SETFIT, work, material.pretrained.location, str(MAX_LENGTH), str(draw)])
-        found = json.loads(Path(work, "found.json").read_text(encoding="utf-8"))
+        found = read_json(Path(work, "found.json"))
     return np.asarray(found["predicted"]), found["cpu_seconds"]
 
 
@@ -297,9 +297,7 @@ def _measure_cell(material: Material, way: str, labels: int, draw: int) -> dict[
 
 def find_material(dataset: str, model: str, setfit: str | None, test_rows: int) -> Material:
     """Return what the ways learn from, and with; if it is not here, or not usable, raise a `UsageError`."""
-    if not (folder := local_folder(dataset)):
-        raise UsageError(f"no folder {dataset!r} here")
-    repository = Repository.in_folder(folder, None)
+    repository = Repository.in_folder(require_folder(dataset), None)
     columns = [*TEXT_COLUMNS, LABEL_COLUMN]
     train, test = (read_rows(repository, *split) for split in (("train", columns, -1), ("test", columns, test_rows)))
     for rows in (train, test):

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from recipe.advice.suspects import fold_numbers, learners, named_issues, out_of_fold
+from recipe.advice.suspects import CHANGED, fold_numbers, learners, named_issues, out_of_fold
 from recipe.evaluation.pictures import GRID, REFERENCE, STYLES
 from recipe.text_table import columns
 
-CHANGED = 0.04
 # Rows of the list that a person looks at: at first, and in an hour.
 FIRST, MANY = 50, 250
 # By what stands in the table, with the look of the picture's.

@@ -8,10 +8,9 @@ import numpy as np
 
 from recipe.comparison.runs import EvaluatedRun
 from recipe.comparison.settings import differing_settings
-from recipe.evaluation.sentences import SIGNIFICANCE
 from recipe.metrics.intervals import Difference, intervals_of
 from recipe.metrics.scores import score_labels
-from recipe.metrics.significance import McNemar, mcnemar
+from recipe.metrics.significance import SIGNIFICANCE, McNemar, mcnemar
 from recipe.run_folder.document import Document
 
 

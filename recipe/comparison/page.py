@@ -11,7 +11,7 @@ from recipe.evaluation.fonts import fonts_for, one_line, shorten
 from recipe.evaluation.model_card import plain
 from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
-from recipe.text_table import columns, markdown
+from recipe.text_table import columns, markdown, span
 
 PICTURE = "f1.png"
 # In Latin letters.
@@ -54,7 +54,7 @@ def figure_rows(comparison: Comparison) -> list[list[str]]:
     rows = [["run", "served", "F1", "95 % interval", "accuracy", "reviews/s", "MB", "training s"]]
     for run in comparison.runs:
         size = "–" if run.bytes is None else f"{run.bytes / 1e6:,.1f}"
-        figures = [f"{run.f1:.4f}", "{:.4f} to {:.4f}".format(*run.f1_interval), f"{run.accuracy:.4f}"]
+        figures = [f"{run.f1:.4f}", span(run.f1_interval), f"{run.accuracy:.4f}"]
         rows.append([run.run, run.served, *figures, f"{run.reviews_per_second:,.1f}", size, f"{run.seconds:,.0f}"])
     return rows
 

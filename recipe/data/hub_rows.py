@@ -18,7 +18,7 @@ from recipe import hub
 from recipe.data.mapping import PROGRESS_FROM_ROWS, progress_bars
 from recipe.errors import UsageError
 from recipe.files import readers
-from recipe.files.atomic import write_json
+from recipe.files.atomic import read_json, write_json
 from recipe.machine import is_main_process
 
 # Smaller datasets are prepared in seconds, which need no progress bar.
@@ -62,7 +62,7 @@ class Repository:
     def remember(self, what: str, find: Callable[[], Any], valid: Callable[[Any], bool] = lambda _: True) -> Any:
         """Return what `find` returns, a JSON value; found once, then read from disk while it is `valid`."""
         file = self._file(what)
-        if file.is_file() and valid(known := json.loads(file.read_text(encoding="utf-8"))["value"]):
+        if file.is_file() and valid(known := read_json(file)["value"]):
             return known
         write_json(file, {"value": (found := find())})
         return found

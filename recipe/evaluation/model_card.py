@@ -13,7 +13,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from recipe.arguments.data import data_arguments_of, describe_truncation
 from recipe.evaluation.origin import Origin, files_origin, rows_of, weights_of
 from recipe.evaluation.sentences import (
-    SIGNIFICANCE,
     describe_decision,
     describe_differences,
     describe_left_out,
@@ -23,7 +22,9 @@ from recipe.evaluation.sentences import (
     named_shares,
 )
 from recipe.evaluation.types import Report
+from recipe.metrics.significance import SIGNIFICANCE
 from recipe.run_folder import VARIANT_FILES, RunRecord
+from recipe.text_table import span
 
 HUB_METRICS = ("f1", "accuracy", "precision", "recall")
 # With more labels than this a table of all their counts would be too wide to read.
@@ -123,7 +124,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters["number"] = lambda value, form=".4f": "–" if value is None else format(value, form)
     environment.filters["thousands"] = "{:,}".format
-    environment.filters["span"] = lambda ends: f"{ends[0]:.4f} to {ends[1]:.4f}"
+    environment.filters["span"] = span
     environment.filters |= {"plain": plain, "quoted": quoted_label, "code": code, "origin": _describe_origin}
     environment.filters["files"] = lambda parts: _describe_origin(files_origin(parts))
     return environment.get_template("card.md.jinja")

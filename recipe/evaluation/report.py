@@ -23,9 +23,9 @@ from recipe.evaluation.sentences import BASELINE
 from recipe.evaluation.slices import figures_by_slice, most_confident_mistakes, most_frequent, slice_values
 from recipe.evaluation.thresholds import Asked, Wishes, choose_decision, served_figures
 from recipe.evaluation.types import Costs, Measured, Report, VariantFigures
-from recipe.files.atomic import write_json, write_whole
+from recipe.files.atomic import read_json, write_json, write_whole
 from recipe.files.text_rows import Text
-from recipe.inference.classifier import Classifier, read_json, windows
+from recipe.inference.classifier import Classifier, windows
 from recipe.inference.decision import Answers, Decision
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import TorchClassifier

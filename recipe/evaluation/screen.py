@@ -8,7 +8,7 @@ from recipe.evaluation.sentences import (
 )
 from recipe.evaluation.types import Report
 from recipe.files.parts import joined_name
-from recipe.text_table import columns
+from recipe.text_table import columns, span
 
 # Labels whose confusion counts fit side by side, and labels that are shown at all.
 MOST_COUNTED, MOST_SHOWN = 6, 12
@@ -31,7 +31,7 @@ def _answers(report: Report) -> list[str]:
         where = f"reviews of {joined_name([part['file'] for part in report.measured.files])}"
     rows = [["", "", "95 % interval"]]
     for name, share in named_shares(report):
-        rows.append([name, f"{share.value:.4f}", "{:.4f} to {:.4f}".format(*share.interval)])
+        rows.append([name, f"{share.value:.4f}", span(share.interval)])
     asked = [f"{wish.wish}: {wish.sentence}" for wish in report.asked]
     head = f"Served: {describe_served(report)}. {report.answers.reviews:,} {where}:"
     return [head, *columns(rows), *asked]
@@ -60,7 +60,7 @@ def _slices(report: Report, name: str | None) -> list[str]:
     for found in report.slices:
         if found.slice == name:
             f1 = "–" if found.f1 is None else f"{found.f1:.4f}"
-            ends = "{:.4f} to {:.4f}".format(*found.f1_interval) if found.f1_interval else "–"
+            ends = span(found.f1_interval) if found.f1_interval else "–"
             rows.append([_short(found.value), f"{found.rows:,}", f1, ends])
     return columns(rows) if len(rows) > 1 else []
 
@@ -71,7 +71,7 @@ def _variants(report: Report) -> list[str]:
     ]
     for name, found in report.variants.items():
         roc_auc = "–" if found.roc_auc is None else f"{found.roc_auc:.4f}"
-        ends = "{:.4f} to {:.4f}".format(*report.intervals.variants[name].f1)
+        ends = span(report.intervals.variants[name].f1)
         figures = [f"{found.f1:.4f}", ends, f"{found.accuracy:.4f}", roc_auc, f"{found.calibration_error:.4f}"]
         costs = [f"{found.reviews_per_second:,.1f}", f"{found.latency_ms.p50:.1f}", f"{found.labels_changed:,}"]
         rows.append([name, *figures, *costs])

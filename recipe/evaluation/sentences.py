@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from recipe.evaluation.thresholds import Share
 from recipe.evaluation.types import Report
 from recipe.inference.decision import Decision
+from recipe.metrics.significance import SIGNIFICANCE
 
 BASELINE = "tfidf"
-# Largest chance that a report takes noise for a difference, in all of its comparisons together.
-SIGNIFICANCE = 0.05
 
 
 def named_shares(report: Report) -> Iterator[tuple[str, Share]]:

@@ -16,9 +16,8 @@ from recipe.errors import CheckFailed, UsageError
 from recipe.export.certificate import CheckedReviews, certificate, describe_rejected
 from recipe.export.quantization import write_int8
 from recipe.export.sequence_first import put_sequence_first
-from recipe.files.atomic import write_json
+from recipe.files.atomic import read_json, write_json
 from recipe.files.text_rows import Text
-from recipe.inference.classifier import read_json
 from recipe.inference.onnx import OnnxClassifier, installed_providers
 from recipe.inference.pytorch import CHECKED_REVIEWS, TorchClassifier
 from recipe.machine import this_cpu

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -35,9 +35,19 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as readable JSON, whole or not at all; NaN is an error, as JSON has none."""
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, as_json(content))
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """Return `content` as readable JSON in UTF-8; NaN is an error."""
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -68,11 +68,6 @@ class JoinedFiles:
             file.require_columns()
             require_same_columns(file, first)
 
-    def window_rows(self, size: int) -> list[int]:
-        """Return the number of rows of each window of up to `size` rows, malformed ones included."""
-        starts = [(file.rows, start) for file in self.files for start in range(0, file.rows, size)]
-        return [min(size, rows - start) for rows, start in starts]
-
     def windows(self, size: int, wanted: Callable[[int], bool]) -> Iterator[Window]:
         """Yield the windows of up to `size` rows whose number is `wanted`, numbered through all files."""
         before = 0

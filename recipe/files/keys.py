@@ -58,10 +58,6 @@ class Keys:
             self.left_alone += is_known
         return not is_known
 
-    def end_survey(self) -> None:
-        """Forget what only the survey needs."""
-        self._seen.clear()
-
 
 def _spelled(key: Any) -> str:
     return "" if key is None else spelled(key)

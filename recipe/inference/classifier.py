@@ -1,7 +1,6 @@
 """Turn reviews into predictions, whichever engine computes the logits."""
 
 import itertools
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from recipe.errors import any_error_as_usage_error
+from recipe.files.atomic import read_json
 from recipe.files.text_rows import Text, replace_lone_surrogates
 from recipe.inference.decision import Answers, Decision
 from recipe.model.vocabulary import BLANK, unknown_id
@@ -248,8 +248,3 @@ def length_sorted_batches(lengths: Sequence[int], most_tokens: int) -> list[np.n
 def loading_errors_as_usage_error(folder: Path) -> AbstractContextManager[None]:
     """Turn any error while a model is loaded into a `UsageError`."""
     return any_error_as_usage_error(f"the model in {folder} cannot be loaded, a file is missing or damaged")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return a file's content."""
-    return json.loads(file.read_text(encoding="utf-8"))

@@ -19,7 +19,8 @@ from onnxruntime import (
 )
 
 from recipe.errors import UsageError
-from recipe.inference.classifier import Classifier, loading_errors_as_usage_error, read_json
+from recipe.files.atomic import read_json
+from recipe.inference.classifier import Classifier, loading_errors_as_usage_error
 from recipe.inference.decision import Decision
 from recipe.machine import usable_cores
 from recipe.run_folder import VARIANT_FILES, RunFolder, VariantCertificate

@@ -134,9 +134,9 @@ def resample(
     return figures["f1"][1:], figures["accuracy"][1:]
 
 
-def interval(values: np.ndarray) -> list[float]:
-    """Return the 95 % percentile interval of resampled values, float64 (resamples,)."""
-    ends: list[float] = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+def interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
+    """Return the percentile interval of resampled values, float64 (resamples,), in which `level` of them lie."""
+    ends: list[float] = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
     return ends
 
 

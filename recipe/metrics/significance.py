@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+# The chance that noise is taken for a difference, in all tests of one answer together.
+SIGNIFICANCE = 0.05
+
 
 @dataclass(frozen=True)
 class McNemar:

@@ -1,6 +1,5 @@
 """What a publication holds: what is certified of a run, without a review's text and without a path of this machine."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from safetensors import safe_open
 from recipe.errors import UsageError
 from recipe.evaluation.model_card import card_for_hub
 from recipe.evaluation.types import Report
+from recipe.files.atomic import as_json
 from recipe.hub import one_line_errors
 from recipe.inference.onnx import read_decision
 from recipe.model.safety import require_safe
@@ -51,9 +51,9 @@ def contents(run: RunFolder, name: str) -> dict[str, Path | bytes]:
     report = Report.from_json(run.read_report(), run.report)
     files |= {
         "README.md": card_for_hub(run.card.read_text(encoding="utf-8"), name).encode(),
-        "onnx/certificate.json": _as_json(without_reviews(certificate)),
-        "report.json": _as_json(without_folders(report.to_json())),
-        "run.json": _as_json(without_folders(_shared(run.read_record()).to_json())),
+        "onnx/certificate.json": as_json(without_reviews(certificate)),
+        "report.json": as_json(without_folders(report.to_json())),
+        "run.json": as_json(without_folders(_shared(run.read_record()).to_json())),
         "config.yaml": yaml.safe_dump(_numbers_and_columns(run.read_config()), allow_unicode=True).encode(),
     }
     return dict(sorted(files.items()))
@@ -106,7 +106,3 @@ def _shared(record: RunRecord) -> RunRecord:
 
 def _numbers_and_columns(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if isinstance(value, int | float) or name in COLUMNS}
-
-
-def _as_json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

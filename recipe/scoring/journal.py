@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from recipe.errors import UsageError
-from recipe.files.atomic import file_state, flush, replacing, write_json
+from recipe.files.atomic import file_state, flush, read_json, replacing, write_json
 from recipe.files.lock import holding
 from recipe.files.writers import compressed
 from recipe.scoring.parts import changed
@@ -136,7 +136,7 @@ class Journal:
     def remove_if_published(self) -> None:
         """Remove the folder that a kill has left after the output had taken its place."""
         with suppress(FileNotFoundError, ValueError, KeyError):
-            if json.loads((self.folder / "published.json").read_text())["state"] == file_state(self.output):
+            if read_json(self.folder / "published.json")["state"] == file_state(self.output):
                 self.remove()
 
     def size(self) -> int:
@@ -146,7 +146,7 @@ class Journal:
     def read_manifest(self) -> dict[str, Any]:
         """Return the manifest, empty if there is none that can be read."""
         try:
-            return dict(json.loads((self.folder / "manifest.json").read_text(encoding="utf-8")))
+            return dict(read_json(self.folder / "manifest.json"))
         except (FileNotFoundError, ValueError, TypeError):
             return {}
 

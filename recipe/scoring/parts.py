@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recipe.errors import UsageError
-from recipe.files.atomic import write_whole
+from recipe.files.atomic import as_json, write_whole
 from recipe.files.readers import SCORED_FORMATS, file_format
 
 MANIFEST = "_scoring.json"
@@ -148,7 +148,7 @@ class PartFolder:
             return
         for part in {*(self._recorded() if found else ()), *self.parts}:
             self.remove(part)
-        self.storage.write(MANIFEST, _encoded(settings))
+        self.storage.write(MANIFEST, as_json(settings))
 
     def scored(self) -> list[str]:
         """Return the names of all parts that stand in the folder, those of other inputs too."""
@@ -181,7 +181,7 @@ class PartFolder:
             identity: What changes when the input does, such as its sha256.
             counts: The totals of `Summary`.
         """
-        self.storage.write(_record_name(part), _encoded({"input": identity, **counts}))
+        self.storage.write(_record_name(part), as_json({"input": identity, **counts}))
 
     def remove(self, part: str) -> None:
         """Remove a part and all that belongs to it; the record last, so that a kill leaves nothing unnamed."""
@@ -218,7 +218,3 @@ def changed(found: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _record_name(part: str) -> str:
     return f".{part}.json"
-
-
-def _encoded(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

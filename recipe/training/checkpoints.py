@@ -1,12 +1,11 @@
 """Checkpoints of a run: a folder counts once its manifest, written last, lists the sha256 of every file in it."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from recipe.errors import UsageError
-from recipe.files.atomic import file_sha256, flush, write_json
+from recipe.files.atomic import file_sha256, flush, read_json, write_json
 
 MANIFEST = "checkpoint.json"
 # Files that only a restart needs: AdamW's two moments are twice the size of the weights.
@@ -45,7 +44,7 @@ def newest_checkpoint(run: Path) -> tuple[Path | None, dict[str, Any], list[str]
     damaged: list[str] = []
     for folder in sorted_checkpoints(run)[::-1]:
         if not (damage := _damage(folder)):
-            return folder, json.loads((folder / MANIFEST).read_text(encoding="utf-8")), damaged
+            return folder, read_json(folder / MANIFEST), damaged
         damaged.append(f"{folder.name} is damaged ({damage})")
     return None, {}, damaged
 
@@ -88,7 +87,7 @@ def require_space(run: Path, needed: int) -> None:
 
 def _damage(folder: Path) -> str | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         digests = {"model.safetensors": None, "trainer_state.json": None} | manifest["files"]
         if {"data", "model", "settings"} - {*manifest["run"]} or {"passed", "validation_due"} - {*manifest}:
             return f"its {MANIFEST} cannot be read"

@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from recipe.arguments.schedule import FEW_STEPS, SMALL_BATCH, steps_per_epoch
 from recipe.data.tokens import flat, texts_of
 from recipe.metrics.scores import figures_by_label, label_notes, score_labels
-from recipe.metrics.significance import mcnemar
+from recipe.metrics.significance import SIGNIFICANCE, mcnemar
 from recipe.model.baseline import fit_baseline, predict_probabilities
 from recipe.model.pretrained import readable_tokens
 from recipe.run_folder import Validation
@@ -18,8 +18,6 @@ from recipe.training.job import TrainingJob
 
 # Enough for a baseline that is hard to beat, and fitted in seconds.
 BASELINE_ROWS = 10_000
-# What chance alone does this often, a model has not shown.
-NOISE = 0.05
 # The rates that BERT's authors chose from (Devlin et al., 2019).
 LOW_RATE, HIGH_RATE = 2e-5, 5e-5
 # A share of truncated reviews, and the times that a label is more frequent than an even share, that may be the reason.
@@ -67,12 +65,12 @@ def beats_one_label(
     """
     one_label = np.full_like(labels, majority)
     test = mcnemar(labels, {"model": predicted, "one label": one_label}, "model", "one label")
-    if test.p_value < NOISE and test.only_first_right > test.only_second_right:
+    if test.p_value < SIGNIFICANCE and test.only_first_right > test.only_second_right:
         return True
     true, answered = (np.bincount(part, minlength=classes) / len(labels) for part in (labels, predicted))
     by_chance = min(float(true @ answered), 1.0)
     right = int((predicted == labels).sum())
-    if binomtest(right, len(labels), by_chance, alternative="greater").pvalue >= NOISE:
+    if binomtest(right, len(labels), by_chance, alternative="greater").pvalue >= SIGNIFICANCE:
         return False
     f1, f1_of_one = (score_labels(labels, answers, classes)["f1"] for answers in (predicted, one_label))
     return weighted or f1 > f1_of_one
