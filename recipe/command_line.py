@@ -145,7 +145,8 @@ def _unwind(main_process: int, number: int, frame: FrameType | None) -> None:
         frame = frame.f_back
     if frame:
         # Python drops what is raised while an object is freed, as in a long garbage collection: once that is over.
-        again = threading.Timer(FREED_AFTER, signal.raise_signal, [number])
+        # To the process, because a signal to the timer's own thread wakes no main thread that waits.
+        again = threading.Timer(FREED_AFTER, os.kill, [main_process, number])
         again.daemon = True
         again.start()
         return

@@ -59,7 +59,7 @@ class Freed:
         signal.raise_signal(signal.{number})
 Freed()
 import time
-time.sleep(20)
+time.sleep(300)
 """
     found, said = end_of(freed, tmp_path)
     assert found == code and len(said) == 1, said
