@@ -50,13 +50,20 @@ class OneLineErrors:
 
 
 class Parser(OneLineErrors, argparse.ArgumentParser):
+    """Parses a script's flags."""
+
+    def __init__(self, description: str | None = None, **settings: Any) -> None:
+        """Show `description`, a script's docstring, as it is written; take no abbreviated flags."""
+        kept = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=kept, allow_abbrev=False, **settings)
+
+
+class RunFolderParser(Parser):
     """Parses the flags of a script that works on a run's folder."""
 
     def __init__(self, description: str | None) -> None:
-        """Show `description`, a script's docstring, as it is written; take `--run`, and no abbreviated flags."""
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-        )
+        """Take `--run`."""
+        super().__init__(description)
         self.add_argument("--run", type=Path, default=DEFAULT_RUN, help="the run's folder (default: %(default)s)")
 
     def add_files(self, test: str = "") -> None:

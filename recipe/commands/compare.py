@@ -10,19 +10,14 @@ picture into the folder --output, in place of an earlier comparison. Exit codes:
 such as runs that were measured on different rows.
 """
 
-import argparse
 from pathlib import Path
 
-from recipe.command_line import OneLineErrors
-
-
-class Parser(OneLineErrors, argparse.ArgumentParser):
-    """The command line's parser."""
+from recipe.command_line import Parser
 
 
 def parser() -> Parser:
     """Return the command line's parser."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser = Parser(__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of evaluated runs, two at least")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/comparison"), metavar="FOLDER", help="(default: %(default)s)"

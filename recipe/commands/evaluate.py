@@ -16,13 +16,13 @@ not the one that was trained, 2 a mistake in what was asked.
 from contextlib import nullcontext
 from dataclasses import fields
 
-from recipe.command_line import Parser
+from recipe.command_line import RunFolderParser
 from recipe.run_folder import RunFolder
 
 
-def parser() -> Parser:
+def parser() -> RunFolderParser:
     """Return the command line's parser."""
-    parser = Parser(__doc__)
+    parser = RunFolderParser(__doc__)
     wish = parser.add_argument_group("wishes, about validation rows")
     wish.add_argument("--target_precision", type=float, metavar="P", help="precision of label 1, as 0.9")
     wish.add_argument("--target_recall", type=float, metavar="R", help="recall of label 1, as 0.9")
@@ -55,5 +55,5 @@ def main(argv: list[str]) -> None:
         from recipe.evaluation.report import evaluate_run
         from recipe.evaluation.screen import summary
 
-        print(summary(evaluate_run(folder, wishes, flags.slice_by, Parser.files_of(flags)), flags.slice_by))
+        print(summary(evaluate_run(folder, wishes, flags.slice_by, RunFolderParser.files_of(flags)), flags.slice_by))
     print(f"In full: {folder.card}, with pictures; {folder.report}; {folder.decision}")

@@ -14,14 +14,14 @@ Exit codes: 0 done, though a variant may be undecided; 1 a variant is worse, or 
 command or in the run.
 """
 
-from recipe.command_line import Parser
+from recipe.command_line import RunFolderParser
 from recipe.errors import CheckFailed, UsageError
 from recipe.run_folder import VARIANT_FILES, RunFolder
 
 
-def parser() -> Parser:
+def parser() -> RunFolderParser:
     """Return the command line's parser."""
-    parser = Parser(__doc__)
+    parser = RunFolderParser(__doc__)
     parser.add_argument(
         "--variants",
         nargs="+",
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         from recipe.export.variants import export
 
         had_decision = folder.decision.is_file()
-        content = export(folder, flags.variants, flags.target, flags.max_f1_drop, Parser.files_of(flags))
+        content = export(folder, flags.variants, flags.target, flags.max_f1_drop, RunFolderParser.files_of(flags))
     print(as_table(content))
     print(f"In full: {folder.certificate}")
     rejected = f"{describe_rejected(content)}. Written to {folder.onnx}: {' and '.join(content.variants)}"

@@ -32,7 +32,7 @@ import os
 import sys
 from typing import Any, get_args
 
-from recipe.command_line import Parser, read_lines, require_utf8
+from recipe.command_line import RunFolderParser, read_lines, require_utf8
 from recipe.errors import UsageError, require_extra
 from recipe.files.text_rows import Escape, Quoting
 from recipe.run_folder import VARIANT_FILES, RunFolder
@@ -42,9 +42,9 @@ SPELLING = ("delimiter", "quoting", "escape", "column_names")
 FILE_FLAGS = ("engine", "text_columns", "on_error", "limit", "overwrite", "output_format", "skip_scored", *SPELLING)
 
 
-def parser() -> Parser:
+def parser() -> RunFolderParser:
     """Return the command line's parser."""
-    parser = Parser(__doc__)
+    parser = RunFolderParser(__doc__)
     parser.add_argument("reviews", nargs="*", metavar="REVIEW", help="a review; none reads standard input")
     parser.add_argument("--json", action="store_true", help="an object per line: text, label, probability")
     parser.add_argument(

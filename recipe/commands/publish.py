@@ -16,13 +16,13 @@ is not evaluated or is damaged, or a Hub that refuses.
 
 from pathlib import Path
 
-from recipe.command_line import Parser
+from recipe.command_line import RunFolderParser
 from recipe.run_folder import RunFolder
 
 
-def parser() -> Parser:
+def parser() -> RunFolderParser:
     """Return the command line's parser."""
-    parser = Parser(__doc__)
+    parser = RunFolderParser(__doc__)
     parser.add_argument("--repo_id", required=True, metavar="OWNER/NAME", help="the model's repository on the Hub")
     parser.add_argument("--private", action="store_true", help="for you alone, if the repository is made now")
     parser.add_argument("--overwrite", action="store_true", help="take the place of the repository's earlier files")

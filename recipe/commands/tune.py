@@ -14,11 +14,11 @@ Exit codes: 0 done, 1 no trial came to its end, 2 a mistake in what was asked, 1
 import argparse
 from pathlib import Path
 
-from recipe.command_line import OneLineErrors
+from recipe.command_line import Parser
 from recipe.errors import UsageError, require_extra
 
 
-class Parser(OneLineErrors, argparse.ArgumentParser):
+class TuneParser(Parser):
     """Parses the flags of train.py beside those of the search."""
 
     def parse_known_flags(self, argv: list[str]) -> argparse.Namespace:
@@ -32,9 +32,9 @@ class Parser(OneLineErrors, argparse.ArgumentParser):
         return flags
 
 
-def parser() -> Parser:
+def parser() -> TuneParser:
     """Return the command line's parser, which leaves `--help` to that of train.py."""
-    parser = Parser(add_help=False, allow_abbrev=False)
+    parser = TuneParser(add_help=False)
     parser.add_argument("--n_trials", type=int, default=20)
     parser.add_argument("--output_dir", type=Path)
     return parser
