@@ -10,7 +10,7 @@ from recipe.data.duplicates import contradictory, text_keys
 from recipe.data.labels import NO_LABEL, label_key, label_values
 from recipe.data.own_files import read_files
 from recipe.errors import UsageError
-from recipe.files.parts import Place, joined_name
+from recipe.files.parts import Place
 from recipe.files.spreadsheet import text_of
 from recipe.files.text_rows import Dialect
 
@@ -39,11 +39,11 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
             not among the rows, or is a test row's; or a label has no row left.
     """
     try:
-        rows, parts = read_files(given, splits["train"].text_columns, COLUMN, Dialect(quoting="trusted"))
+        found = read_files(given, splits["train"].text_columns, COLUMN, Dialect(quoting="trusted"))
     except UsageError as error:
         # The flags that it names choose how the train file is read.
         raise UsageError(str(error).partition(" (--")[0]) from None
-    place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
+    rows, place = found.rows, found.place
     values = [str(value or "").strip() for value in label_values(rows[COLUMN][:], rows.features[COLUMN])]
     filled = [number for number, value in enumerate(values) if value]
     if not filled:
@@ -56,7 +56,7 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
     _require_known(keys, splits, [place.row(number) for number in filled])
     wanted = dict(zip(keys.tolist(), labels.tolist(), strict=True))
     changed = {name: _correct(splits, name, wanted, names, place) for name in ("train", "validation")}
-    return {"files": [{"file": part.file, "sha256": part.sha256} for part in parts], "rows": changed}
+    return {"files": found.origin, "rows": changed}
 
 
 def _spellings(train: "Split", label_column: str) -> dict[str | None, int]:

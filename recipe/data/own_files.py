@@ -16,7 +16,7 @@ from pyarrow import types
 from recipe.errors import UsageError
 from recipe.files import readers, text_rows
 from recipe.files.atomic import file_sha256
-from recipe.files.parts import find_parts
+from recipe.files.parts import Place, find_parts, joined_name
 from recipe.files.readers import ParquetReviewFile, TextReviewFile
 from recipe.files.text_rows import Dialect, Row
 
@@ -34,14 +34,22 @@ class Part(NamedTuple):
     rows: Dataset
 
 
-def read_file(path: str, text_columns: list[str], label_column: str | None, dialect: Dialect | None = None) -> Dataset:
-    """Return all columns of a file, as `read_files` does of several."""
-    return read_files([path], text_columns, label_column, dialect)[0]
+class Parts(NamedTuple):
+    """The user's files, one after another: all of their rows, where each row stands, and each file's own."""
+
+    rows: Dataset
+    place: Place
+    parts: list[Part]
+
+    @property
+    def origin(self) -> list[dict[str, str]]:
+        """Name and sha256 of each file, for `run.json`."""
+        return [{"file": part.file, "sha256": part.sha256} for part in self.parts]
 
 
 def read_files(
     given: list[str], text_columns: list[str], label_column: str | None, dialect: Dialect | None = None
-) -> tuple[Dataset, list[Part]]:
+) -> Parts:
     """Return all rows of some files, on disk as Arrow however large they are; the next call finds them in the cache.
 
     Args:
@@ -72,7 +80,8 @@ def read_files(
                     f"column {column!r} of {part.file} holds {_said(type_)}, but {_said(types[column])} in the files "
                     "before it: files that go together have the same types"
                 )
-    return parts[0].rows if len(parts) == 1 else concatenate_datasets([part.rows for part in parts]), parts
+    rows = parts[0].rows if len(parts) == 1 else concatenate_datasets([part.rows for part in parts])
+    return Parts(rows, Place(joined_name(given), [(part.file, len(part.rows)) for part in parts]), parts)
 
 
 def _require_one_split(given: list[str]) -> None:

@@ -58,13 +58,12 @@ def read_split(given: list[str], args: DataArguments, rows: int) -> tuple[Datase
 
     The apostrophes that `to_label.csv` puts before cells that look like formulas are taken off texts and labels.
     """
-    found, parts = read_files(given, args.text_columns, args.label_column, args.dialect)
-    if any(_is_sheet(part.rows) for part in parts):
+    found = read_files(given, args.text_columns, args.label_column, args.dialect)
+    read = found.rows
+    if any(_is_sheet(part.rows) for part in found.parts):
         columns = [*args.text_columns, args.label_column]
-        found = concatenate_datasets([_without_apostrophes(part.rows, columns) for part in parts])
-    said = [{"file": part.file, "sha256": part.sha256} for part in parts]
-    place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
-    return _first(found, rows), said, place
+        read = concatenate_datasets([_without_apostrophes(part.rows, columns) for part in found.parts])
+    return _first(read, rows), found.origin, found.place
 
 
 def _is_sheet(rows: Dataset) -> bool:

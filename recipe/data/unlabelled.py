@@ -14,7 +14,7 @@ from recipe.data.mapping import progress_bars
 from recipe.data.own_files import read_files
 from recipe.data.reviews import Reviews, Split, without_nulls
 from recipe.errors import UsageError
-from recipe.files.parts import Place, joined_name
+from recipe.files.parts import Place
 
 # Or as many as are labelled, if that is more. On a CPU they take as long as the 120 steps of a training on few labels.
 MOST_LEARNED = 2_000
@@ -110,8 +110,6 @@ def require_none_in_test(keys: np.recarray, where: str, reviews: Reviews, remedy
 
 def _read(given: list[str], args: DataArguments) -> tuple[Dataset, np.recarray, Place, list[dict[str, str]]]:
     """Return the rows of some files, the keys of their texts, their place, and name and sha256 of each file."""
-    found, parts = read_files(given, args.text_columns, None, args.dialect)
-    place = Place(joined_name(given), [(part.file, len(part.rows)) for part in parts])
-    rows = without_nulls(found, args.text_columns, place)
-    files = [{"file": part.file, "sha256": part.sha256} for part in parts]
-    return rows, text_keys(rows.select_columns(args.text_columns)), place, files
+    found = read_files(given, args.text_columns, None, args.dialect)
+    rows = without_nulls(found.rows, args.text_columns, found.place)
+    return rows, text_keys(rows.select_columns(args.text_columns)), found.place, found.origin

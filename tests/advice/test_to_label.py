@@ -98,7 +98,7 @@ def test_the_file_has_an_empty_label_and_no_formula(asked: Asked) -> None:
 def test_the_file_is_read_beside_the_train_file(asked: Asked, tmp_path: Path) -> None:
     first = tmp_path / "mine.csv"
     first.write_text("label,content\nnegative,so bad\n", encoding="utf-8")
-    rows, _ = read_files([str(first), str(asked.file)], ["content"], "label")
+    rows = read_files([str(first), str(asked.file)], ["content"], "label").rows
     assert len(rows) == 101 and rows["content"][1:] == [row["content"] for row in asked.rows]
 
 

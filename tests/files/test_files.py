@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from recipe.arguments.data import DataArguments
 from recipe.arguments.parser import Arguments
-from recipe.data.own_files import read_file
+from recipe.data.own_files import read_files
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
@@ -51,13 +51,13 @@ def write(folder: Path, extension: str, rows: list[dict[str, str]]) -> Path:
 @pytest.mark.parametrize("extension", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_every_format_gives_the_same_rows(extension: str, tmp_path: Path) -> None:
     file = write(tmp_path, extension, ROWS)
-    assert read_file(str(file), ["title", "content"], "label").to_list() == ROWS
+    assert read_files([str(file)], ["title", "content"], "label").rows.to_list() == ROWS
 
 
 def test_fasttext_lines_are_label_title_and_content(tmp_path: Path) -> None:
     file = tmp_path / "train.ft.txt"
     file.write_text("__label__2 Great: it works: well\n\n__label__1 no title here\n", encoding="utf-8")
-    assert read_file(str(file), ["title", "content"], "label").to_list() == [
+    assert read_files([str(file)], ["title", "content"], "label").rows.to_list() == [
         {"label": "2", "title": "Great", "content": "it works: well"},
         {"label": "1", "title": "", "content": "no title here"},
     ]
@@ -66,22 +66,22 @@ def test_fasttext_lines_are_label_title_and_content(tmp_path: Path) -> None:
 def test_a_byte_order_mark_and_windows_lines_are_no_part_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("\ufefflabel,content\r\n1,good\r\n\r\n0,bad\r\n".encode())
     (tmp_path / "a.jsonl").write_bytes('\ufeff{"label": 1, "content": "good"}\r\n'.encode())
-    rows = read_file(str(tmp_path / "a.csv"), ["content"], "label").to_list()
+    rows = read_files([str(tmp_path / "a.csv")], ["content"], "label").rows.to_list()
     assert rows == [{"label": "1", "content": "good"}, {"label": "0", "content": "bad"}]
-    assert read_file(str(tmp_path / "a.jsonl"), ["content"], "label")["content"][:] == ["good"]
+    assert read_files([str(tmp_path / "a.jsonl")], ["content"], "label").rows["content"][:] == ["good"]
 
 
 def test_a_review_may_be_a_megabyte_long(tmp_path: Path) -> None:
     (tmp_path / "long.csv").write_text(f"label,content\n1,{'good ' * 200_000}\n")
-    assert len(read_file(str(tmp_path / "long.csv"), ["content"], "label")["content"][0]) == 1_000_000
+    assert len(read_files([str(tmp_path / "long.csv")], ["content"], "label").rows["content"][0]) == 1_000_000
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("label,content\n1,good\n")
-    assert read_file(str(file), ["content"], "label")["content"][:] == ["good"]
+    assert read_files([str(file)], ["content"], "label").rows["content"][:] == ["good"]
     file.write_text("label,content\n1,fine\n")
-    assert read_file(str(file), ["content"], "label")["content"][:] == ["fine"]
+    assert read_files([str(file)], ["content"], "label").rows["content"][:] == ["fine"]
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ def test_what_only_training_refuses_is_named_with_its_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=message):
-        read_file(str(tmp_path / name), ["content"], "label")
+        read_files([str(tmp_path / name)], ["content"], "label")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file 'nowhere.csv' here"):
-        read_file("nowhere.csv", ["content"], "label")
+        read_files(["nowhere.csv"], ["content"], "label")
     with pytest.raises(UsageError, match="--test_file needs a --train_file beside it"):
         load_reviews(DataArguments(test_file="x.csv"), seed=42)
 
@@ -198,7 +198,7 @@ def test_a_file_changed_within_the_same_moment_is_read_anew(tmp_path: Path) -> N
     for word in ("good", "fine"):
         file.write_text(f"label,content\n1,{word}\n")
         os.utime(file, ns=(0, 0))
-        texts += read_file(str(file), ["content"], "label")["content"][:]
+        texts += read_files([str(file)], ["content"], "label").rows["content"][:]
     assert texts == ["good", "fine"]
 
 

@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT
 
 from recipe.arguments.data import DataArguments
-from recipe.data.own_files import read_file
+from recipe.data.own_files import read_files
 from recipe.errors import UsageError
 from recipe.files.readers import TextReviewFile
 from recipe.files.text_rows import Dialect, Quoting
@@ -111,7 +111,7 @@ def test_training_and_scoring_say_the_same_of_a_mistake(
     output = ".jsonl" if name == "a.json" else "".join(Path(name).suffixes)
     request = Request(exported_run.path, str(tmp_path / name), str(tmp_path / f"out{output}"))
     said = []
-    for read in (lambda: read_file(request.input, ["content"], "label"), lambda: score(request)):
+    for read in (lambda: read_files([request.input], ["content"], "label").rows, lambda: score(request)):
         with pytest.raises(UsageError) as refusal:
             read()
         # Each names its own flags: which columns to choose, and how to skip a row.
@@ -128,11 +128,11 @@ def test_training_and_scoring_read_the_same_texts(
 ) -> None:
     file = tmp_path / (name + compression)
     file.write_bytes(COMPRESS[compression](FILES[name]))
-    rows = read_file(str(file), ["content"], "label").to_list()
+    rows = read_files([str(file)], ["content"], "label").rows.to_list()
     assert [(row["label"], row["content"] or "") for row in rows] == ROWS
     output = tmp_path / f"out{Path(name).suffix}"
     score(Request(exported_run.path, str(file), str(output), text_columns=["content"]))
-    scored = read_file(str(output), ["content"], "label").to_list()
+    scored = read_files([str(output)], ["content"], "label").rows.to_list()
     assert [(row["label"], row["content"] or "") for row in scored] == ROWS
     assert {"predicted_label", "predicted_probability"} < set(scored[0])
 
@@ -172,7 +172,7 @@ def test_however_csv_is_spelled_both_read_it_and_its_columns_come_back(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     dialect = DataArguments(**flags).dialect
-    found = read_file(str(tmp_path / name), ["content"], "label", dialect).to_list()
+    found = read_files([str(tmp_path / name)], ["content"], "label", dialect).rows.to_list()
     assert [(row["label"], row["content"]) for row in found] == rows
     output = tmp_path / f"out{Path(name).suffix}"
     score(Request(exported_run.path, str(tmp_path / name), str(output), text_columns=["content"], **flags))
@@ -190,7 +190,7 @@ def test_json_is_read_in_any_shape_and_written_as_lines(name: str, exported_run:
     rows = FILES["a.jsonl"].strip().split(b"\n")
     spelled = b"[" + b",\n ".join(rows) + b"]" if name.startswith("a.json") else b"\n".join(rows)
     (tmp_path / name).write_bytes(gzip.compress(spelled) if name.endswith(".gz") else spelled)
-    found = read_file(str(tmp_path / name), ["content"], "label").to_list()
+    found = read_files([str(tmp_path / name)], ["content"], "label").rows.to_list()
     assert [(row["label"], row["content"] or "") for row in found] == ROWS
     outputs = [tmp_path / "out.jsonl", tmp_path / "out.ndjson"]
     for output in outputs:
@@ -231,20 +231,20 @@ def test_names_that_do_not_fit_the_file_are_refused(content: bytes, message: str
     (tmp_path / "a.csv").write_bytes(content)
     dialect = DataArguments(column_names=["label", "content"]).dialect
     with pytest.raises(UsageError, match=message):
-        read_file(str(tmp_path / "a.csv"), ["content"], "label", dialect)
+        read_files([str(tmp_path / "a.csv")], ["content"], "label", dialect)
 
 
 def test_another_spelling_of_the_same_file_is_no_row_of_the_cache(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes(HIDDEN)
     quotings: tuple[Quoting, Quoting] = ("trusted", "none")
-    found = [read_file(str(tmp_path / "a.tsv"), ["content"], "label", Dialect(quoting=one)) for one in quotings]
+    found = [read_files([str(tmp_path / "a.tsv")], ["content"], "label", Dialect(quoting=one)).rows for one in quotings]
     assert list(map(len, found)) == [1, 3]
 
 
 def test_training_takes_compressed_fasttext(tmp_path: Path) -> None:
     file = tmp_path / "train.ft.txt.gz"
     file.write_bytes(gzip.compress(b"__label__2 Great: it works\n"))
-    assert read_file(str(file), ["content"], "label").to_list() == [
+    assert read_files([str(file)], ["content"], "label").rows.to_list() == [
         {"label": "2", "title": "Great", "content": "it works"}
     ]
 
@@ -256,7 +256,7 @@ def test_all_columns_are_kept_and_text_formats_give_strings(tmp_path: Path) -> N
         '{"label": null, "content": "b", "who": "\\ud83d"}',
     ]
     file.write_text("\n".join(rows))
-    first, second = read_file(str(file), ["content"], "label").to_list()
+    first, second = read_files([str(file)], ["content"], "label").rows.to_list()
     assert first == {"label": "1", "content": "a", "stars": "4.5", "tags": '["x"]', "who": None}
     assert second == {"label": None, "content": "b", "stars": None, "tags": None, "who": "\ufffd"}
 
@@ -264,16 +264,16 @@ def test_all_columns_are_kept_and_text_formats_give_strings(tmp_path: Path) -> N
 def test_parquet_keeps_its_types_and_leaves_out_lists_that_nothing_needs(tmp_path: Path) -> None:
     when = pyarrow.array([1], pyarrow.timestamp("us", "UTC"))
     (tmp_path / "a.parquet").write_bytes(as_parquet(label=[1], content=["a"], stars=[4.5], when=when, tags=[["x"]]))
-    rows = read_file(str(tmp_path / "a.parquet"), ["content"], "label")
+    rows = read_files([str(tmp_path / "a.parquet")], ["content"], "label").rows
     kinds = {name: feature.dtype for name, feature in rows.features.items()}
     assert kinds == {"label": "int64", "content": "string", "stars": "float64", "when": "timestamp[us, tz=UTC]"}
 
 
 def test_the_second_call_finds_the_rows_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.csv").write_bytes(CSV)
-    first = read_file(str(tmp_path / "a.csv"), ["content"], "label")
+    first = read_files([str(tmp_path / "a.csv")], ["content"], "label").rows
     monkeypatch.setattr(TextReviewFile, "values", lambda *_: pytest.fail("the file was read again"))
-    assert read_file(str(tmp_path / "a.csv"), ["content"], "label").to_list() == first.to_list()
+    assert read_files([str(tmp_path / "a.csv")], ["content"], "label").rows.to_list() == first.to_list()
 
 
 @pytest.mark.slow
@@ -281,7 +281,7 @@ def test_rows_whose_reading_was_killed_are_never_taken_for_whole(tmp_path: Path)
     (tmp_path / "a.csv").write_text("label,content\n" + "".join(f"1,film {row}\n" for row in range(5000)))
     code = """if True:
         import os, sys
-        from recipe.data.own_files import read_file
+        from recipe.data.own_files import read_files
         from recipe.files.readers import TextReviewFile
         values, die_at = TextReviewFile.values, int(sys.argv[1])
 
@@ -292,7 +292,7 @@ def test_rows_whose_reading_was_killed_are_never_taken_for_whole(tmp_path: Path)
                 yield row
 
         TextReviewFile.values = deadly
-        rows = read_file("a.csv", ["content"], "label")
+        rows = read_files(["a.csv"], ["content"], "label").rows
         print(len(rows), rows[4999]["content"])
     """
     environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}

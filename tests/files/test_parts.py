@@ -10,7 +10,7 @@ import yaml
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.parser import Arguments, parse_arguments
-from recipe.data.own_files import read_file
+from recipe.data.own_files import read_files
 from recipe.data.reviews import load_reviews
 from recipe.files.atomic import file_sha256
 from recipe.files.parts import Place, find_parts
@@ -100,7 +100,7 @@ def test_a_file_s_rows_are_read_once_however_they_are_named(parts: Path, reading
     load_reviews(DataArguments(train_file=["mine"]), seed=42)
     assert reading() == 63
     load_reviews(DataArguments(train_file=["mine/part-0.csv", "mine/part-2.csv"]), seed=42)
-    read_file("mine/part-1.csv", ["content"], "label")
+    read_files(["mine/part-1.csv"], ["content"], "label")
     assert reading() == 63
 
 

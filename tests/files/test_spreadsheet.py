@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recipe.data.own_files import read_file
+from recipe.data.own_files import read_files
 from recipe.files.spreadsheet import cell, sheet, text_of
 from recipe.files.text_rows import Dialect
 
@@ -38,5 +38,5 @@ def test_a_sheet_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(content.removeprefix("\ufeff"), newline="")))
     assert [text_of(row["text"]) for row in rows] == TEXTS and rows[3]["number"] == "3"
     (tmp_path / "sheet.csv").write_bytes(content.encode())
-    found = read_file(str(tmp_path / "sheet.csv"), ["text"], "mark", Dialect(quoting="trusted"))
+    found = read_files([str(tmp_path / "sheet.csv")], ["text"], "mark", Dialect(quoting="trusted")).rows
     assert [text_of(text or "") for text in found["text"]] == TEXTS
