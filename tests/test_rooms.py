@@ -30,6 +30,7 @@ FLOORS = (
     "run_folder",
     "quickstart",
     "hub",
+    "pictures",
     "files",
     "command_line",
     "text_table",

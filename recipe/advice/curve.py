@@ -17,10 +17,9 @@ from tqdm.auto import tqdm
 from recipe.advice.answer import SECONDS_PER_REVIEW, Advice
 from recipe.advice.vectors import frozen_vectors, labelled_texts
 from recipe.data.reviews import Reviews
-from recipe.evaluation.fonts import fonts_for
-from recipe.evaluation.pictures import GRID, SLICE_COLOUR, STYLES, save_picture
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.intervals import interval, resample
+from recipe.pictures.style import GRID, SLICE_COLOUR, STYLES, save_pictures
 from recipe.run_folder import RunFolder, RunRecord
 
 PICTURE = "curve.png"
@@ -119,8 +118,7 @@ def curve(run: RunFolder, reviews: Reviews, folder: Path) -> Advice:
         logits = np.array(record.refit.logits)
     found, own = measure(rows, answers, validation.labels, logits.argmax(axis=1), len(reviews.label_names))
     forecast = foretell(found, own, record.best.f1)
-    with fonts_for([]).in_use():
-        save_picture(draw_curve(found, forecast), folder / PICTURE)
+    save_pictures({folder / PICTURE: lambda: draw_curve(found, forecast)})
     lines = _lines(forecast, record)
     return Advice(title, lines, folder / PICTURE, asdict(forecast) | {"rows": len(train), "law": found.law._asdict()})
 

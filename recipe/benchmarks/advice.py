@@ -15,11 +15,10 @@ from recipe.benchmarks.suspects import draw_found, find_changed, table_of
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
 from recipe.errors import UsageError
-from recipe.evaluation.fonts import fonts_for
-from recipe.evaluation.pictures import GRID, SLICE_COLOUR, STYLES, save_picture
 from recipe.metrics.scores import score_labels
 from recipe.model.features import encode, load_encoder
 from recipe.model.pretrained import find_pretrained, load_tokenizer
+from recipe.pictures.style import GRID, SLICE_COLOUR, STYLES, save_pictures
 from recipe.text_table import columns
 
 START, STEP, MOST = 200, 100, 1000
@@ -64,10 +63,12 @@ def measure_advice(dataset: str, weights: str, draws: int, tries: int, folder: P
     suspects = find_changed([*texts[0], *texts[1]], pool[0], keys, pool[1], draws)
     by_labels = label_in_turn(*pool, *test, draws)
     forecasts = foretell_twice(*pool, *test, tries)
-    with fonts_for([]).in_use():
-        save_picture(draw_found(suspects), folder / "suspects.png")
-        save_picture(draw_saved(by_labels), folder / "to_label.png")
-        save_picture(draw_forecasts(forecasts), folder / "forecasts.png")
+    pictures = {
+        folder / "suspects.png": lambda: draw_found(suspects),
+        folder / "to_label.png": lambda: draw_saved(by_labels),
+        folder / "forecasts.png": lambda: draw_forecasts(forecasts),
+    }
+    save_pictures(pictures)
     return "\n".join([*table_of(suspects), "", *saved(by_labels), "", *held(forecasts)])
 
 

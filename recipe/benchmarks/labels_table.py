@@ -11,8 +11,7 @@ from matplotlib.ticker import NullLocator
 from scipy.stats import ttest_1samp
 
 from recipe.benchmarks.labels import Cell
-from recipe.evaluation.fonts import fonts_for
-from recipe.evaluation.pictures import GRID, STYLES, save_picture
+from recipe.pictures.style import GRID, STYLES, save_pictures
 from recipe.text_table import columns
 
 PICTURE = "labels.png"
@@ -128,6 +127,5 @@ def draw_curves(cells: Sequence[Cell]) -> Figure:
 
 def write_picture(cells: Sequence[Cell], folder: Path) -> Path:
     """Write the picture of `draw_curves` into a folder, and return its path."""
-    with fonts_for(NAMES.values()).in_use():
-        save_picture(draw_curves(cells), folder / PICTURE)
+    save_pictures({folder / PICTURE: lambda: draw_curves(cells)})
     return folder / PICTURE

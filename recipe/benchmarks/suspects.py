@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from recipe.advice.suspects import CHANGED, fold_numbers, learners, named_issues, out_of_fold
-from recipe.evaluation.pictures import GRID, REFERENCE, STYLES
+from recipe.pictures.style import GRID, REFERENCE, STYLES
 from recipe.text_table import columns
 
 # Rows of the list that a person looks at: at first, and in an hour.

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from recipe.comparison.comparison import Comparison, verdict
 from recipe.comparison.runs import COMPARISON
-from recipe.evaluation.fonts import fonts_for, one_line, shorten
 from recipe.evaluation.model_card import plain
-from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
+from recipe.pictures.fonts import one_line, shorten
+from recipe.pictures.style import GRID, REFERENCE, SLICE_COLOUR, save_pictures
 from recipe.text_table import columns, markdown, span
 
 PICTURE = "f1.png"
@@ -23,8 +23,8 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     # First, so that a folder which the rest did not get into is known by it, and can be written again.
     write_json(folder / COMPARISON, comparison.to_json())
     write_whole(folder / "README.md", page(comparison))
-    with fonts_for(one_line(run.run) for run in comparison.runs).in_use():
-        save_picture(draw_runs(comparison), folder / PICTURE)
+    names = (one_line(run.run) for run in comparison.runs)
+    save_pictures({folder / PICTURE: lambda: draw_runs(comparison)}, names)
 
 
 def summary(comparison: Comparison) -> str:

@@ -1,6 +1,5 @@
 """Pictures of the report, drawn without a screen and legible in print and to colour-blind readers."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from sklearn.metrics import precision_recall_curve
 
-from recipe.evaluation.fonts import Fonts, fonts_for, one_line, shorten, width
 from recipe.evaluation.sentences import describe_decision
 from recipe.evaluation.slices import SliceFigures
 from recipe.evaluation.types import Report, VariantFigures
-from recipe.files.atomic import write_whole
 from recipe.metrics.calibration import BINS, Calibration
 from recipe.metrics.intervals import VariantIntervals
+from recipe.pictures.fonts import Fonts, fonts_for, one_line, shorten, width
+from recipe.pictures.style import GRID, REFERENCE, SLICE_COLOUR, STYLES, save_picture
 from recipe.run_folder import Epoch, RunRecord
 
 # By the pictures' titles, in the order of the card.
@@ -30,19 +29,6 @@ FILES = {
     "F1 by slice": "slices.png",
     "Accuracy against throughput": "trade_off.png",
 }
-# A variant looks the same in all pictures of all cards. Colours: Okabe and Ito, *Color Universal Design*, 2008.
-STYLES: dict[str, dict[str, Any]] = {
-    "pytorch": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "fp32": {"color": "#009E73", "marker": "s", "linestyle": "--"},
-    "int8": {"color": "#D55E00", "marker": "^", "linestyle": ":"},
-    "fp16": {"color": "#CC79A7", "marker": "D", "linestyle": "-."},
-    "tfidf": {"color": "#000000", "marker": "v", "linestyle": (0, (5, 1, 1, 1, 1, 1))},
-}
-# Apart from the variants' colours.
-SLICE_COLOUR = "#7B5B3A"
-REFERENCE: dict[str, Any] = {"color": "#666666", "linewidth": 1, "linestyle": (0, (2, 2)), "zorder": 0}
-GRID: dict[str, Any] = {"color": "#dddddd", "linewidth": 0.5}
-DPI = 150
 # In Latin letters, of which an inch holds about 11.
 LONGEST_NAME = 20
 LETTER = 0.09
@@ -99,13 +85,6 @@ def draw_report(
         except Exception as error:
             notes.append(f"The picture '{title}' could not be drawn: {one_line(str(error)) or type(error).__name__}.")
     return drawn, notes
-
-
-def save_picture(figure: Figure, path: Path) -> None:
-    """Write a figure as png, whole or not at all; the same figure gives the same bytes."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    write_whole(path, content.getvalue())
 
 
 def names_of_labels(labels: Sequence[str], fonts: Fonts) -> tuple[list[str], list[str]]:

@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from optuna.distributions import BaseDistribution
 
-from recipe.evaluation.fonts import fonts_for
-from recipe.evaluation.pictures import GRID, REFERENCE, SLICE_COLOUR, save_picture
 from recipe.files.atomic import write_json, write_whole
 from recipe.metrics.scores import figures_by_label, label_notes
+from recipe.pictures.style import GRID, REFERENCE, SLICE_COLOUR, save_pictures
 from recipe.text_table import markdown
 from recipe.training.job import TrainingJob
 from recipe.tuning.record import BEST, TUNING, TrialRecord, Tuning, answers_of, best_of
@@ -150,8 +149,7 @@ def write_tuning(tuning: Tuning, settings: Mapping[str, Any], folder: Path) -> N
     write_whole(folder / BEST, head + yaml.safe_dump(dict(settings), allow_unicode=True, sort_keys=True))
     write_json(folder / TUNING, tuning.to_json())
     write_whole(folder / "README.md", page(tuning, folder) + "\n")
-    with fonts_for(()).in_use():
-        save_picture(draw_trials(tuning), folder / PICTURE)
+    save_pictures({folder / PICTURE: lambda: draw_trials(tuning)})
 
 
 def _f1(trial: TrialRecord) -> str:

@@ -24,13 +24,14 @@ from matplotlib.text import Text
 from oracles import run_record
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
-from recipe.evaluation import fonts, pictures
+from recipe.evaluation import pictures
 from recipe.evaluation.report import make_report
 from recipe.evaluation.slices import SliceFigures
 from recipe.evaluation.types import Costs, Latency, Report
 from recipe.inference.decision import Decision
 from recipe.metrics.calibration import Calibration, calibration_of
 from recipe.metrics.softmax import softmax
+from recipe.pictures import fonts, style
 
 EPOCHS = run_record().epochs
 LONG_NAMES = ["extremely dissatisfied", "dissatisfied", "neither one nor the other", "satisfied", "extremely satisfied"]
@@ -172,9 +173,9 @@ def texts(figure: Figure) -> list[Text]:
 def test_every_picture_is_a_png_and_nothing_else_is_left(tmp_path: Path) -> None:
     with PLAIN.in_use():
         for name, figure in figures_of_every_kind().items():
-            pictures.save_picture(figure, tmp_path / f"{name}.png")
+            style.save_picture(figure, tmp_path / f"{name}.png")
         first = (tmp_path / "slices.png").read_bytes()
-        pictures.save_picture(pictures.draw_slices(SLICES, NAMES, 0.86, SERVED), tmp_path / "slices.png")
+        style.save_picture(pictures.draw_slices(SLICES, NAMES, 0.86, SERVED), tmp_path / "slices.png")
     assert (tmp_path / "slices.png").read_bytes() == first
     assert len(list(tmp_path.iterdir())) == 13
     for path in tmp_path.iterdir():
@@ -334,7 +335,7 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError):
-        pictures.save_picture(pictures.draw_slices(SLICES, NAMES, 0.86, SERVED), old)
+        style.save_picture(pictures.draw_slices(SLICES, NAMES, 0.86, SERVED), old)
     assert list(tmp_path.iterdir()) == [old] and old.read_bytes() == b"old"
 
 
