@@ -96,8 +96,8 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     let_threads_sleep()
     warnings.simplefilter("default", RecipeWarning)
     warnings.showwarning = _show_warning
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, partial(_unwind, os.getpid()))
+    _at_signals(partial(_unwind, os.getpid()))
+    sys.unraisablehook = _signal_again
     if isinstance(sys.stdout, TextIOWrapper):
         # A review may hold a character that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -106,13 +106,21 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         sys.stdout.flush()
         code = 0
     except BaseException as error:
+        # A launcher may send the signal again, which is not to cut off the line.
+        _at_signals(signal.SIG_IGN)
         code = _report(error)
+    _at_signals(lambda *_: os._exit(code))
     # Not `sys.exit`: where a parquet read stops early, Arrow's threads abort the interpreter at its end, in most runs
     # (pyarrow 26, exit code 134), even once the reader was garbage-collected.
     atexit._run_exitfuncs()
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(code)
+
+
+def _at_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -148,18 +156,24 @@ def _unwind(main_process: int, number: int, frame: FrameType | None) -> None:
     if os.getpid() != main_process:
         # A data-loader worker inherits this handler; it must not run the main process's cleanup.
         os._exit(128 + number)
-    while frame and frame.f_code.co_name != "__del__":
-        frame = frame.f_back
-    if frame:
-        # Python drops what is raised while an object is freed, as in a long garbage collection: once that is over.
-        # To the process, because a signal to the timer's own thread wakes no main thread that waits.
-        again = threading.Timer(FREED_AFTER, os.kill, [main_process, number])
-        again.daemon = True
-        again.start()
-        return
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     sys.exit(128 + number)
+
+
+def _signal_again(dropped: Any) -> None:
+    """Send the signal again whose exception Python has dropped, as it does while an object is freed."""
+    if issubclass(dropped.exc_type, KeyboardInterrupt):
+        number = int(signal.SIGINT)
+    elif issubclass(dropped.exc_type, SystemExit) and dropped.exc_value.code == 128 + signal.SIGTERM:
+        number = int(signal.SIGTERM)
+    else:
+        return sys.__unraisablehook__(dropped)
+    # Later, because a long garbage collection frees many objects. To the process, because a signal to the timer's own
+    # thread wakes no main thread that waits.
+    again = threading.Timer(FREED_AFTER, os.kill, [os.getpid(), number])
+    again.daemon = True
+    again.start()
 
 
 def read_lines(stream: TextIOWrapper) -> Iterator[str]:

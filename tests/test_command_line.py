@@ -49,20 +49,55 @@ def test_each_end_has_its_exit_code_and_at_most_one_line(
     assert found == code and (said == lines if lines is not None else len(said) == 1), said
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_while_an_object_is_freed_is_not_lost(number: str, code: int, tmp_path: Path) -> None:
-    freed = f"""
+FREED = {
+    "a method": """
 class Freed:
     def __del__(self):
-        self.work()
-    def work(self):
-        signal.raise_signal(signal.{number})
+        come()
 Freed()
-import time
-time.sleep(300)
-"""
-    found, said = end_of(freed, tmp_path)
+""",
+    "a weak reference's callback": """
+class Freed:
+    pass
+freed = Freed()
+reference = weakref.ref(freed, lambda _: come())
+del freed
+""",
+    "a generator's end": """
+def freed():
+    try:
+        yield
+    finally:
+        come()
+one = freed()
+next(one)
+del one
+""",
+}
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("freeing", FREED.values(), ids=FREED)
+def test_a_signal_while_an_object_is_freed_is_not_lost(freeing: str, number: str, code: int, tmp_path: Path) -> None:
+    # The wait is longer than the time limit of `end_of`.
+    body = f"import time, weakref\ncome = lambda: signal.raise_signal(signal.{number})\n{freeing}\ntime.sleep(300)"
+    found, said = end_of(body, tmp_path)
     assert found == code and len(said) == 1, said
+
+
+def test_what_is_dropped_else_is_told_as_python_tells_it(tmp_path: Path) -> None:
+    body = "class Freed:\n    def __del__(self):\n        1 / 0\nFreed()"
+    found, said = end_of(body, tmp_path)
+    assert found == 0 and said[-1] == "ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "raise SystemExit(143)", "pass"])
+def test_a_second_signal_at_the_end_adds_no_line(end: str, tmp_path: Path) -> None:
+    body = f"import atexit\natexit.register(lambda: signal.raise_signal(signal.SIGINT))\n{end}"
+    found, said = end_of(body, tmp_path)
+    assert (found, len(said)) == {"raise KeyboardInterrupt": (130, 1), "raise SystemExit(143)": (143, 1)}.get(
+        end, (0, 0)
+    ), said
 
 
 @pytest.mark.parametrize("given", ["", "ACTIVE"])

@@ -220,7 +220,7 @@ def test_a_full_disk_costs_the_pictures_and_not_the_report(tmp_path: Path, monke
         """Find the disk full."""
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pictures, "write_whole", refuse)
+    monkeypatch.setattr(style, "write_whole", refuse)
     files, notes = draw(report_of(), tmp_path)
     assert not files and len(notes) == 6 and all("No space left on device" in note for note in notes)
 
