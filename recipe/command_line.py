@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from recipe.errors import CheckFailed, Interrupted, RecipeWarning, UsageError, disk_refusal
+from recipe.errors import CheckFailed, Interrupted, RecipeWarning, UsageError, disk_refusal, signal_of
 from recipe.machine import forget_leftover_launch, is_main_process, let_threads_sleep, silence_libraries
 
 DEFAULT_RUN = "runs/quickstart"
@@ -163,11 +163,7 @@ def _unwind(main_process: int, number: int, frame: FrameType | None) -> None:
 
 def _signal_again(dropped: Any) -> None:
     """Send the signal again whose exception Python has dropped, as it does while an object is freed."""
-    if issubclass(dropped.exc_type, KeyboardInterrupt):
-        number = int(signal.SIGINT)
-    elif issubclass(dropped.exc_type, SystemExit) and dropped.exc_value.code == 128 + signal.SIGTERM:
-        number = int(signal.SIGTERM)
-    else:
+    if not (number := signal_of(dropped.exc_value)):
         return sys.__unraisablehook__(dropped)
     # Later, because a long garbage collection frees many objects. To the process, because a signal to the timer's own
     # thread wakes no main thread that waits.

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from signal import SIGINT, SIGTERM
 
 
 class UsageError(Exception):
@@ -42,6 +43,14 @@ class Interrupted(Exception):
     def __str__(self) -> str:
         """Return the message."""
         return str(self.args[0])
+
+
+def signal_of(end: BaseException | None) -> int:
+    """Return the signal that an exception ends a command by, 0 if it is none."""
+    if isinstance(end, KeyboardInterrupt):
+        return int(SIGINT)
+    code = getattr(end, "code", 0)
+    return code - 128 if code in (128 + SIGINT, 128 + SIGTERM) else 0
 
 
 @contextmanager

@@ -30,8 +30,8 @@ def main(argv: list[str]) -> None:
     flags = parser().parse_known_flags(argv)
     from recipe.comparison.runs import read_runs, require_output
 
-    require_output(flags.output)
     runs, left_out = read_runs(flags.runs)
+    require_output(flags.output)
     from recipe.comparison.comparison import compare
     from recipe.comparison.page import summary, write_comparison
 

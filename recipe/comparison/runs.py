@@ -103,10 +103,12 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[EvaluatedRun], list[str]]:
 
 
 def require_output(folder: Path) -> None:
-    """Raise a `UsageError` if a folder holds something else than an earlier comparison, which a new one replaces."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--output {folder} is a file: name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / COMPARISON).is_file():
+    """Make a folder; if it cannot be, or holds something else than an earlier comparison, raise a `UsageError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {folder} cannot be made a folder: {error.strerror}") from error
+    if any(folder.iterdir()) and not (folder / COMPARISON).is_file():
         raise UsageError(f"--output {folder} holds other files than a comparison: choose another folder")
 
 

@@ -44,7 +44,8 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
         # The flags that it names choose how the train file is read.
         raise UsageError(str(error).partition(" (--")[0]) from None
     rows, place = found.rows, found.place
-    values = [str(value or "").strip() for value in label_values(rows[COLUMN][:], rows.features[COLUMN])]
+    column = label_values(rows[COLUMN][:], rows.features[COLUMN])
+    values = ["" if label_key(value) is None else str(value).strip() for value in column]
     filled = [number for number, value in enumerate(values) if value]
     if not filled:
         raise UsageError(f"{place} corrects nothing: fill in its column {COLUMN}, with {', '.join(names)}")

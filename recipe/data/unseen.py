@@ -84,7 +84,10 @@ def _require_by_teacher(teacher: RunFolder, reviews: Reviews, remedy: str, unkno
     record, settings, whose = teacher.read_record(), teacher.read_config(), f"the teacher {teacher}"
     args = data_arguments_of(settings)
     files = [*(args.train_file or ()), *(args.validation_file or ()), *(args.corrections or ())]
-    if gone := first_missing(files):
+    if "dataset_name" not in settings:
+        # A run that was published, whose settings name no reviews.
+        unknown(f"{whose} does not say where its reviews are")
+    elif gone := first_missing(files):
         unknown(f"{whose}'s reviews are no longer at {gone}")
     else:
         try:

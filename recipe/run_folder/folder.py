@@ -156,6 +156,11 @@ class RunFolder:
                 f"{self} already holds {state}: {go_on}choose another --output_dir, or give --overwrite_output_dir"
             )
 
+    def holds(self, path: Path) -> bool:
+        """Return whether a path is the folder, or among what `clear` removes, so that a new run would replace it."""
+        kept = path.expanduser().resolve()
+        return kept == self.path.resolve() or any(kept.is_relative_to(found.resolve()) for found in self._contents())
+
     def clear(self) -> None:
         """Remove an earlier run's files and no others, the record first, so that the rest never looks finished."""
         self.data.unlink(missing_ok=True)

@@ -95,7 +95,7 @@ class RunRecord(Document):
         rows_sha256: SHA-256 of each split's texts and labels in their order.
         threads: Of each process.
         best: The epoch with the best validation metric.
-        seconds: Of the first training, or of all seeds' first trainings together; a refit has its own.
+        seconds: Of all trainings: each seed's, with its refit.
         validation: `None` in a run of an older version.
         refit: `None` where the best epoch's weights are kept.
         seeds: Each training's figures, in their order, if there were several; the other figures are those of the best.

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from recipe.arguments.training import TrainingArguments
 from recipe.errors import UsageError
 from recipe.files.atomic import file_sha256, flush, read_json, write_json
 
@@ -83,6 +84,20 @@ def require_space(run: Path, needed: int) -> None:
         kept = f"{newest.name} is kept: free some space and give --resume" if newest else "free some space"
         sizes = f"needs {needed / 1e6:,.0f} MB and has {free / 1e6:,.0f}"
         raise UsageError(f"no space left for a checkpoint: {run} {sizes}; {kept}")
+
+
+def how_to_resume(run: Path, args: TrainingArguments) -> str:
+    """Return how a training that was stopped goes on, in words.
+
+    Args:
+        run: The folder of the training, which is one of a run's `seeds/` where there are several.
+        args: Of the run.
+    """
+    saved, finished = sorted_checkpoints(run), args.seeds > 1 and any(run.parent.glob("*/run.json"))
+    if not saved and not finished:
+        return "No checkpoint was due yet"
+    flag = "--resume in place of --overwrite_output_dir" if args.overwrite_output_dir else "--resume"
+    return f"The same command with {flag} goes on from {saved[-1] if saved else 'the start of this seed'}"
 
 
 def _damage(folder: Path) -> str | None:

@@ -45,9 +45,9 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
         trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
     else:
         answers, size, seed = _soft_labels(job, material, labelled, folder), args.global_batch_size, args.seed
-        together, distinct = with_answers(labelled, material.tokens["unlabelled"], answers, job.steps * size, seed)
+        together = with_answers(labelled, material.tokens["unlabelled"], answers, job.steps * size, seed)
         steps = steps_per_epoch(len(together), size)
-        trainer = _train(job, material, together, steps, folder, "with unlabelled", distinct)
+        trainer = _train(job, material, together, steps, folder, "with unlabelled", len(labelled))
     _, metrics = _answers(trainer, rows)
     return Refit(len(labelled), metrics["all_f1"], round(time.perf_counter() - started, 1), logits), trainer
 
@@ -63,12 +63,10 @@ def _soft_labels(job: TrainingJob, material: Material, labelled: Dataset, folder
     return softmax(logits)
 
 
-def with_answers(
-    labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, reviews: int, seed: int
-) -> tuple[Dataset, int]:
+def with_answers(labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, reviews: int, seed: int) -> Dataset:
     """Return the train rows of a single epoch: labelled ones, over and over until they are `reviews`, then the others.
 
-    These are as many, but each is there once at least, and `MOST_REPEATED` times at most.
+    These are as many, but `MOST_REPEATED` times at most. Each row, of either kind, is there once at least.
 
     Args:
         labelled, unlabelled: As `tokenize` returns them.
@@ -76,19 +74,18 @@ def with_answers(
         seed: Draws which rows are repeated once more than others.
 
     Returns:
-        The rows, whose `labels` are probabilities, list of float32: 0 and 1 where the label is known. And how many of
-        the first rows are labelled and not repeated.
+        The rows, whose `labels` are probabilities, list of float32: 0 and 1 where the label is known. The first ones
+        are the labelled rows, each once.
     """
     known = np.eye(answers.shape[1])[labelled["labels"][:]]
     softened = [
         rows.remove_columns("labels").add_column("labels", _lists(labels), feature=List(Value("float32")))
         for rows, labels in ((labelled, known), (unlabelled, answers))
     ]
-    rng, others = np.random.default_rng(seed), len(unlabelled)
+    rng, others, reviews = np.random.default_rng(seed), len(unlabelled), max(reviews, len(labelled))
     rows = np.resize(rng.permutation(len(labelled)), reviews)
     answered = np.resize(rng.permutation(others), np.clip(reviews, others, MOST_REPEATED * others))
-    together = concatenate_datasets(softened).select(np.concatenate([rows, len(labelled) + answered]))
-    return together, min(len(labelled), reviews)
+    return concatenate_datasets(softened).select(np.concatenate([rows, len(labelled) + answered]))
 
 
 def _lists(values: np.ndarray) -> pyarrow.ListArray:

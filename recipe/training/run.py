@@ -13,8 +13,9 @@ from accelerate.utils import broadcast_object_list
 from recipe.arguments.parser import Arguments
 from recipe.arguments.training import METRICS
 from recipe.data.inspection import as_block, inspect
-from recipe.errors import CheckFailed, UsageError
+from recipe.errors import CheckFailed, Interrupted, UsageError, signal_of
 from recipe.files.atomic import write_json
+from recipe.hub import local_folder
 from recipe.machine import is_main_process
 from recipe.run_folder import RunFolder
 from recipe.training import checkpoints
@@ -67,29 +68,45 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     start = find_start(run, folders) if args.resume else Start(folders)
     if not args.resume:
         run.require_free(args.overwrite_output_dir)
+        _require_kept(run, arguments.model.model_name_or_path)
     require_one_process_per_gpu(args.n_gpu)
     material = read_material(arguments)
     ready = [job_of(material, next(iter(start.left or folders)))]
-    _begin(ready[0], run, start)
+    report = _announce(ready[0], run, start)
     if material.teacher and start.left:
-        # Whatever fails there, fails before hours of training.
+        # Whatever fails there, fails before anything is overwritten.
         material.teacher.answers  # noqa: B018
-    for number, (seed, folder) in enumerate(start.left.items()):
-        # Without a name, so that it is gone before the next one is loaded.
-        _fit(ready.pop() if ready else job_of(material, seed), material, folder, None if number else start.checkpoint)
+    _begin(ready[0], run, start, report)
+    folder = run
+    try:
+        for number, (seed, folder) in enumerate(start.left.items()):
+            checkpoint = None if number else start.checkpoint
+            # Without a name, so that it is gone before the next one is loaded.
+            _fit(ready.pop() if ready else job_of(material, seed), material, folder, checkpoint)
+            if len(folders) > 1:
+                if is_main_process():
+                    print(drop_all_but_best(folders, args), flush=True)
+                free_trainers()
         if len(folders) > 1:
             if is_main_process():
-                print(drop_all_but_best(folders, args), flush=True)
-            free_trainers()
-    if len(folders) > 1:
-        if is_main_process():
-            keep_best(run, folders, args)
-        PartialState().wait_for_everyone()
+                keep_best(run, folders, args)
+            PartialState().wait_for_everyone()
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Between the steps of trainings.
+        if run.record.is_file() or not (number := signal_of(end)):
+            raise
+        raise Interrupted(f"stopped. {checkpoints.how_to_resume(folder.path, args)}", number) from None
 
 
-def _begin(job: TrainingJob, run: RunFolder, start: Start) -> None:
-    """Check that a resumed run is the same, say what is trained, and write what comes before it."""
-    trainer, resumed = job.trainer, bool(start.manifest)
+def _require_kept(run: RunFolder, weights: str) -> None:
+    """Raise a `UsageError` if a new run would replace the folder of the weights that each of its trainings reads."""
+    if (folder := local_folder(weights)) and run.holds(Path(folder)):
+        raise UsageError(f"--model_name_or_path {weights} is in --output_dir, and would be replaced: choose another")
+
+
+def _announce(job: TrainingJob, run: RunFolder, start: Start) -> dict[str, Any]:
+    """Check that a resumed run is the same, and say what is trained; return the data report of a run that begins."""
+    trainer, resumed, report = job.trainer, bool(start.manifest), {}
     if resumed:
         require_same_run(start.checkpoint or run.seeds, start.manifest, trainer.identity)
     if start.checkpoint:
@@ -104,11 +121,19 @@ def _begin(job: TrainingJob, run: RunFolder, start: Start) -> None:
             report = inspect(job.reviews, trainer.train_dataset, job.arguments)
             print(as_block(report), flush=True)
             checkpoints.require_space(run.path, trainer.checkpoint_bytes())
-            run.clear()
-            run.write_config(job.arguments.resolved)
-            write_json(run.data, report)
-            if len(start.left) > 1:
-                write_json(run.begun, {"run": trainer.identity})
+    trainer.accelerator.wait_for_everyone()
+    return report
+
+
+def _begin(job: TrainingJob, run: RunFolder, start: Start, report: dict[str, Any]) -> None:
+    """Write what comes before the first step of a run that is not resumed."""
+    trainer = job.trainer
+    if trainer.is_world_process_zero() and not start.manifest:
+        run.clear()
+        run.write_config(job.arguments.resolved)
+        write_json(run.data, report)
+        if len(start.left) > 1:
+            write_json(run.begun, {"run": trainer.identity})
     trainer.accelerator.wait_for_everyone()
     if not all(trainer.gather_scalar(run.config.is_file())):
         raise UsageError(f"--output_dir {run} must be the same folder on every machine: a shared file system")
@@ -135,7 +160,7 @@ def _fit(job: TrainingJob, material: Material, folder: RunFolder, checkpoint: Pa
     kept.save_model(str(folder.path))
     if trainer.is_world_process_zero():
         # The record makes the training finished, so it follows the model.
-        folder.write_record(run_record(job, best, seconds, validation_of(job), again))
+        folder.write_record(run_record(job, best, seconds + (again.seconds if again else 0), validation_of(job), again))
         checkpoints.drop_states(folder.path)
     trainer.accelerator.wait_for_everyone()
 

@@ -30,11 +30,6 @@ def best_seed(records: Mapping[int, RunRecord], args: TrainingArguments) -> int:
     return max(records, key=lambda seed: (sign * getattr(records[seed].best, metric), -records[seed].best.loss))
 
 
-def refit_seconds(record: RunRecord) -> float:
-    """Return the seconds of the trainings after a first one, which are not among its own; 0 without any."""
-    return record.refit.seconds if record.refit else 0.0
-
-
 def drop_all_but_best(folders: Mapping[int, RunFolder], args: TrainingArguments) -> str:
     """Remove the models of the finished trainings but the best one's, and return a line on the last one."""
     records = finished(folders)
@@ -42,7 +37,7 @@ def drop_all_but_best(folders: Mapping[int, RunFolder], args: TrainingArguments)
         folders[seed].remove_model()
     seed, record = list(records.items())[-1]
     left = len(folders) - len(records)
-    ahead = mean(one.seconds + refit_seconds(one) for one in records.values()) * left
+    ahead = mean(one.seconds for one in records.values()) * left
     said = f"validation F1 {record.best.f1:.4f} in epoch {record.best.epoch:g}, loss {record.best.loss:.4f}"
     return f"seed {seed:<5} {said}; {record.seconds} s" + (f"; {left} to go, some {ahead:,.0f} s" if left else "")
 

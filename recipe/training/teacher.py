@@ -106,7 +106,7 @@ def _require_kept(teacher: RunFolder, output: RunFolder) -> None:
         if not (above := data_arguments_of(run.read_config()).teacher):
             break
         run = RunFolder(above)
-    if output.path.resolve() in seen or any(one.is_relative_to(output.seeds.resolve()) for one in seen):
+    if any(map(output.holds, seen)):
         raise UsageError(
             f"--teacher {teacher} is in --output_dir, or has learned from what is there: choose another --output_dir"
         )

@@ -256,8 +256,7 @@ class ReviewTrainer(Trainer):
 
     def interrupted(self) -> Interrupted:
         """Return the error that ends a run after a signal and its checkpoint."""
-        saved = checkpoints.sorted_checkpoints(self.run_path)
-        advice = f"The same command with --resume goes on from {saved[-1]}" if saved else "No checkpoint was due yet"
+        advice = checkpoints.how_to_resume(self.run_path, self.args)
         message = f"stopped after step {self.state.global_step} of {self.state.max_steps}. {advice}"
         # The signal may have come to another process alone.
         return Interrupted(message, self.stop_request.signal or signal.SIGTERM)

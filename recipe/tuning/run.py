@@ -1,10 +1,9 @@
 """Run a search for settings, with a line per trial."""
 
 from pathlib import Path
-from signal import SIGINT
 
 from recipe.arguments.parser import Arguments
-from recipe.errors import Interrupted
+from recipe.errors import Interrupted, signal_of
 from recipe.files.lock import holding
 from recipe.tuning.page import HEAD, line_of, opening, write_tuning
 from recipe.tuning.record import Tuning, best_of
@@ -32,9 +31,8 @@ def tune(arguments: Arguments, n_trials: int, folder: Path) -> Tuning:
             done = search.done
             if best_of(done):
                 write_found(search, wanted)
-            number = SIGINT if isinstance(end, KeyboardInterrupt) else int(end.code or 0) - 128
             kept = f"{len(done)} of {wanted} trials are done and kept in {folder}"
-            raise Interrupted(f"stopped: {kept}. The same command goes on", number) from None
+            raise Interrupted(f"stopped: {kept}. The same command goes on", signal_of(end)) from None
         return write_found(search, wanted)
 
 

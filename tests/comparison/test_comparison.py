@@ -272,8 +272,10 @@ def test_only_an_earlier_comparison_is_replaced(three: list[Path], tmp_path: Pat
     require_output(tmp_path / "new")
     with pytest.raises(UsageError, match="holds other files than a comparison"):
         require_output(three[0])
-    with pytest.raises(UsageError, match="is a file: name a folder"):
-        require_output(RunFolder(three[0]).report)
+    report = RunFolder(three[0]).report
+    for file in (report, report / "new"):
+        with pytest.raises(UsageError, match=f"^--output {file} cannot be made a folder: "):
+            require_output(file)
 
 
 def test_answers_are_written_row_by_row_with_doubt(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Corrections change the labels that they name, nothing else, and are refused where they make no sense."""
 
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import copy_of, separable_reviews
+from datasets import Dataset
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.parser import Arguments
@@ -63,6 +65,21 @@ def test_a_correction_changes_every_repetition_of_its_text_and_no_other_row() ->
             if name != "test"
         },
     }
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_a_typed_column_corrects_to_label_0_and_leaves_what_is_missing(kind: type) -> None:
+    rows = {"content": [f"film number {row}" for row in (5, 6, 7)], "correct_label": [kind(0), None, kind(0)]}
+    if kind is float:
+        rows["correct_label"][1] = math.nan
+    if kind is bool:
+        lines = [f"{bool(label)},{text}\n" for label, text in zip(LABELS, TEXTS, strict=True)]
+        Path("train.csv").write_text("".join(["label,content\n", *lines]))
+        Path("test.csv").write_text("label,content\nFalse,test film one\nTrue,test film two\n")
+    Dataset.from_dict(rows).to_parquet("found.parquet")
+    before, after = labels_of(load()), labels_of(load("found.parquet"))
+    changed = {text.casefold().replace("  ", " "): label for text, label in after.items() if label != before[text]}
+    assert changed == {"film number 5": 0, "film number 7": 0}
 
 
 @pytest.mark.parametrize(

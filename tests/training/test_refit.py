@@ -11,7 +11,7 @@ from conftest import same_weights, separable_reviews, weights_of
 from recipe.arguments.parser import Arguments, parse_arguments, scheduled
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
-from recipe.errors import UsageError
+from recipe.errors import Interrupted, UsageError
 from recipe.evaluation import evaluate_run
 from recipe.evaluation.report import NO_WISHES
 from recipe.evaluation.thresholds import choose_decision
@@ -61,7 +61,7 @@ def test_a_run_that_was_stopped_on_all_rows_begins_them_again(
             raise KeyboardInterrupt
 
         patched.setattr(UnsavedCallback, "on_step_end", stop)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match=r"^stopped. The same command with --resume goes on from \S+/checkpoint-"):
             train(tiny_arguments(*flags))
     assert not (tmp_path / "stopped" / "run.json").exists()
     resumed = train(tiny_arguments(*flags, "--resume"))

@@ -17,11 +17,11 @@ from oracles import run_record
 
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import UsageError
-from recipe.run_folder import Refit, RunFolder, SeedFigures
+from recipe.run_folder import RunFolder, SeedFigures
 from recipe.training import job
 from recipe.training import run as training
 from recipe.training.run import train
-from recipe.training.seeds import best_seed, drop_all_but_best, folders_by_seed, keep_best
+from recipe.training.seeds import best_seed
 
 # 64 train and 16 validation rows: eight steps an epoch.
 SHORT = "--max_train_samples 80 --num_train_epochs 2 --learning_rate 4e-3".split()
@@ -108,18 +108,13 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     assert "4,000 train rows was not measured" in run_record().seed_note()
 
 
-def test_the_seconds_of_later_trainings_are_in_the_estimate(
-    tiny_arguments: Callable[..., Arguments], tmp_path: Path
-) -> None:
-    args, run = tiny_arguments("--seeds", "3").training, RunFolder(tmp_path / "run")
-    folders = folders_by_seed(run, args)
-    # 3 s of the first training and 100 s of the later ones, then 3 s and 150 s: 128 s on the average for the one left.
-    for (seed, folder), later in zip(folders.items(), (100.0, 150.0), strict=False):
-        folder.path.mkdir(parents=True)
-        folder.write_record(run_record(seed=seed, refit=Refit(rows=5000, f1=1.0, seconds=later, logits=[])))
-    assert drop_all_but_best(folders, args).endswith("; 3.0 s; 1 to go, some 128 s")
-    keep_best(run, folders, args)
-    assert run.read_record().seconds == 6.0
+def test_the_seconds_of_refits_are_in_those_of_the_run(tiny_arguments: Callable[..., Arguments]) -> None:
+    run = train(tiny_arguments("--seeds", "2", "--refit", "--max_train_samples", "60"))
+    record = run.read_record()
+    assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.seeds), abs=0.1)
+    kept = next(figures for figures in record.seeds if figures.seed == record.kept_seed)
+    epochs = sum(epoch.seconds for epoch in record.epochs)
+    assert record.refit and kept.seconds == pytest.approx(epochs + record.refit.seconds, abs=0.2)
 
 
 @pytest.mark.slow

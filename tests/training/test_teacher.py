@@ -1,6 +1,7 @@
 """A finished run answers the reviews without labels, if it can, and if no test row has taught it."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import change_weights, copy_of, files_under, separable_reviews
+from conftest import change_weights, copy_of, files_under, separable_reviews, weights_of
 from datasets import Dataset
+from safetensors.torch import save_file
 
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.data import load_reviews, texts_of
@@ -17,6 +19,7 @@ from recipe.data.unseen import require_unseen, require_unseen_by
 from recipe.errors import RecipeWarning, UsageError
 from recipe.inference.pytorch import TorchClassifier
 from recipe.metrics.softmax import softmax
+from recipe.publishing.contents import _numbers_and_columns
 from recipe.run_folder import RunFolder
 from recipe.training import refit
 from recipe.training.job import header, prepare, read_material
@@ -290,10 +293,38 @@ def test_a_teacher_answers_before_anything_is_trained(taught: Arguments, monkeyp
         patched.setattr(Teacher, "answers", property(press))
         with pytest.raises(KeyboardInterrupt):
             train(taught)
-    run = RunFolder(str(taught.training.output_dir))
-    assert not any(file.startswith("checkpoint-") for file in files_under(run.path))
-    taught.training.overwrite_output_dir = True
+    assert files_under(Path(str(taught.training.output_dir))) <= {".lock"}, "nothing to resume, and nothing in the way"
     assert train(taught).is_finished
+
+
+def test_an_earlier_run_outlives_a_teacher_whose_later_answers_are_broken(
+    taught: Arguments, tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    teacher = copy_of(tiny_run, tmp_path / "teacher")
+    first, *others = read_material(taught).tokens["unlabelled"]["input_ids"][:]
+    weights = weights_of(teacher.path)
+    # Of a token that the first review, which tells whether it answers at all, does not have.
+    unseen = next(token for row in others for token in row if token not in first)
+    weights["bert.embeddings.word_embeddings.weight"][unseen] = math.nan
+    save_file(weights, teacher.weights, metadata={"format": "pt"})
+    taught.data.teacher = str(teacher)
+    earlier = copy_of(tiny_run, tmp_path)
+    before = {file: (earlier.path / file).read_bytes() for file in files_under(earlier.path)}
+    taught.training.overwrite_output_dir = True
+    with pytest.raises(UsageError, match=r"^the teacher \S+ answers with what is not a number"):
+        train(taught)
+    assert {file: (earlier.path / file).read_bytes() for file in before} == before
+
+
+def test_a_published_run_is_no_teacher_where_there_are_test_rows(
+    taught: Arguments, tiny_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = copy_of(tiny_run, tmp_path / "published")
+    published.write_config(_numbers_and_columns(published.read_config()))
+    taught.data.teacher = str(published)
+    monkeypatch.setattr("recipe.data.unseen.reviews_of", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(UsageError, match=r"^the teacher \S+ does not say where its reviews are: whether test rows"):
+        train(taught)
 
 
 def test_a_teacher_is_looked_at_before_the_reviews(taught: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import files_under, separable_reviews, write_dataset
+from conftest import copy_of, files_under, separable_reviews, write_dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -192,6 +192,20 @@ def test_a_finished_run_is_not_written_over_unless_asked(
     train(tiny_arguments("--overwrite_output_dir", *quick, "--max_train_samples", "60"))
     assert run.read_record().to_json()["rows"]["train"] == 48
     assert len(list(run.path.glob("checkpoint-*"))) == 1 and (run.path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoint-5/run", "seeds/43/run"])
+def test_weights_that_a_run_would_replace_are_refused_and_kept(
+    inside: str, tiny_arguments: Callable[..., Arguments], tiny_run: RunFolder, tmp_path: Path
+) -> None:
+    earlier = copy_of(tiny_run, tmp_path)
+    if inside:
+        copy_of(tiny_run, (earlier.path / inside).parent)
+    before, weights = files_under(earlier.path), str(earlier.path / inside)
+    with pytest.raises(UsageError, match=f"^--model_name_or_path {weights} is in --output_dir, and would be replaced"):
+        train(tiny_arguments("--overwrite_output_dir", "--model_name_or_path", weights))
+    assert files_under(earlier.path) - {".lock"} == before
+    train(tiny_arguments("--model_name_or_path", weights, "--output_dir", str(tmp_path / "other"), "--max_steps", "1"))
 
 
 def unbalanced(folder: Path) -> Path:
