@@ -23,16 +23,16 @@ from recipe.run_folder import RunFolder
 def parser() -> RunFolderParser:
     """Return the command line's parser."""
     parser = RunFolderParser(__doc__)
-    wish = parser.add_argument_group("wishes, about validation rows")
+    wish = parser.add_argument_group("targets, measured on validation rows")
     wish.add_argument("--target_precision", type=float, metavar="P", help="precision of label 1, as 0.9")
     wish.add_argument("--target_recall", type=float, metavar="R", help="recall of label 1, as 0.9")
     wish.add_argument("--best_f1", action="store_true", help="the threshold of best F1, where that is more than noise")
     wish.add_argument(
-        "--target_accuracy", type=float, metavar="A", help="accuracy of all reviews but the fewest left to people"
+        "--target_accuracy", type=float, metavar="A", help="accuracy of the reviews that are not left to people"
     )
     wish.add_argument("--abstain", type=float, metavar="S", help="share of reviews to leave to people, as 0.05")
     wish.add_argument(
-        "--confidence", type=float, metavar="C", help="with which a target holds on other rows (default: 0.9)"
+        "--confidence", type=float, metavar="C", help="probability that a target also holds on new rows (default: 0.9)"
     )
     parser.add_argument("--slice_by", metavar="COLUMN", help="a column of the test rows to show figures by")
     parser.add_files(test=", or other rows to measure the run on")

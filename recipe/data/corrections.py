@@ -76,7 +76,7 @@ def _labels(values: list[str], label_of: dict[str | None, int], names: list[str]
     if NO_LABEL in labels:
         row = labels.index(NO_LABEL)
         known = ", ".join(names)
-        raise UsageError(f"{places[row]} has the {COLUMN} {values[row]!r}, which train has not: {known}")
+        raise UsageError(f"{places[row]} has the {COLUMN} {values[row]!r}, which no train row has: {known}")
     return np.array(labels, dtype=np.int64)
 
 

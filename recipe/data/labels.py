@@ -52,7 +52,7 @@ def encode_labels(
         encoded[name] = np.array(labels, dtype=np.int64)[number]
         if (unknown := np.flatnonzero(encoded[name] == _UNKNOWN)).size:
             label, row = distinct[name][number[unknown[0]]], places[name].row(unknown[0])
-            raise UsageError(f"{row} has the label {label!r}, which train has not: {', '.join(keys)}")
+            raise UsageError(f"{row} has the label {label!r}, which no train row has: {', '.join(keys)}")
     return names, encoded
 
 

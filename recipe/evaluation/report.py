@@ -67,7 +67,7 @@ def evaluate_run(
     Raises:
         UsageError: The run is not finished and exported, its rows have changed, it has learned from other test
             rows, all test rows have one label, a model gives NaN, or an option makes no sense.
-        CheckFailed: The trained model has not the F1 on validation rows that it had in training.
+        CheckFailed: The trained model no longer has the F1 that was measured in training.
     """
     wishes.require_sense()
     record, settings = run.read_record(), run.read_config()

@@ -143,7 +143,7 @@ def reviews_for_checks(
 
     Raises:
         UsageError: The weights or the dataset cannot be read any more, or its rows have changed.
-        CheckFailed: The model has not the F1 that it had in training.
+        CheckFailed: The model no longer has the F1 that was measured in training.
     """
     trained, reviews = TorchClassifier.from_run(run.path), reviews_of(run, files)
     # The same batches: some architectures (ConvBERT, MobileBERT) read padding, which depends on them.

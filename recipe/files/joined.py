@@ -90,5 +90,5 @@ def require_same_columns(file: TextReviewFile | ParquetReviewFile, first: TextRe
     else:
         same, found = file.all_columns == first.all_columns, file.all_columns
     if not same:
-        has = f"{file.name} has not the columns of {first.name}, but {listed(found)}"
+        has = f"{file.name} has other columns than {first.name}: {listed(found)}"
         raise UsageError(f"{has}: files that go together have the same")

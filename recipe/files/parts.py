@@ -50,7 +50,7 @@ def find_parts(given: Iterable[str]) -> list[str]:
 
 
 def first_missing(given: Iterable[str]) -> str:
-    """Return the first of the files that paths, patterns and folders name which is not there; nothing if all are."""
+    """Return the first file, of paths, patterns and folders, that does not exist, or an empty string."""
     return next((file for file in find_parts(given) if not Path(file).expanduser().exists()), "")
 
 

@@ -78,7 +78,7 @@ def rows_for_share(scores: np.ndarray, right: np.ndarray, target: float, confide
 
 
 def is_out_of_reach(scores: np.ndarray, right: np.ndarray, target: float, confidence: float) -> bool:
-    """Tell whether the rows show that the share is below a target from every bound on that 20 rows or more reach."""
+    """Tell whether the rows show that the share is below a target at every bound that keeps 20 rows or more."""
     rows = np.arange(JUDGED_BY, len(scores) + 1)
     reached = np.cumsum(right[np.argsort(-scores, kind="stable")])[rows - 1]
     # All of the tests have to reject, so none of them needs a part of the level (Berger, 1982).

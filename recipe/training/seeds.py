@@ -25,7 +25,7 @@ def finished(folders: Mapping[int, RunFolder]) -> dict[int, RunRecord]:
 
 
 def best_seed(records: Mapping[int, RunRecord], args: TrainingArguments) -> int:
-    """Return the seed of the best validation metric; of equals the one with the lower validation loss, or the first."""
+    """Return the seed of the best validation metric; of ties the lower validation loss decides, then the order."""
     metric, sign = str(args.metric_for_best_model).removeprefix("eval_"), 1 if args.greater_is_better else -1
     return max(records, key=lambda seed: (sign * getattr(records[seed].best, metric), -records[seed].best.loss))
 

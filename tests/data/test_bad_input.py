@@ -28,7 +28,7 @@ CASES = [
     ("--train_file good.csv --label_column stars", "has no column 'stars'; it has label, content"),
     (
         "--train_file good.csv --test_file other_label.csv",
-        "row 2 of other_label.csv has the label '7', which train has not: 0, 1",
+        "row 2 of other_label.csv has the label '7', which no train row has: 0, 1",
     ),
     ("--train_file good.csv --validation_file other_label.csv", "row 2 of other_label.csv has the label '7'"),
     (

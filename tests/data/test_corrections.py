@@ -106,7 +106,7 @@ def test_a_correct_label_is_a_name_or_spelled_as_the_train_file_spells_it(
     names, found = load().label_names, labels_of(load("found.csv"))
     assert [names[found[f"film number {row}"]] for row in (4, 5)] == [name] * 2
     Path("found.csv").write_text("content,correct_label\nfilm number 4,3\n")
-    with pytest.raises(UsageError, match="row 1 of found.csv has the correct_label '3', which train has not: "):
+    with pytest.raises(UsageError, match="row 1 of found.csv has the correct_label '3', which no train row has: "):
         load("found.csv")
 
 
@@ -134,7 +134,7 @@ def test_the_second_round_of_corrections_goes_beside_the_first() -> None:
         ("content,correct_label\nfilm number 4,\n", "found.csv corrects nothing: fill in its column correct_label"),
         ("content,label\nfilm number 4,positive\n", "found.csv has no column 'correct_label'; it has content, label"),
         ("text,correct_label\nfilm number 4,positive\n", "found.csv has no column 'content'; it has text"),
-        ("content,correct_label\nfilm number 4,good\n", "row 1 of found.csv has the correct_label 'good', which train"),
+        ("content,correct_label\nfilm number 4,good\n", "has the correct_label 'good', which no train row has: "),
         (
             "content,correct_label\nfilm number 4,positive\na,positive\nb,negative\n",
             "2 of the 3 corrected texts are in no train or validation row; the first is row 2 of found.csv",

@@ -34,7 +34,7 @@ def test_codes_keep_their_zeros() -> None:
     assert encoded(["01", "02"])[0] == ["01", "02"], "codes, not negative and positive"
     assert encoded(["1.00", "1", "+1", "-1"])[0] == ["-1", "+1", "1", "1.00"]
     assert encoded(["01.0", "1.0", "01", "v1.0"])[0] == ["01", "01.0", "1", "v1.0"]
-    with pytest.raises(UsageError, match="row 2 of test.csv has the label '1', which train has not: 01, 02"):
+    with pytest.raises(UsageError, match="row 2 of test.csv has the label '1', which no train row has: 01, 02"):
         encoded(["01", "02"], "02", "1")
 
 

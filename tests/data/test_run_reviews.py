@@ -108,7 +108,7 @@ def test_other_test_rows_take_the_place_of_the_run_s_own(run_on_files: RunFolder
         ]
         assert found.other_test == [said(Path("other.csv"))] and found.label_names == ["negative", "positive"]
     Path("other.csv").write_text("label,content\n1,good\n2,fine\n")
-    with pytest.raises(UsageError, match="row 2 of other.csv has the label '2', which train has not: 0, 1"):
+    with pytest.raises(UsageError, match="row 2 of other.csv has the label '2', which no train row has: 0, 1"):
         reviews_of(run_on_files, {"test": ["other.csv"]})
 
 

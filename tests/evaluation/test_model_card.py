@@ -266,7 +266,7 @@ def test_the_decision_is_said_in_words() -> None:
         (report_of(), "**int8, the most probable label**"),
         (report_of(decision=Decision(1.5, 0.8123)), "**int8, ‘positive’ from 0.8123 on**"),
     ]
-    assert all(f"Served is {words}. On the" in card_of(report).text for report, words in said)
+    assert all(f"Served: {words}. On the" in card_of(report).text for report, words in said)
     assert summary(said[1][0]).startswith("Served: int8, 'positive' from 0.8123 on. 1,000 held-out test reviews:\n")
 
 
@@ -503,7 +503,10 @@ def test_the_snippets_say_how_they_differ_from_what_is_served(decision: Decision
         else "each of the 1,000 test reviews gets the label that is served"
         for name in ("int8", "pytorch")
     ]
-    assert f"The served file alone has {left_out}: {said[0]}.\n" in text and f"Nor does PyTorch: {said[1]}.\n" in text
+    assert (
+        f"The served file alone has {left_out}: {said[0]}.\n" in text
+        and f"PyTorch does not apply the decision either: {said[1]}.\n" in text
+    )
     assert 'from_pretrained("mine", subfolder="onnx", file_name="model_quantized.onnx")' in text, "the served file"
 
 

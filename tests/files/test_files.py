@@ -142,7 +142,7 @@ def test_labels_are_understood_and_named(
     ("labels", "test_labels", "message"),
     [
         ([1, 1], None, "every train row has the same label in 'label' .1.: two are needed"),
-        (["a", "b"], ["a", "c"], "row 2 of .*test.jsonl has the label 'c', which train has not: a, b"),
+        (["a", "b"], ["a", "c"], "row 2 of .*test.jsonl has the label 'c', which no train row has: a, b"),
         ([1, 0], [1, None], "row 2 of .*test.jsonl has no label"),
         ([1, 0], [1, 2], "row 2 of .*test.jsonl has the label '2'"),
     ],
