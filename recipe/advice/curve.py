@@ -117,7 +117,7 @@ def curve(run: RunFolder, reviews: Reviews, folder: Path) -> Advice:
         # Of the weights that had not learned from these rows.
         logits = np.array(record.refit.logits)
     found, own = measure(rows, answers, validation.labels, logits.argmax(axis=1), len(reviews.label_names))
-    forecast = foretell(found, own, record.best.f1)
+    forecast = extrapolate(found, own, record.best.f1)
     save_pictures({folder / PICTURE: lambda: draw_curve(found, forecast)})
     lines = _lines(forecast, record)
     return Advice(title, lines, folder / PICTURE, asdict(forecast) | {"rows": len(train), "law": found.law._asdict()})
@@ -177,7 +177,7 @@ def fit_power_law(n: np.ndarray, f1: np.ndarray, weights: np.ndarray) -> PowerLa
     return PowerLaw(*found.tolist())
 
 
-def foretell(curve: Curve, own: np.ndarray, f1: float) -> Forecast:
+def extrapolate(curve: Curve, own: np.ndarray, f1: float) -> Forecast:
     """Return what twice the rows would bring, from power laws fitted to resamples of validation rows and learners.
 
     Args:

@@ -51,7 +51,7 @@ def to_label(run: RunFolder, reviews: Reviews, unlabelled: Split, folder: Path) 
     unsure = least_certain(probabilities, AMONG * COUNT)
     # Of the run's own encoder, which has learned what its labels are about.
     vectors = vectors_by(ModelArguments(str(run.path)), run, [texts[row] for row in unsure], "comparing")
-    chosen = unsure[unlike(vectors, COUNT)]
+    chosen = unsure[k_center(vectors, COUNT)]
     args = data_arguments_of(run.read_config())
     file, label_column = folder / "to_label.csv", args.label_column
     spelled = spelled_labels(reviews.splits["train"], label_column)
@@ -72,7 +72,7 @@ def least_certain(probabilities: np.ndarray, count: int) -> np.ndarray:
     return np.argsort(first - second, kind="stable")[:count]
 
 
-def unlike(vectors: np.ndarray, count: int) -> np.ndarray:
+def k_center(vectors: np.ndarray, count: int) -> np.ndarray:
     """Return up to `count` rows that are far from each other, int64 (rows,), in ascending order, the first among them.
 
     Each is the farthest from those chosen before it (k-centre: Gonzalez, *Clustering to Minimize the Maximum

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from scipy.stats import ttest_1samp
 from tqdm.auto import tqdm
 
-from recipe.advice.curve import foretell, learn, learner, measure
-from recipe.advice.to_label import AMONG, least_certain, unlike
+from recipe.advice.curve import extrapolate, learn, learner, measure
+from recipe.advice.to_label import AMONG, k_center, least_certain
 from recipe.arguments.parser import parse_arguments
 from recipe.benchmarks.suspects import draw_found, find_changed, table_of
 from recipe.data.reviews import load_reviews
@@ -62,7 +62,7 @@ def measure_advice(dataset: str, weights: str, draws: int, tries: int, folder: P
     keys = np.concatenate([split.keys.normalised for split in splits[:2]])
     suspects = find_changed([*texts[0], *texts[1]], pool[0], keys, pool[1], draws)
     by_labels = label_in_turn(*pool, *test, draws)
-    forecasts = foretell_twice(*pool, *test, tries)
+    forecasts = forecast_twice(*pool, *test, tries)
     pictures = {
         folder / "suspects.png": lambda: draw_found(suspects),
         folder / "to_label.png": lambda: draw_saved(by_labels),
@@ -133,11 +133,11 @@ def _grow(
         picked = np.arange(STEP)
         if chosen:
             unsure = least_certain(model.predict_proba(vectors[rest]), AMONG * STEP)
-            picked = unsure[unlike(vectors[rest[unsure]], STEP)]
+            picked = unsure[k_center(vectors[rest[unsure]], STEP)]
         known, rest = np.concatenate([known, rest[picked]]), np.delete(rest, picked)
 
 
-def foretell_twice(
+def forecast_twice(
     vectors: np.ndarray, labels: np.ndarray, others: np.ndarray, truth: np.ndarray, tries: int
 ) -> dict[int, np.ndarray]:
     """Return what each try found, float64 (tries, 6), by its number of train rows.
@@ -194,7 +194,7 @@ def _try(
     now = twice[:size]
     rows, answers = learn(vectors[now], labels[now], vectors[validation])
     curve, own = measure(rows, answers, labels[validation], answers[-1], 2)
-    forecast = foretell(curve, own, score_labels(labels[validation], answers[-1], 2)["f1"])
+    forecast = extrapolate(curve, own, score_labels(labels[validation], answers[-1], 2)["f1"])
     models: Any = (learner().fit(vectors[some], labels[some]) for some in (now, twice))
     f1 = [score_labels(truth, model.predict(others), 2)["f1"] for model in models]
     return [*f1, *forecast.twice, *forecast.gain]

@@ -1,7 +1,8 @@
 """Answers of a run's models and of the baseline to the test rows, and what the answers cost."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -17,6 +18,28 @@ from recipe.metrics.scores import require_numbers
 from recipe.metrics.softmax import softmax
 from recipe.model.baseline import fit_baseline, predict_probabilities
 from recipe.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class ModelAnswers:
+    """Answers of a run's models and of the baseline to the test rows.
+
+    Attributes:
+        labels: True labels, int64 (reviews,).
+        probabilities: Of `pytorch`, the exported variants and TF-IDF, float64 (reviews, classes), without a decision.
+        costs: Of the same.
+        served: The variant that answers from then on.
+        logits: Its, float32 (reviews, classes).
+        wordless: Whether it reads no word that it knows, bool (reviews,).
+    """
+
+    labels: np.ndarray
+    probabilities: Mapping[str, np.ndarray]
+    costs: Mapping[str, Costs]
+    served: str
+    logits: np.ndarray
+    wordless: np.ndarray
+
 
 Predict = Callable[[Sequence[Text]], np.ndarray]
 # Reviews that are timed one by one, for the median and the 95th percentile.

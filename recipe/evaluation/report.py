@@ -16,13 +16,13 @@ from recipe.data.reviews import Reviews, Split, reviews_of
 from recipe.data.tokens import texts_of
 from recipe.data.unseen import require_unseen
 from recipe.errors import UsageError
-from recipe.evaluation.measurement import measure_baseline, measure_models
+from recipe.evaluation.measurement import ModelAnswers, measure_baseline, measure_models
 from recipe.evaluation.model_card import make_card
 from recipe.evaluation.pictures import draw_report
 from recipe.evaluation.sentences import BASELINE
 from recipe.evaluation.slices import figures_by_slice, most_confident_mistakes, most_frequent, slice_values
 from recipe.evaluation.thresholds import Asked, Wishes, choose_decision, served_figures
-from recipe.evaluation.types import Costs, Measured, Report, VariantFigures
+from recipe.evaluation.types import Measured, Report, VariantFigures
 from recipe.files.atomic import read_json, write_json, write_whole
 from recipe.files.text_rows import Text
 from recipe.inference.classifier import Classifier, windows
@@ -98,22 +98,12 @@ def evaluate_run(
     probabilities[BASELINE], costs[BASELINE] = measure_baseline(reviews, texts, settings.get("class_weights", "none"))
     # Reading all texts for it is only worth while where some are left to people.
     wordless = np.zeros(len(texts), dtype=bool) if decision.certain_from is None else classifier.wordless(texts)
-    report = make_report(
-        record,
-        probabilities,
-        costs,
-        test.labels,
-        served,
-        logits[served],
-        wordless,
-        decision,
-        asked,
-        slices,
-    )
+    tested = ModelAnswers(test.labels, probabilities, costs, served, logits[served], wordless)
+    report = make_report(record, tested, decision, asked, slices)
     measured = _measured(reviews) if reviews.other_test else None
     notes = report.notes + _seen_notes(measured) + _tuned_notes(settings)
     report = replace(report, measured=measured, test_sha256=test.sha256, notes=notes)
-    return _write(run, record, settings, report, test, probabilities, logits[served], wordless)
+    return _write(run, record, settings, report, test, tested)
 
 
 def _measured(reviews: Reviews) -> Measured:
@@ -145,12 +135,7 @@ def count_tokens(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray:
 
 def make_report(
     record: RunRecord,
-    probabilities: Mapping[str, np.ndarray],
-    costs: Mapping[str, Costs],
-    labels: np.ndarray,
-    served: str,
-    logits: np.ndarray,
-    wordless: np.ndarray,
+    tested: ModelAnswers,
     decision: Decision,
     asked: list[Asked],
     slices: Mapping[str, Sequence[str]],
@@ -159,39 +144,35 @@ def make_report(
 
     Args:
         record: The run's `run.json`.
-        probabilities: Of `pytorch`, the exported variants and TF-IDF, float64 (reviews, classes), without a decision.
-        costs: Of the same.
-        labels: True labels, int64 (reviews,).
-        served, decision, asked: As the report has them.
-        logits: The served variant's, float32 (reviews, classes).
-        wordless: bool (reviews,), whether it reads no word that it knows.
+        decision, asked: As the report has them.
         slices: Each row's value, by the slice's name.
     """
-    names, answers = record.labels, decision(logits).labels
-    predicted = {name: values.argmax(axis=1) for name, values in probabilities.items()}
+    names, labels, logits = record.labels, tested.labels, tested.logits
+    answers = decision(logits).labels
+    predicted = {name: values.argmax(axis=1) for name, values in tested.probabilities.items()}
     pairs = [(name, "pytorch") for name in predicted if name not in ("pytorch", BASELINE)] + [("pytorch", BASELINE)]
     by_label, numbers = figures_by_label(labels, answers, len(names)), numbers_in_order(names)
     sliced, left_out = figures_by_slice(slices, labels, answers, len(names))
-    unread = int(wordless.sum()) if decision.certain_from is not None else 0
+    unread = int(tested.wordless.sum()) if decision.certain_from is not None else 0
     for_people = [f"Left to people is each review without a word that the model knows: {unread:,} of these."]
     return Report(
         run=record.config,
         versions=versions(),
         labels=names,
-        served=served,
+        served=tested.served,
         decision=decision,
         asked=asked,
-        answers=served_figures(decision, logits, labels, wordless),
+        answers=served_figures(decision, logits, labels, tested.wordless),
         by_label=by_label,
         ordinal=ordinal_figures(labels, answers, numbers) if numbers else None,
         variants={
             name: VariantFigures(
                 **vars(figures_of(labels, values)),
-                **vars(costs[name]),
+                **vars(tested.costs[name]),
                 labels_changed=int((predicted[name] != predicted["pytorch"]).sum()),
                 labels_not_served=int((predicted[name] != answers).sum()),
             )
-            for name, values in probabilities.items()
+            for name, values in tested.probabilities.items()
         },
         intervals=intervals_of(labels, predicted, len(names), pairs),
         mcnemar=[mcnemar(labels, predicted, *pair) for pair in pairs],
@@ -220,14 +201,12 @@ def _write(
     settings: Mapping[str, Any],
     report: Report,
     test: Split,
-    probabilities: Mapping[str, np.ndarray],
-    logits: np.ndarray,
-    wordless: np.ndarray,
+    tested: ModelAnswers,
 ) -> Report:
     """Write the evaluation's files, whole or not at all; return the report with the pictures' notes."""
-    answers = report.decision(logits, wordless)
-    positive = {name: values[:, 1] for name, values in probabilities.items()}
-    positive[report.served] = report.decision.probabilities(logits)[:, 1]
+    answers = report.decision(tested.logits, tested.wordless)
+    positive = {name: values[:, 1] for name, values in tested.probabilities.items()}
+    positive[report.served] = report.decision.probabilities(tested.logits)[:, 1]
     texts = {column: test.texts[column][:] for column in test.text_columns}
     mistakes = most_confident_mistakes(test.labels, answers.labels, answers.probabilities, report.labels, texts)
     for left_by_killed in run.path.glob(".report-*"):

@@ -32,7 +32,7 @@ class ContrastCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Fit the head, unless training is resumed after its first step."""
         if state.global_step == 0:
-            labels = likeliest(np.asarray(self.trainer.train_dataset["labels"][: self.rows]))
+            labels = hard_labels(np.asarray(self.trainer.train_dataset["labels"][: self.rows]))
             fit_head(self.trainer.model, self.pooled(), labels)
 
     @torch.no_grad()
@@ -51,7 +51,7 @@ class ContrastCallback(TrainerCallback):
         return torch.cat(found).numpy()
 
 
-def likeliest(labels: Any) -> Any:
+def hard_labels(labels: Any) -> Any:
     """Return labels as int64 (reviews,): as they are, or the likeliest of soft ones, float (reviews, classes)."""
     return labels if labels.ndim == 1 else labels.argmax(-1)
 

@@ -22,7 +22,7 @@ from recipe.arguments.training import TrainingArguments
 from recipe.errors import CheckFailed, Interrupted
 from recipe.training import checkpoints
 from recipe.training.callbacks import AlreadyStoppedEarly, CheckpointCallback, ValidationStopped
-from recipe.training.contrast import ContrastCallback, label_contrast, likeliest
+from recipe.training.contrast import ContrastCallback, hard_labels, label_contrast
 from recipe.training.progress import EpochTable, Mean, RunningTotals
 from recipe.training.sampler import StratifiedSampler, WholeBatchSampler
 from recipe.training.stop_request import StopRequest, outlive_stop
@@ -105,7 +105,7 @@ class ReviewTrainer(Trainer):
         size = self.args.global_batch_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         if self.contrast:
-            sampler: WholeBatchSampler = StratifiedSampler(size, likeliest(np.asarray(rows["labels"][:])), seed)
+            sampler: WholeBatchSampler = StratifiedSampler(size, hard_labels(np.asarray(rows["labels"][:])), seed)
         else:
             sampler = WholeBatchSampler(size, rows["length"][:] if self.args.group_by_length else [1] * len(rows), seed)
         return self.make_dataloader(rows, self.args.train_batch_size, sampler)

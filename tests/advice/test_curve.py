@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recipe.advice.curve import Curve, PowerLaw, curve, fit_power_law, foretell, learn
+from recipe.advice.curve import Curve, PowerLaw, curve, extrapolate, fit_power_law, learn
 from recipe.data import reviews_of
 from recipe.run_folder import RunFolder
 
@@ -40,7 +40,7 @@ def test_a_forecast_holds_what_twice_the_rows_give_in_sixteen_of_twenty_tries() 
     held = 0
     for seed in range(20):
         found, own, truth = planted(PowerLaw(0.9, 0.08, 0.5), 0.005, seed)
-        low, high = foretell(found, own, float(own.mean())).twice
+        low, high = extrapolate(found, own, float(own.mean())).twice
         held += low <= truth <= high
         assert high - low < 0.06
     assert held >= 16
@@ -48,9 +48,9 @@ def test_a_forecast_holds_what_twice_the_rows_give_in_sixteen_of_twenty_tries() 
 
 def test_a_flat_curve_is_noise_and_a_steep_one_is_not() -> None:
     flat, own, _ = planted(PowerLaw(0.9, 0.0, 0.5), 0.003, 0)
-    assert foretell(flat, own, 0.95).is_noise
+    assert extrapolate(flat, own, 0.95).is_noise
     steep, own, _ = planted(PowerLaw(0.9, 0.2, 0.5), 0.003, 0)
-    forecast = foretell(steep, own, float(own.mean()))
+    forecast = extrapolate(steep, own, float(own.mean()))
     assert not forecast.is_noise
     # Half of the learners' errors: (1 - 0.9 + 0.2 / sqrt 2) / (1 - 0.9 + 0.2), of an error of 0.15.
     assert forecast.gain[0] < 0.15 * (1 - 0.2414 / 0.3) < forecast.gain[1]
@@ -58,10 +58,10 @@ def test_a_flat_curve_is_noise_and_a_steep_one_is_not() -> None:
 
 def test_no_forecast_of_f1_is_above_one_or_below_none() -> None:
     lucky, own, _ = planted(PowerLaw(0.9, 0.08, 0.5), 0.1, 0)
-    perfect = foretell(lucky, np.ones_like(own), 1.0)
+    perfect = extrapolate(lucky, np.ones_like(own), 1.0)
     assert perfect.twice[1] == 1 and perfect.gain[1] == 0 and perfect.is_noise
     assert perfect.twice[0] < 1 and perfect.gain[0] == pytest.approx(perfect.twice[0] - 1)
-    hopeless = foretell(lucky, np.full_like(own, 0.01), 0.01)
+    hopeless = extrapolate(lucky, np.full_like(own, 0.01), 0.01)
     assert hopeless.twice[0] == 0 and hopeless.gain[0] == -0.01
 
 

@@ -10,7 +10,7 @@ from conftest import NEGATIVE, NEUTRAL, POSITIVE, copy_of
 from datasets import ClassLabel, Dataset
 
 from recipe.advice.answer import in_words
-from recipe.advice.to_label import least_certain, spelled_labels, to_label, unlike
+from recipe.advice.to_label import k_center, least_certain, spelled_labels, to_label
 from recipe.arguments.data import DataArguments
 from recipe.data import reviews_of
 from recipe.data.duplicates import text_keys
@@ -39,9 +39,9 @@ def test_equal_vectors_are_chosen_once_and_the_far_ones_before_the_near() -> Non
     angles = np.radians([0, 0, 1, 90, 90, 40, 0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     vectors[-1] *= 5
-    assert unlike(vectors, 2).tolist() == [0, 3]
-    assert unlike(vectors, 3).tolist() == [0, 3, 5]
-    assert unlike(vectors, 7).tolist() == [0, 2, 3, 5]
+    assert k_center(vectors, 2).tolist() == [0, 3]
+    assert k_center(vectors, 3).tolist() == [0, 3, 5]
+    assert k_center(vectors, 7).tolist() == [0, 2, 3, 5]
 
 
 def test_labels_are_spelled_as_the_train_file_spells_them() -> None:

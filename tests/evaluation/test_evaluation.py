@@ -18,7 +18,7 @@ from recipe.arguments.data import data_arguments_of
 from recipe.data.reviews import load_reviews, reviews_of
 from recipe.errors import UsageError
 from recipe.evaluation import Report, evaluate_run
-from recipe.evaluation.measurement import measure_baseline
+from recipe.evaluation.measurement import ModelAnswers, measure_baseline
 from recipe.evaluation.report import count_tokens, make_report
 from recipe.evaluation.screen import summary
 from recipe.evaluation.thresholds import Asked, Wishes
@@ -51,9 +51,9 @@ def report_of(
     costs = dict.fromkeys(predicted, Costs(reviews_per_second=20.0, latency_ms=Latency(1.0, 2.0)))
     slices = {"source": list(source)}
     asked = [Asked("--best_f1", True, "It gains.")]
-    unread, served = np.arange(len(LABELS)) < wordless, logits["fp32"]
-    record = record or run_record()
-    return make_report(record, probabilities, costs, LABELS, "fp32", served, unread, decision, asked, slices)
+    unread = np.arange(len(LABELS)) < wordless
+    tested = ModelAnswers(LABELS, probabilities, costs, "fp32", logits["fp32"], unread)
+    return make_report(record or run_record(), tested, decision, asked, slices)
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from oracles import run_record
 
 from recipe.evaluation import Report
+from recipe.evaluation.measurement import ModelAnswers
 from recipe.evaluation.model_card import card_for_hub, make_card, plain
 from recipe.evaluation.report import make_report
 from recipe.evaluation.screen import summary
@@ -57,8 +58,8 @@ def report_of(names: Sequence[str] = TWO, decision: Decision | None = None, **ch
     logits["tfidf"] = (generator.normal(size=(1000, classes)) + 0.8 * np.eye(classes)[labels]).astype(np.float32)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     slices = {"source": ["a | b\nc"] * 900 + ["d"] * 100, "truncated": ["whole"] * 1000}
-    record, served, known = run_record(labels=list(names)), logits["int8"], np.zeros(1000, dtype=bool)
-    report = make_report(record, probabilities, COSTS, labels, "int8", served, known, decision or WARM, [], slices)
+    tested = ModelAnswers(labels, probabilities, COSTS, "int8", logits["int8"], np.zeros(1000, dtype=bool))
+    report = make_report(run_record(labels=list(names)), tested, decision or WARM, [], slices)
     return replace(report, **changes)
 
 

@@ -25,6 +25,7 @@ from oracles import run_record
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
 from recipe.evaluation import pictures
+from recipe.evaluation.measurement import ModelAnswers
 from recipe.evaluation.report import make_report
 from recipe.evaluation.slices import SliceFigures
 from recipe.evaluation.types import Costs, Latency, Report
@@ -78,8 +79,8 @@ def report_of(
     costs = {name: Costs(reviews_per_second=SPEEDS[name], latency_ms=Latency(1.0, 2.0)) for name in variants}
     slices = {"price": [values[row % len(values)] for row in range(400)]}
     record = run_record(labels=list(labels))
-    known = np.zeros(len(true), dtype=bool)
-    return make_report(record, probabilities, costs, true, "int8", logits, known, decision or Decision(1.5), [], slices)
+    tested = ModelAnswers(true, probabilities, costs, "int8", logits, np.zeros(len(true), dtype=bool))
+    return make_report(record, tested, decision or Decision(1.5), [], slices)
 
 
 def draw(report: Report, folder: Path) -> tuple[dict[str, str], list[str]]:
