@@ -128,6 +128,19 @@ class TrainingArguments(transformers.TrainingArguments):
         self.per_device_train_batch_size, self.gradient_accumulation_steps = share_batch(
             self.global_batch_size, processes, self.per_device_train_batch_size, self.gradient_accumulation_steps
         )
+        self._choose_device(processes, local_processes)
+        self._space_checkpoints()
+        if self.logging_steps != 500 and self.logging_strategy == "epoch":
+            self.logging_strategy = "steps"
+        if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
+            # PyTorch's older way, Trainer's default, fails on models whose layers take keyword arguments (DeBERTa).
+            self.gradient_checkpointing_kwargs = {"use_reentrant": False}
+        self._refuse()
+        with connecting(processes):
+            super().__post_init__()
+
+    def _choose_device(self, processes: int, local_processes: int) -> None:
+        """Choose what computes, in what precision, and how many processes load data; the last are this machine's."""
         gpus = 0 if self.use_cpu else torch.cuda.device_count()
         require_gpu_per_process(gpus, local_processes)
         # Accelerate joins processes on a CPU only if it is told of it; otherwise each would train alone.
@@ -139,10 +152,11 @@ class TrainingArguments(transformers.TrainingArguments):
         self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
         if self.tf32 is None and gpus and torch.cuda.get_device_capability() >= (8, 0):
             self.tf32 = True
-        if self.logging_steps != 500 and self.logging_strategy == "epoch":
-            self.logging_strategy = "steps"
         if self.dataloader_num_workers is None:
             self.dataloader_num_workers = min(4, usable_cores() // local_processes) if gpus else 0
+
+    def _space_checkpoints(self) -> None:
+        """Tell Trainer of the checkpoints after validations, and keep the distance of those between them."""
         # `save_steps` is the distance of checkpoints between those of the validations; Trainer knows only the latter.
         by_steps, between = self.save_strategy == "steps", self.save_steps
         if by_steps:
@@ -154,12 +168,6 @@ class TrainingArguments(transformers.TrainingArguments):
         self.save_steps = self.eval_steps if by_steps else between or 500
         # The recipe removes old checkpoints itself, once the new one is known to be whole.
         self.checkpoint_limit, self.save_total_limit = self.save_total_limit, None
-        if self.gradient_checkpointing and self.gradient_checkpointing_kwargs is None:
-            # PyTorch's older way, Trainer's default, fails on models whose layers take keyword arguments (DeBERTa).
-            self.gradient_checkpointing_kwargs = {"use_reentrant": False}
-        self._refuse()
-        with connecting(processes):
-            super().__post_init__()
 
     def _refuse(self) -> None:
         for name, (refused, reason) in REFUSED.items():
