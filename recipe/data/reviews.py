@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +196,8 @@ def reviews_of(run: RunFolder, files: Mapping[str, list[str]] | None = None, nee
     reviews = load_reviews(args, record.seed, other)
     changed = [name for name, split in reviews.splits.items() if split.sha256 != record.rows_sha256.get(name)]
     if other and "test" not in changed:
-        reviews.other_test.clear()
+        # They are the run's own rows, in other files.
+        reviews = replace(reviews, other_test=[])
     for name in changed:
         if not (name == "test" and other):
             why = f", or also stood in its test file, which is no longer at {missing}" if missing else ""

@@ -184,39 +184,67 @@ def _quantize_group(
     graph: GraphProto, nodes: list[NodeProto], found: Range, weights: dict[str, np.ndarray], largest: int
 ) -> dict[str, list[NodeProto]]:
     """Return the nodes that replace the `MatMul`s of one activation, by the output of the node they replace."""
-    name, matrices, steps = nodes[0].input[0], [weights[node.input[1]] for node in nodes], []
-    source, factors, wide = name, np.ones_like(found.width), np.array([], dtype=np.int64)
+    name, replaced = nodes[0].input[0], dict[str, list[NodeProto]]()
+    shared, factors, wide = _quantize_activation(graph, name, found, [weights[node.input[1]] for node in nodes])
+    for number, node in enumerate(nodes):
+        bias = _bias(graph, node.output[0], weights)
+        if bias:
+            replaced[bias.output[0]] = []
+        product = _quantize_product(graph, node, bias, weights, largest, factors, wide)
+        # What the first product's nodes compute, the others read too.
+        replaced[node.output[0]] = product if number else shared + product
+    return replaced
+
+
+def _quantize_activation(
+    graph: GraphProto, name: str, found: Range, matrices: list[np.ndarray]
+) -> tuple[list[NodeProto], np.ndarray, np.ndarray]:
+    """Return the nodes that quantize an activation, each channel's divisor, float32 (channels,), and its wide channels.
+
+    It is smoothed, or its wide channels, int64 (channels,), stay in float, where a matrix has fewer outputs than it.
+    """
+    nodes, source, factors, wide = [], name, np.ones_like(found.width), np.array([], dtype=np.int64)
     if factors.size <= max(matrix.shape[1] for matrix in matrices):
         source, factors = f"{name}_smooth", _smoothing(found, matrices)
         _add_constants(graph, name, {"factors": 1 / factors})
-        steps.append(helper.make_node("Mul", [name, f"{name}_factors"], [source]))
+        nodes.append(helper.make_node("Mul", [name, f"{name}_factors"], [source]))
     else:
         wide = np.flatnonzero(found.width > WIDE * np.median(found.width))
     _add_constants(graph, name, _activation_scale(found, factors, exclude=wide))
-    steps.append(helper.make_node("QuantizeLinear", [source, f"{name}_scale", f"{name}_zero"], [f"{name}_quantized"]))
+    nodes.append(helper.make_node("QuantizeLinear", [source, f"{name}_scale", f"{name}_zero"], [f"{name}_quantized"]))
     if wide.size:
         _add_constants(graph, name, {"wide_channels": wide})
-        steps.append(helper.make_node("Gather", [name, f"{name}_wide_channels"], [f"{name}_wide"], axis=-1))
-    replaced: dict[str, list[NodeProto]] = {}
-    for node in nodes:
-        matrix, bias = node.input[1], _bias(graph, node.output[0], weights)
-        smoothed = weights[matrix] * factors[:, None]
-        smoothed[wide] = 0
-        _add_constants(graph, matrix, _quantized_matrix(smoothed, largest))
-        inputs = [f"{factor}_{part}" for part in ("quantized", "scale", "zero") for factor in (name, matrix)]
-        inputs += [key for key in bias.input if key in weights] if bias else []
-        output = bias.output[0] if bias else node.output[0]
-        narrow = f"{output}_narrow" if wide.size else output
-        steps.append(helper.make_node("MatMulIntegerToFloat", inputs, [narrow], domain="com.microsoft"))
-        if wide.size:
-            _add_constants(graph, matrix, {"wide": weights[matrix][wide]})
-            steps.append(helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]))
-            steps.append(helper.make_node("Add", [narrow, f"{output}_wide"], [output]))
-        replaced[output] = []
-        replaced[node.output[0]] = steps
-        # The first product's steps compute the inputs of the other products too.
-        steps = []
-    return replaced
+        nodes.append(helper.make_node("Gather", [name, f"{name}_wide_channels"], [f"{name}_wide"], axis=-1))
+    return nodes, factors, wide
+
+
+def _quantize_product(
+    graph: GraphProto,
+    node: NodeProto,
+    bias: NodeProto | None,
+    weights: dict[str, np.ndarray],
+    largest: int,
+    factors: np.ndarray,
+    wide: np.ndarray,
+) -> list[NodeProto]:
+    """Return the nodes that multiply a quantized activation by one matrix and add the bias, if there is one.
+
+    `factors` and `wide` are those of `_quantize_activation`.
+    """
+    name, matrix = node.input
+    smoothed = weights[matrix] * factors[:, None]
+    smoothed[wide] = 0
+    _add_constants(graph, matrix, _quantized_matrix(smoothed, largest))
+    inputs = [f"{factor}_{part}" for part in ("quantized", "scale", "zero") for factor in (name, matrix)]
+    inputs += [key for key in bias.input if key in weights] if bias else []
+    output = bias.output[0] if bias else node.output[0]
+    narrow = f"{output}_narrow" if wide.size else output
+    nodes = [helper.make_node("MatMulIntegerToFloat", inputs, [narrow], domain="com.microsoft")]
+    if wide.size:
+        _add_constants(graph, matrix, {"wide": weights[matrix][wide]})
+        nodes.append(helper.make_node("MatMul", [f"{name}_wide", f"{matrix}_wide"], [f"{output}_wide"]))
+        nodes.append(helper.make_node("Add", [narrow, f"{output}_wide"], [output]))
+    return nodes
 
 
 def _add_constants(graph: GraphProto, name: str, values: dict[str, np.ndarray]) -> None:
