@@ -120,17 +120,7 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     set_environment(args)
     use_all_cores(args)
     set_seed(args.seed)
-    # Outside the main process a Trainer of before has let transformers warn of a new head.
-    logging.set_verbosity_error()
-    model = load_model(pretrained, reviews.label_names, tokenizer)
-    if args.contrast_labels:
-        if reason := no_contrast(pretrained, reviews.label_names, args):
-            raise UsageError(f"--contrast_labels {reason}: leave it out")
-        begin_with_mean(model)  # type: ignore[arg-type]
-    if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
-        raise UsageError(f"--gradient_checkpointing: a {pretrained.config.model_type!r} cannot do that: leave it out")
-    if args.device.type == "cpu":
-        draw_masks_faster(model)
+    model = _load_model(material, args)
     steps = math.ceil(args.num_train_epochs * steps_per_epoch(len(tokens["train"]), args.global_batch_size))
     steps = args.max_steps if args.max_steps > 0 else steps
     if args.eval_strategy == "steps" and args.eval_steps and args.eval_steps > steps:
@@ -155,6 +145,23 @@ def job_of(material: Material, seed: int) -> TrainingJob:
     except (ValueError, ImportError, RuntimeError, TypeError) as error:
         raise UsageError(f"these settings do not go together: {error}") from error
     return TrainingJob(arguments, pretrained, reviews, material.unlabelled, material.teacher, model, trainer, steps)
+
+
+def _load_model(material: Material, args: TrainingArguments) -> PreTrainedModel:
+    """Load the weights, with a head for the labels, as the arguments need them."""
+    pretrained, names = material.pretrained, material.reviews.label_names
+    # Outside the main process a Trainer of before has let transformers warn of a new head.
+    logging.set_verbosity_error()
+    model = load_model(pretrained, names, material.tokenizer)
+    if args.contrast_labels:
+        if reason := no_contrast(pretrained, names, args):
+            raise UsageError(f"--contrast_labels {reason}: leave it out")
+        begin_with_mean(model)  # type: ignore[arg-type]
+    if args.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UsageError(f"--gradient_checkpointing: a {pretrained.config.model_type!r} cannot do that: leave it out")
+    if args.device.type == "cpu":
+        draw_masks_faster(model)
+    return model
 
 
 def no_contrast(pretrained: Pretrained, label_names: list[str], args: TrainingArguments) -> str:
