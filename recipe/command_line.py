@@ -143,6 +143,8 @@ def _report(error: BaseException) -> int:
     elif isinstance(error, Exception) and (refusal := disk_refusal(error)):
         message, code = refusal, UsageError.code
     else:
+        # Python waits for threads at its end, which is not to be the end that no signal brings about.
+        _at_signals(signal.SIG_DFL)
         raise error
     # Whoever reads the errors may have left.
     with suppress(OSError):

@@ -91,6 +91,14 @@ def test_what_is_dropped_else_is_told_as_python_tells_it(tmp_path: Path) -> None
     assert found == 0 and said[-1] == "ZeroDivisionError: division by zero"
 
 
+def test_a_signal_ends_a_defect_whose_threads_go_on(tmp_path: Path) -> None:
+    body = "import threading, time\npress = lambda: os.kill(os.getpid(), signal.SIGTERM)\n"
+    # The wait is longer than the time limit of `end_of`.
+    body += "threading.Thread(target=time.sleep, args=[300]).start()\nthreading.Timer(2, press).start()\n1 / 0"
+    found, said = end_of(body, tmp_path)
+    assert found == -signal.SIGTERM and said[-1] == "ZeroDivisionError: division by zero"
+
+
 @pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "raise SystemExit(143)", "pass"])
 def test_a_second_signal_at_the_end_adds_no_line(end: str, tmp_path: Path) -> None:
     body = f"import atexit\natexit.register(lambda: signal.raise_signal(signal.SIGINT))\n{end}"

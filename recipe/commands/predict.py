@@ -63,10 +63,14 @@ def parser() -> RunFolderParser:
     parser.add_argument("--raw", action="store_true", help="the model's own probabilities, and its most probable label")
     parser.add_argument("--threads", type=positive, help="number of threads (default: one per usable core)")
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
-    parser.add_argument("--delimiter", metavar="CHARACTER", help="csv's column separator, ';' or tab (default: found)")
+    parser.add_argument(
+        "--delimiter", metavar="CHARACTER", help="column separator of csv and tsv, as ';' (default: found)"
+    )
     parser.add_argument("--quoting", choices=get_args(Quoting), help="how csv and tsv are quoted (default: checked)")
-    parser.add_argument("--escape", choices=get_args(Escape), help="escaping of quotes in csv (default: none)")
-    parser.add_argument("--column_names", nargs="+", metavar="COLUMN", help="all names, of a csv without a header")
+    parser.add_argument("--escape", choices=get_args(Escape), help="escaping of quotes in csv and tsv (default: none)")
+    parser.add_argument(
+        "--column_names", nargs="+", metavar="COLUMN", help="all names, of a csv or tsv without a header"
+    )
     parser.add_argument("--on_error", choices=["stop", "skip"], help="what to do at a malformed row (default: stop)")
     parser.add_argument("--limit", type=positive, metavar="ROWS", help="score no more rows than these")
     parser.add_argument("--overwrite", action="store_true", help="replace the output, or another scoring's parts")

@@ -25,11 +25,11 @@ def main(argv: list[str]) -> None:
     folder = train(arguments)
     if is_main_process():
         record = folder.read_record()
-        print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s")
+        print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s in all")
         if record.refit:
             rows = f"{record.refit.rows:,} rows"
             rows += f" and {record.unlabelled['learned']:,} unlabelled reviews" if record.unlabelled else ""
-            print(f"kept       a model trained again, on all {rows}; {record.refit.seconds} s")
+            print(f"kept       a model trained again, on all {rows}; {record.refit.seconds} s of it")
         if record.seeds:
             print(record.describe_seeds())
         for note in record.validation.notes if record.validation else []:

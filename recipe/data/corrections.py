@@ -45,7 +45,9 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
         raise UsageError(str(error).partition(" (--")[0]) from None
     rows, place = found.rows, found.place
     column = label_values(rows[COLUMN][:], rows.features[COLUMN])
-    values = ["" if label_key(value) is None else str(value).strip() for value in column]
+    # A key is spelled as the train rows' is, whatever the type.
+    known = [(value, label_key(value) or "") for value in column]
+    values = [value.strip() if key and isinstance(value, str) else key for value, key in known]
     filled = [number for number, value in enumerate(values) if value]
     if not filled:
         raise UsageError(f"{place} corrects nothing: fill in its column {COLUMN}, with {', '.join(names)}")

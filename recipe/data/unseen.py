@@ -105,5 +105,6 @@ def _warn(message: str) -> None:
 
 def _refuse(message: str) -> None:
     raise UsageError(
-        f"{message}: whether test rows are among them is not known; put them back, or train without test rows"
+        f"{message}: whether test rows are among them is not known; put them back, take another teacher, or train "
+        "without test rows"
     )

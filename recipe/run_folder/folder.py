@@ -157,9 +157,10 @@ class RunFolder:
             )
 
     def holds(self, path: Path) -> bool:
-        """Return whether a path is the folder, or among what `clear` removes, so that a new run would replace it."""
-        kept = path.expanduser().resolve()
-        return kept == self.path.resolve() or any(kept.is_relative_to(found.resolve()) for found in self._contents())
+        """Return whether a folder is this one, or has a file among what `clear` removes, also by way of a link."""
+        kept = [path.resolve(), *(file.resolve() for file in path.iterdir() if file.is_file())]
+        gone = [found.resolve() for found in self._contents()]
+        return self.path.resolve() in kept or any(file.is_relative_to(found) for file in kept for found in gone)
 
     def clear(self) -> None:
         """Remove an earlier run's files and no others, the record first, so that the rest never looks finished."""

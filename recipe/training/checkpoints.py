@@ -86,18 +86,24 @@ def require_space(run: Path, needed: int) -> None:
         raise UsageError(f"no space left for a checkpoint: {run} {sizes}; {kept}")
 
 
-def how_to_resume(run: Path, args: TrainingArguments) -> str:
-    """Return how a training that was stopped goes on, in words.
+def how_to_resume(folder: Path | None, args: TrainingArguments) -> str:
+    """Return how a run that was stopped goes on, in words.
 
     Args:
-        run: The folder of the training, which is one of a run's `seeds/` where there are several.
+        folder: Of its first training that is not finished, one of its `seeds/` where there are several; `None` where
+            all are.
         args: Of the run.
     """
-    saved, finished = sorted_checkpoints(run), args.seeds > 1 and any(run.parent.glob("*/run.json"))
-    if not saved and not finished:
+    if folder is None:
+        place = "the last seed"
+    elif saved := [path for path in sorted_checkpoints(folder) if (path / MANIFEST).is_file()]:
+        place = str(saved[-1])
+    elif args.seeds > 1 and any(folder.parent.glob("*/run.json")):
+        place = f"the start of seed {folder.name}"
+    else:
         return "No checkpoint was due yet"
     flag = "--resume in place of --overwrite_output_dir" if args.overwrite_output_dir else "--resume"
-    return f"The same command with {flag} goes on from {saved[-1] if saved else 'the start of this seed'}"
+    return f"The same command with {flag} goes on from {place}"
 
 
 def _damage(folder: Path) -> str | None:

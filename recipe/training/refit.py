@@ -45,7 +45,9 @@ def refit(job: TrainingJob, material: Material, folder: Path) -> tuple[Refit, Re
         trainer = _train(job, material, labelled, job.steps, folder, "on all rows")
     else:
         answers, size, seed = _soft_labels(job, material, labelled, folder), args.global_batch_size, args.seed
-        together = with_answers(labelled, material.tokens["unlabelled"], answers, job.steps * size, seed)
+        # The head is fitted to each of them once.
+        reviews = max(job.steps * size, len(labelled) if job.trainer.contrast else 0)
+        together = with_answers(labelled, material.tokens["unlabelled"], answers, reviews, seed)
         steps = steps_per_epoch(len(together), size)
         trainer = _train(job, material, together, steps, folder, "with unlabelled", len(labelled))
     _, metrics = _answers(trainer, rows)
@@ -66,7 +68,7 @@ def _soft_labels(job: TrainingJob, material: Material, labelled: Dataset, folder
 def with_answers(labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, reviews: int, seed: int) -> Dataset:
     """Return the train rows of a single epoch: labelled ones, over and over until they are `reviews`, then the others.
 
-    These are as many, but `MOST_REPEATED` times at most. Each row, of either kind, is there once at least.
+    These are as many, but each is there once at least, and `MOST_REPEATED` times at most.
 
     Args:
         labelled, unlabelled: As `tokenize` returns them.
@@ -75,14 +77,14 @@ def with_answers(labelled: Dataset, unlabelled: Dataset, answers: np.ndarray, re
 
     Returns:
         The rows, whose `labels` are probabilities, list of float32: 0 and 1 where the label is known. The first ones
-        are the labelled rows, each once.
+        are labelled rows, each once.
     """
     known = np.eye(answers.shape[1])[labelled["labels"][:]]
     softened = [
         rows.remove_columns("labels").add_column("labels", _lists(labels), feature=List(Value("float32")))
         for rows, labels in ((labelled, known), (unlabelled, answers))
     ]
-    rng, others, reviews = np.random.default_rng(seed), len(unlabelled), max(reviews, len(labelled))
+    rng, others = np.random.default_rng(seed), len(unlabelled)
     rows = np.resize(rng.permutation(len(labelled)), reviews)
     answered = np.resize(rng.permutation(others), np.clip(reviews, others, MOST_REPEATED * others))
     return concatenate_datasets(softened).select(np.concatenate([rows, len(labelled) + answered]))

@@ -39,7 +39,7 @@ def train(arguments: Arguments) -> RunFolder:
     Raises:
         UsageError: The settings, the data, the weights or the folder do not allow it, or another process writes to it.
         CheckFailed: The loss was not finite, or the reloaded weights do not give the best epoch's metrics.
-        Interrupted: The run was stopped by a signal, after a checkpoint or in a training after the first one.
+        Interrupted: The run was stopped by a signal; it says how to go on, if there is anything to go on from.
     """
     run = RunFolder(str(arguments.training.output_dir))
     with _held(run):
@@ -73,12 +73,13 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     material = read_material(arguments)
     ready = [job_of(material, next(iter(start.left or folders)))]
     report = _announce(ready[0], run, start)
-    if material.teacher and start.left:
-        # Whatever fails there, fails before anything is overwritten.
-        material.teacher.answers  # noqa: B018
-    _begin(ready[0], run, start, report)
-    folder = run
+    begun = args.resume
     try:
+        if material.teacher and start.left:
+            # Whatever fails there, fails before anything is overwritten.
+            material.teacher.answers  # noqa: B018
+        _begin(ready[0], run, start, report)
+        begun = True
         for number, (seed, folder) in enumerate(start.left.items()):
             checkpoint = None if number else start.checkpoint
             # Without a name, so that it is gone before the next one is loaded.
@@ -93,9 +94,10 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
             PartialState().wait_for_everyone()
     except (KeyboardInterrupt, SystemExit) as end:
         # Between the steps of trainings.
-        if run.record.is_file() or not (number := signal_of(end)):
+        if not begun or run.record.is_file() or not (signal := signal_of(end)):
             raise
-        raise Interrupted(f"stopped. {checkpoints.how_to_resume(folder.path, args)}", number) from None
+        left = next((folder.path for folder in folders.values() if not folder.record.is_file()), None)
+        raise Interrupted(f"stopped. {checkpoints.how_to_resume(left, args)}", signal) from None
 
 
 def _require_kept(run: RunFolder, weights: str) -> None:

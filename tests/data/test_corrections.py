@@ -5,7 +5,9 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,8 +69,8 @@ def test_a_correction_changes_every_repetition_of_its_text_and_no_other_row() ->
     }
 
 
-@pytest.mark.parametrize("kind", [int, float, bool])
-def test_a_typed_column_corrects_to_label_0_and_leaves_what_is_missing(kind: type) -> None:
+@pytest.mark.parametrize("kind", [int, float, bool, lambda label: Decimal(label).quantize(Decimal("0.01"))])
+def test_a_typed_column_corrects_to_label_0_and_leaves_what_is_missing(kind: Callable[[int], Any]) -> None:
     rows = {"content": [f"film number {row}" for row in (5, 6, 7)], "correct_label": [kind(0), None, kind(0)]}
     if kind is float:
         rows["correct_label"][1] = math.nan

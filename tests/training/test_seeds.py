@@ -6,6 +6,7 @@ import statistics
 import sys
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from kill_probe import die
 from oracles import run_record
 
 from recipe.arguments.parser import Arguments, parse_arguments
-from recipe.errors import UsageError
+from recipe.errors import Interrupted, UsageError
 from recipe.run_folder import RunFolder, SeedFigures
 from recipe.training import job
 from recipe.training import run as training
+from recipe.training.refit import refit
 from recipe.training.run import train
 from recipe.training.seeds import best_seed
 
@@ -108,13 +110,52 @@ def test_mean_and_spread_are_those_counted_by_hand() -> None:
     assert "4,000 train rows was not measured" in run_record().seed_note()
 
 
-def test_the_seconds_of_refits_are_in_those_of_the_run(tiny_arguments: Callable[..., Arguments]) -> None:
-    run = train(tiny_arguments("--seeds", "2", "--refit", "--max_train_samples", "60"))
-    record = run.read_record()
-    assert record.seconds == pytest.approx(sum(figures.seconds for figures in record.seeds), abs=0.1)
-    kept = next(figures for figures in record.seeds if figures.seed == record.kept_seed)
-    epochs = sum(epoch.seconds for epoch in record.epochs)
-    assert record.refit and kept.seconds == pytest.approx(epochs + record.refit.seconds, abs=0.2)
+def test_the_seconds_of_refits_are_in_those_of_the_run_and_in_the_estimate(
+    tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def long(*args: Any) -> Any:
+        again, trainer = refit(*args)
+        return replace(again, seconds=1000.0), trainer
+
+    monkeypatch.setattr("recipe.training.run.refit", long)
+    record = train(tiny_arguments("--seeds", "2", "--refit", "--max_train_samples", "60")).read_record()
+    assert record.seconds > 2000 and all(1000 < figures.seconds < 1100 for figures in record.seeds)
+    assert re.search(r"; 1 to go, some 1,0\d\d s$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_stop_between_seeds_names_where_the_run_goes_on(
+    tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    flags = ["--seeds", "2", "--max_steps", "2", "--max_train_samples", "60"]
+    ends = {"free_trainers": "the start of seed 43", "keep_best": "the last seed"}
+    for number, (name, place) in enumerate(ends.items()):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"recipe.training.run.{name}", press)
+            message = f"^stopped. The same command with --resume goes on from {place}$"
+            with pytest.raises(Interrupted, match=message):
+                train(tiny_arguments(*flags, *(["--resume"] if number else [])))
+    with monkeypatch.context() as patched:
+        patched.setattr("recipe.training.run.keep_best", press)
+        with pytest.raises(Interrupted, match="goes on from the last seed$"):
+            train(tiny_arguments(*flags, "--resume"))
+    assert train(tiny_arguments(*flags, "--resume")).is_finished
+
+
+def test_a_checkpoint_that_was_cut_off_is_none_to_go_on_from(
+    tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def press(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    # A finished run of the neighbourhood is none of its seeds.
+    (tmp_path / "neighbour").mkdir()
+    (tmp_path / "neighbour" / "run.json").write_text("{}")
+    monkeypatch.setattr("recipe.training.checkpoints.write_manifest", press)
+    with pytest.raises(Interrupted, match=r"^stopped. No checkpoint was due yet$"):
+        train(tiny_arguments())
 
 
 @pytest.mark.slow

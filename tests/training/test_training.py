@@ -205,6 +205,12 @@ def test_weights_that_a_run_would_replace_are_refused_and_kept(
     with pytest.raises(UsageError, match=f"^--model_name_or_path {weights} is in --output_dir, and would be replaced"):
         train(tiny_arguments("--overwrite_output_dir", "--model_name_or_path", weights))
     assert files_under(earlier.path) - {".lock"} == before
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in Path(weights).iterdir():
+        (linked / file.name).symlink_to(file)
+    with pytest.raises(UsageError, match=f"^--model_name_or_path {linked} is in --output_dir, and would be replaced"):
+        train(tiny_arguments("--overwrite_output_dir", "--model_name_or_path", str(linked)))
     train(tiny_arguments("--model_name_or_path", weights, "--output_dir", str(tmp_path / "other"), "--max_steps", "1"))
 
 
