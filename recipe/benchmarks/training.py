@@ -1,12 +1,8 @@
 """Speed and memory of training: the original's loop, `run_classification.py`'s Trainer and ours, taking turns."""
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -21,7 +17,6 @@ from recipe.benchmarks import backends
 from recipe.data.reviews import load_reviews
 from recipe.data.tokens import texts_of
 from recipe.hub import local_folder
-from recipe.machine import usable_cores
 from recipe.model.pretrained import find_pretrained, load_tokenizer
 from recipe.training.job import prepare, use_all_cores
 from recipe.training.progress import EpochTable
@@ -132,32 +127,12 @@ LOOPS: dict[str, Callable[[Arguments], Run]] = {
 }
 
 
-# Ends with its parent, whose number it is given, however that ends.
-BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): sum(range(100_000))"
-
-
-@contextmanager
-def busy_processes(count: int) -> Iterator[None]:
-    """Let so many processes keep a core busy each until the block ends."""
-    processes = [subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def measure(dataset: str, model: str, rows: int, rounds: int, busy: bool = False) -> dict[str, Any]:
+def measure(dataset: str, model: str, rows: int, rounds: int) -> dict[str, Any]:
     """Let each loop pass over the same rows of a dataset, in turn and in a process of its own.
 
-    Args:
-        busy: Whether to measure beside as many busy processes as there are cores.
-
     Returns:
-        `machine`, `busy` (processes beside it), `rows`, `rounds`, and under `ways` by loop `reviews_per_second`,
-        `ratio` to the original, `padding` (its share of all positions) and `peak_gib` (memory that the process held:
-        on the GPU, or resident).
+        `machine`, `rows`, `rounds`, and under `ways` by loop `reviews_per_second`, `ratio` to the original, `padding`
+        (its share of all positions) and `peak_gib` (memory that the process held: on the GPU, or resident).
 
     Raises:
         UsageError: The dataset or the model cannot be read.
@@ -166,8 +141,7 @@ def measure(dataset: str, model: str, rows: int, rounds: int, busy: bool = False
     flags = f"""--max_train_samples {rows * 5 // 4} --validation_fraction 0.2 --max_test_samples 16
         --max_length {LENGTH} --global_batch_size {BATCH} --warmup_ratio 0""".split()
     flags += [word for name, value in OPTIMISATION.items() for word in (f"--{name}", str(value))]
-    others = usable_cores() if busy else 0
-    with tempfile.TemporaryDirectory() as work, busy_processes(others):
+    with tempfile.TemporaryDirectory() as work:
         argv = (*flags, "--dataset_name", dataset, "--model_name_or_path", model, "--output_dir", work)
         turns: list[dict[str, Pass]] = backends.take_turns(LOOPS, pass_over, [(argv,)] * rounds)
     ways = {
@@ -177,7 +151,7 @@ def measure(dataset: str, model: str, rows: int, rounds: int, busy: bool = False
     }
     gpus = [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     machine = " and ".join([backends.describe_machine(), *gpus])
-    return {"machine": machine, "busy": others, "rows": turns[-1]["ours"].reviews, "rounds": rounds, "ways": ways}
+    return {"machine": machine, "rows": turns[-1]["ours"].reviews, "rounds": rounds, "ways": ways}
 
 
 def pass_over(name: str, argv: tuple[str, ...]) -> Pass:

@@ -49,7 +49,6 @@ def parser() -> Parser:
     training.add_argument("--rows", type=int, default=800, help="rows of a pass (default: %(default)s)")
     training.add_argument("--rounds", type=int, default=5, help="passes of each (default: %(default)s)")
     training.add_argument("--model_name_or_path", default=QUICKSTART_WEIGHTS, help="weights (default: %(default)s)")
-    training.add_argument("--busy", action="store_true", help="keep each core busy with a process of its own meanwhile")
     training.set_defaults(measure=_training, least={"rows": 80, "rounds": 1})
     inference = benchmarks.add_parser("inference", help="speed beside the original's and others'")
     inference.add_argument("--run", type=Path, default=DEFAULT_RUN, help="an exported run (default: %(default)s)")
@@ -96,7 +95,7 @@ def _data(flags: argparse.Namespace) -> None:
 def _training(flags: argparse.Namespace) -> None:
     from recipe.benchmarks import training
 
-    found = training.measure(flags.dataset_name, flags.model_name_or_path, flags.rows, flags.rounds, flags.busy)
+    found = training.measure(flags.dataset_name, flags.model_name_or_path, flags.rows, flags.rounds)
     print(json.dumps(found, indent=2))
 
 
