@@ -4,7 +4,6 @@ transformers below 5.5 runs Python from a folder that asks for it in a nested co
 attention kernels that `config.json` names (CVE-2026-4372), although no remote code was allowed.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
 from recipe import hub
 from recipe.errors import UsageError
+from recipe.files.atomic import read_json
 
 # transformers' own implementations of attention and of experts; any other name is a repository of kernels.
 IMPLEMENTATIONS = {"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
@@ -84,7 +84,7 @@ def _read(location: str | Path, name: str, revision: str | None) -> dict[str, An
     """Return a JSON file's object, `None` if there is no such file."""
     with hub.one_line_errors(f"{name} of {str(location)!r}", revision):
         file = hub.find_file(str(location), name, revision)
-        content = json.loads(file.read_text(encoding="utf-8")) if file else None
+        content = read_json(file) if file else None
     if file and not isinstance(content, dict):
         raise UsageError(f"{name} of {location} holds a {type(content).__name__}, not settings")
     return content

@@ -23,7 +23,7 @@ from recipe.training import job
 from recipe.training import run as training
 from recipe.training.refit import refit
 from recipe.training.run import train
-from recipe.training.seeds import best_seed
+from recipe.training.seeds import best_seed, drop_all_but_best, folders_by_seed, keep_best
 
 # 64 train and 16 validation rows: eight steps an epoch.
 SHORT = "--max_train_samples 80 --num_train_epochs 2 --learning_rate 4e-3".split()
@@ -121,6 +121,17 @@ def test_the_seconds_of_refits_are_in_those_of_the_run_and_in_the_estimate(
     record = train(tiny_arguments("--seeds", "2", "--refit", "--max_train_samples", "60")).read_record()
     assert record.seconds > 2000 and all(1000 < figures.seconds < 1100 for figures in record.seeds)
     assert re.search(r"; 1 to go, some 1,0\d\d s$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_the_estimate_is_the_mean_of_the_seeds_so_far(tiny_arguments: Callable[..., Arguments], tmp_path: Path) -> None:
+    args, run = tiny_arguments("--seeds", "3").training, RunFolder(tmp_path / "run")
+    folders = folders_by_seed(run, args)
+    for (seed, folder), seconds in zip(folders.items(), (103.0, 153.0), strict=False):
+        folder.path.mkdir(parents=True)
+        folder.write_record(run_record(seed=seed, seconds=seconds))
+    assert drop_all_but_best(folders, args).endswith("; 153.0 s; 1 to go, some 128 s")
+    keep_best(run, folders, args)
+    assert run.read_record().seconds == 256.0
 
 
 def test_a_stop_between_seeds_names_where_the_run_goes_on(
