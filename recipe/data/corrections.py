@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from recipe.data.duplicates import contradictory, text_keys
 from recipe.data.labels import NO_LABEL, label_key, label_values
@@ -63,9 +63,12 @@ def correct_labels(given: list[str], splits: dict[str, "Split"], names: list[str
 
 
 def _spellings(train: "Split", label_column: str) -> dict[str | None, int]:
-    """Return the label of each value of the label column."""
-    values = label_values(train.rows[label_column][:], train.rows.features[label_column])
-    return {label_key(value): label for value, label in zip(values, train.labels.tolist(), strict=True)}
+    """Return the label of each value of the label column; a `ClassLabel` has a number beside each name."""
+    feature = train.rows.features[label_column]
+    numbers = range(len(feature.names)) if isinstance(feature, ClassLabel) else ()
+    values = label_values(train.rows[label_column][:], feature)
+    spelled = {label_key(value): label for value, label in zip(values, train.labels.tolist(), strict=True)}
+    return {str(number): number for number in numbers} | spelled
 
 
 def _labels(values: list[str], label_of: dict[str | None, int], names: list[str], places: list[str]) -> np.ndarray:

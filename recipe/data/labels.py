@@ -94,6 +94,9 @@ def label_key(value: Any) -> str | None:
     # A column of whole numbers in which some are missing becomes one of floats, and is written as 1.0 into text files.
     if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         return str(int(value))
+    if isinstance(value, Decimal) and value.is_finite():
+        # Without the zeros at its end, as a float has none.
+        return format(value.normalize(), "f")
     text = str(value).strip()
     # pandas writes NaN for missing values.
     if value is None or text.lower() in ("", "nan"):

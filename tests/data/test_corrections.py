@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import copy_of, separable_reviews
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 
 from recipe.arguments.data import DataArguments, data_arguments_of
 from recipe.arguments.parser import Arguments
@@ -110,6 +110,25 @@ def test_a_correct_label_is_a_name_or_spelled_as_the_train_file_spells_it(
     Path("found.csv").write_text("content,correct_label\nfilm number 4,3\n")
     with pytest.raises(UsageError, match="row 1 of found.csv has the correct_label '3', which no train row has: "):
         load("found.csv")
+
+
+@pytest.mark.parametrize(
+    ("train", "correct"),
+    [
+        (LABELS, "1"),
+        ([label + 0.5 for label in LABELS], Decimal("1.50")),
+        ([Decimal(label) + Decimal("0.50") for label in LABELS], "1.5"),
+    ],
+    ids=["ClassLabel", "floats", "decimals"],
+)
+def test_a_typed_label_is_corrected_by_its_number(train: list[Any], correct: Any) -> None:
+    rows = Dataset.from_dict({"content": TEXTS, "label": train})
+    if train is LABELS:
+        rows = rows.cast_column("label", ClassLabel(names=["bad", "good"]))
+    rows.to_parquet("train.parquet")
+    Dataset.from_dict({"content": ["film number 4"], "correct_label": [correct]}).to_parquet("found.parquet")
+    reviews = load_reviews(DataArguments(train_file=["train.parquet"], corrections=["found.parquet"]), seed=3)
+    assert labels_of(reviews)["film number 4"] == 1
 
 
 def test_validation_has_the_same_rows_with_corrections_as_without() -> None:
