@@ -102,11 +102,9 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         # A review may hold a character that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        main(sys.argv[1:])
-        sys.stdout.flush()
-        code = 0
-    except BaseException as error:
-        # A launcher may send the signal again, which is not to cut off the line.
+        code = _outcome(main)
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Of a signal that came at main's end, before signals were ignored.
         _at_signals(signal.SIG_IGN)
         code = _report(error)
     _at_signals(lambda *_: os._exit(code))
@@ -116,6 +114,19 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(code)
+
+
+def _outcome(main: Callable[[list[str]], None]) -> int:
+    """Call `main` with the command line and return the exit code; signals are ignored from then on."""
+    try:
+        main(sys.argv[1:])
+        sys.stdout.flush()
+        _at_signals(signal.SIG_IGN)
+        return 0
+    except BaseException as error:
+        # A launcher may send the signal again, which is not to cut off the line.
+        _at_signals(signal.SIG_IGN)
+        return _report(error)
 
 
 def _at_signals(handler: Any) -> None:
@@ -143,7 +154,7 @@ def _report(error: BaseException) -> int:
     elif isinstance(error, Exception) and (refusal := disk_refusal(error)):
         message, code = refusal, UsageError.code
     else:
-        # Python waits for threads at its end, which is not to be the end that no signal brings about.
+        # Python waits for other threads before it exits; a signal must still end it.
         _at_signals(signal.SIG_DFL)
         raise error
     # Whoever reads the errors may have left.

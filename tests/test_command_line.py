@@ -108,6 +108,33 @@ def test_a_second_signal_at_the_end_adds_no_line(end: str, code: int, lines: int
     assert (found, len(said)) == (code, lines), said
 
 
+LATE = """
+import recipe.command_line as line
+at_signals = line._at_signals
+def late(handler):
+    line._at_signals = at_signals
+    signal.raise_signal(signal.SIGTERM)
+line._at_signals = late
+"""
+
+
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "1 / 0", "pass"])
+def test_a_signal_just_before_they_are_ignored_is_one_line(end: str, tmp_path: Path) -> None:
+    assert end_of(LATE + end, tmp_path) == (143, ["program.py: error: ended by SIGTERM"])
+
+
+def test_a_signal_does_not_cut_off_the_line(tmp_path: Path) -> None:
+    body = """
+from recipe.errors import UsageError
+class Slow(UsageError):
+    def __str__(self):
+        signal.raise_signal(signal.SIGTERM)
+        return super().__str__()
+raise Slow("no run")
+"""
+    assert end_of(body, tmp_path) == (2, ["program.py: error: no run"])
+
+
 @pytest.mark.parametrize("given", ["", "ACTIVE"])
 def test_threads_that_wait_sleep_unless_the_user_says_how(
     given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -296,7 +296,8 @@ def test_what_cannot_be_compared_is_one_line_before_anything_heavy_is_loaded(tmp
     write_run(tmp_path / "runs" / "a", LABELS)
     (tmp_path / "runs" / "b").mkdir()
     before = files_under(tmp_path)
-    result = run_script("compare", "runs/a", "runs/b", cwd=tmp_path, launcher=(sys.executable, "-X", "importtime"))
+    words = ["runs/a", "runs/b", "--output", "compared"]
+    result = run_script("compare", *words, cwd=tmp_path, launcher=(sys.executable, "-X", "importtime"))
     lines = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
     assert (result.returncode, result.stdout) == (2, "")
     assert lines == [
@@ -305,7 +306,7 @@ def test_what_cannot_be_compared_is_one_line_before_anything_heavy_is_loaded(tmp
     ]
     imported = {line.split("|")[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
     assert "recipe" in imported and not imported & {"torch", "transformers", "sklearn", "scipy", "datasets"}
-    assert files_under(tmp_path) == before
+    assert files_under(tmp_path) == before and not (tmp_path / "compared").exists()
 
 
 @pytest.mark.slow
