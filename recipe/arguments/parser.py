@@ -28,6 +28,8 @@ FIRST_FLAGS = (
     *("overwrite_output_dir", "resume", "inspect_data", "max_length", "max_train_samples", "num_train_epochs"),
     *("global_batch_size", "learning_rate", "precision", "class_weights", "early_stopping_patience", "seed", "seeds"),
 )
+# What a command asks of the folder once; config.yaml, which trains the same again, does not ask for it.
+ORDERS = {"inspect_data", "resume", "overwrite_output_dir"}
 
 
 @dataclass
@@ -148,6 +150,8 @@ def parse_arguments(argv: list[str], description: str | None = None) -> Argument
     flags = parser.parse_chosen(argv)
     config = find_config(flags.pop("config", DEFAULT_CONFIG))
     from_file = read_config(config, parser)
+    # Only a flag replaces a run: the config.yaml of an earlier version has it from the run that it describes.
+    from_file.pop("overwrite_output_dir", None)
     values = parser.defaults | from_file
     run_name = config.stem
     if flags.get("dataset_name") not in (None, values["dataset_name"]):
@@ -208,9 +212,10 @@ def with_settings(arguments: Arguments, settings: dict[str, Any], reason: str) -
     `settings` are all that are resolved.
     """
     names = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
+    given = settings | {name: getattr(arguments.training, name) for name in ORDERS & names}
     return dataclasses.replace(
         arguments,
-        training=TrainingArguments(**{name: value for name, value in settings.items() if name in names}),
+        training=TrainingArguments(**{name: value for name, value in given.items() if name in names}),
         data=dataclasses.replace(arguments.data, max_length=settings["max_length"]),
         resolved=dict(sorted(settings.items())),
         reason=reason,
@@ -239,8 +244,7 @@ def _resolved(values: dict[str, Any], ours: dict[str, Any], from_rows: frozenset
     """
     library = _defaults(transformers.TrainingArguments)
     chosen = {key for key, value in values.items() if key not in library or not value == ours[key] == library[key]}
-    left_out = {"inspect_data", "resume"} | from_rows
-    resolved = {key: values[key] for key in (chosen | {"seed", "warmup_ratio"}) - left_out}
+    resolved = {key: values[key] for key in (chosen | {"seed", "warmup_ratio"}) - ORDERS - from_rows}
     for key in ("model_name_or_path", "dataset_name", "teacher"):
         resolved[key] = resolved[key] and _absolute(resolved[key])
     for key in PATHS:

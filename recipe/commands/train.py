@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     folder = train(arguments)
     if is_main_process():
         record = folder.read_record()
-        print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s in all")
+        print(f"best epoch {record.best.epoch:g}: validation F1 {record.best.f1:.4f}; {record.seconds} s of training")
         if record.refit:
             rows = f"{record.refit.rows:,} rows"
             rows += f" and {record.unlabelled['learned']:,} unlabelled reviews" if record.unlabelled else ""

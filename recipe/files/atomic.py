@@ -1,8 +1,9 @@
-"""Write files whole or not at all, and identify them by their sha256."""
+"""Write files whole or not at all, identify them by their sha256, and remove them."""
 
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def as_json(content: Mapping[str, Any]) -> bytes:
     """Return `content` as readable JSON in UTF-8; NaN is an error."""
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link, whose target stays."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -1,7 +1,7 @@
 """Paths of a run's files, and how they are read and written."""
 
 import json
-import shutil
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from recipe.errors import RecipeWarning, UsageError
-from recipe.files.atomic import file_sha256, write_json, write_whole
+from recipe.files.atomic import file_sha256, remove, write_json, write_whole
 from recipe.files.lock import holding
 from recipe.run_folder.certificate import Certificate, VariantCertificate
 from recipe.run_folder.record import RunRecord
@@ -22,6 +22,8 @@ PACKAGES = (
     "scikit-learn numpy"
 ).split()
 # Names as in `onnx/` folders on the Hub.
+# An unfinished run that has one of these can go on: a checkpoint's manifest, which is written last, or a finished seed.
+RESUMABLE = ("checkpoint-*/checkpoint.json", "seeds/*/checkpoint-*/checkpoint.json", "seeds/*/run.json")
 VARIANT_FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx", "fp16": "model_fp16.onnx"}
 
 
@@ -149,8 +151,7 @@ class RunFolder:
         if found and not overwrite:
             finished = self.record.is_file()
             state = "a finished run" if finished else f"an unfinished run ({', '.join(sorted(found)[:3])})"
-            trained = [*self.path.glob("checkpoint-*"), *self.seeds.glob("*/checkpoint-*")]
-            resumable = trained and not finished
+            resumable = not finished and any(any(self.path.glob(pattern)) for pattern in RESUMABLE)
             go_on = "give --resume to go on with it, " if resumable else ""
             raise UsageError(
                 f"{self} already holds {state}: {go_on}choose another --output_dir, or give --overwrite_output_dir"
@@ -166,13 +167,13 @@ class RunFolder:
         """Remove an earlier run's files and no others, the record first, so that the rest never looks finished."""
         self.data.unlink(missing_ok=True)
         for path in sorted(self._contents(), key=lambda path: path != self.record):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
 
     def remove_model(self) -> None:
         """Remove everything but the record."""
         for path in [*self.path.iterdir()]:
             if path != self.record:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path)
 
     def read_record(self) -> RunRecord:
         """Return `run.json`; if it is damaged, raise a `UsageError`."""
@@ -208,11 +209,11 @@ class RunFolder:
                 raise UsageError(f"{self} holds no finished run: {file.name} is missing from it. Train it first")
 
     def _contents(self) -> list[Path]:
-        """Return the paths of a run's files and folders that exist."""
+        """Return the paths of a run's files and folders that exist, links to nothing among them."""
         named = [self.record, self.config, self.onnx, self.weights, self.seeds]
         named += [self.report, self.report_folder, self.card, self.trained_length, self.path / "benchmark"]
         saved = [path for kind in ("checkpoint-*", ".onnx-*", ".report-*") for path in self.path.glob(kind)]
-        return [path for path in (*named, *saved) if path.exists()]
+        return [path for path in (*named, *saved) if os.path.lexists(path)]
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:

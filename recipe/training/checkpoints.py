@@ -6,7 +6,8 @@ from typing import Any
 
 from recipe.arguments.training import TrainingArguments
 from recipe.errors import UsageError
-from recipe.files.atomic import file_sha256, flush, read_json, write_json
+from recipe.files.atomic import file_sha256, flush, read_json, remove, write_json
+from recipe.run_folder import RunFolder
 
 MANIFEST = "checkpoint.json"
 # Files that only a restart needs: AdamW's two moments are twice the size of the weights.
@@ -66,13 +67,15 @@ def rotate(run: Path, limit: int, kept_steps: set[int | None]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def drop_states(run: Path) -> None:
-    """Remove the files that only a restart needs from a finished run's checkpoints, the manifests first."""
-    for folder in sorted_checkpoints(run):
+def drop_states(run: RunFolder) -> None:
+    """Remove what only a restart needs from a finished run: seeds, and states in its checkpoints, manifests first."""
+    if run.seeds.is_dir():
+        shutil.rmtree(run.seeds)
+    for folder in sorted_checkpoints(run.path):
         (folder / MANIFEST).unlink(missing_ok=True)
         for pattern in STATES:
             for path in folder.glob(pattern):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path)
 
 
 def require_space(run: Path, needed: int) -> None:
@@ -95,13 +98,14 @@ def how_to_resume(folder: Path | None, args: TrainingArguments) -> str:
         args: Of the run.
     """
     if folder is None:
-        place = "the last seed"
+        place = "where all seeds are trained"
     elif saved := [path for path in sorted_checkpoints(folder) if (path / MANIFEST).is_file()]:
         place = str(saved[-1])
     elif args.seeds > 1 and any(folder.parent.glob("*/run.json")):
         place = f"the start of seed {folder.name}"
     else:
-        return "No checkpoint was due yet"
+        again = "" if args.overwrite_output_dir else " with --overwrite_output_dir"
+        return f"No checkpoint was written yet: start again{again}"
     flag = "--resume in place of --overwrite_output_dir" if args.overwrite_output_dir else "--resume"
     return f"The same command with {flag} goes on from {place}"
 

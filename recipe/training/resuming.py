@@ -44,7 +44,8 @@ class Start:
 
     def __str__(self) -> str:
         """Return it in words."""
-        return str(self.checkpoint or (f"the start of seed {next(iter(self.left))}" if self.left else "the last seed"))
+        begins = f"the start of seed {next(iter(self.left))}" if self.left else "where all seeds are trained"
+        return str(self.checkpoint or begins)
 
 
 def identity(
@@ -84,6 +85,9 @@ def find_start(run: RunFolder, folders: Mapping[int, RunFolder]) -> Start:
         UsageError: There is none and no training is finished, the run is, or it was begun with another number of seeds.
     """
     if run.record.is_file():
+        if run.is_finished and is_main_process():
+            # A stop right after the record leaves them.
+            checkpoints.drop_states(run)
         raise UsageError(f"{run} holds a finished run, so there is nothing to resume")
     if not run.config.is_file():
         raise UsageError(f"nothing to resume: {run} holds no run. Is it another --output_dir?")
@@ -94,7 +98,9 @@ def find_start(run: RunFolder, folders: Mapping[int, RunFolder]) -> Start:
     checkpoint, manifest, damaged = newest[0] if newest else (None, {}, [])
     if checkpoint is None and not any(run.seeds.glob("*/run.json")):
         found = f": {'; '.join(damaged)}" if damaged else ", no checkpoint was written yet"
-        raise UsageError(f"nothing to resume in {run}{found}. Start again without --resume")
+        raise UsageError(
+            f"nothing to resume in {run}{found}. Start again with --overwrite_output_dir in place of --resume"
+        )
     start = Start(left, checkpoint, manifest if checkpoint else run.read_begun())
     if is_main_process():
         for line in damaged:

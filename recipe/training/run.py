@@ -67,8 +67,7 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
     folders = folders_by_seed(run, args)
     start = find_start(run, folders) if args.resume else Start(folders)
     if not args.resume:
-        run.require_free(args.overwrite_output_dir)
-        _require_kept(run, arguments.model.model_name_or_path)
+        _require_free(run, arguments)
     require_one_process_per_gpu(args.n_gpu)
     material = read_material(arguments)
     ready = [job_of(material, next(iter(start.left or folders)))]
@@ -100,8 +99,10 @@ def _train(arguments: Arguments, run: RunFolder) -> None:
         raise Interrupted(f"stopped. {checkpoints.how_to_resume(left, args)}", signal) from None
 
 
-def _require_kept(run: RunFolder, weights: str) -> None:
-    """Raise a `UsageError` if a new run would replace the folder of the weights that each of its trainings reads."""
+def _require_free(run: RunFolder, arguments: Arguments) -> None:
+    """Raise a `UsageError` if a new run may not replace what its folder holds, such as the weights that it reads."""
+    run.require_free(arguments.training.overwrite_output_dir)
+    weights = arguments.model.model_name_or_path
     if (folder := local_folder(weights)) and run.holds(Path(folder)):
         raise UsageError(f"--model_name_or_path {weights} is in --output_dir, and would be replaced: choose another")
 
@@ -163,7 +164,7 @@ def _fit(job: TrainingJob, material: Material, folder: RunFolder, checkpoint: Pa
     if trainer.is_world_process_zero():
         # The record makes the training finished, so it follows the model.
         folder.write_record(run_record(job, best, seconds + (again.seconds if again else 0), validation_of(job), again))
-        checkpoints.drop_states(folder.path)
+        checkpoints.drop_states(folder)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -204,10 +205,9 @@ def inspect_only(arguments: Arguments) -> RunFolder:
     Raises:
         UsageError: The data or the tokenizer cannot be read, or the folder holds a run or is being written.
     """
-    args = arguments.training
-    run = RunFolder(str(args.output_dir))
+    run = RunFolder(str(arguments.training.output_dir))
     with _held(run):
-        run.require_free(args.overwrite_output_dir)
+        _require_free(run, arguments)
         material = read_material(arguments)
         report = inspect(material.reviews, material.tokens["train"], material.arguments)
         print(as_block(report))

@@ -1,12 +1,12 @@
 """Several trainings of one run, on the same rows, which differ in their seed alone; the best of them is kept."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from statistics import mean
 
 from recipe.arguments.training import TrainingArguments
 from recipe.run_folder import RunFolder, RunRecord, SeedFigures
+from recipe.training.checkpoints import drop_states
 
 
 def folders_by_seed(run: RunFolder, args: TrainingArguments) -> dict[int, RunFolder]:
@@ -25,7 +25,7 @@ def finished(folders: Mapping[int, RunFolder]) -> dict[int, RunRecord]:
 
 
 def best_seed(records: Mapping[int, RunRecord], args: TrainingArguments) -> int:
-    """Return the seed of the best validation metric; of ties the lower validation loss decides, then the order."""
+    """Return the seed of the best validation metric; a tie is broken by validation loss, then by order."""
     metric, sign = str(args.metric_for_best_model).removeprefix("eval_"), 1 if args.greater_is_better else -1
     return max(records, key=lambda seed: (sign * getattr(records[seed].best, metric), -records[seed].best.loss))
 
@@ -58,4 +58,4 @@ def keep_best(run: RunFolder, folders: Mapping[int, RunFolder], args: TrainingAr
     ]
     seconds = round(sum(record.seconds for record in records.values()), 1)
     run.write_record(replace(records[kept], seconds=seconds, seeds=figures, kept_seed=kept))
-    shutil.rmtree(run.seeds)
+    drop_states(run)

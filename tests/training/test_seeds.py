@@ -141,7 +141,7 @@ def test_a_stop_between_seeds_names_where_the_run_goes_on(
         raise KeyboardInterrupt
 
     flags = ["--seeds", "2", "--max_steps", "2", "--max_train_samples", "60"]
-    ends = {"free_trainers": "the start of seed 43", "keep_best": "the last seed"}
+    ends = {"free_trainers": "the start of seed 43", "keep_best": "where all seeds are trained"}
     for number, (name, place) in enumerate(ends.items()):
         with monkeypatch.context() as patched:
             patched.setattr(f"recipe.training.run.{name}", press)
@@ -150,7 +150,7 @@ def test_a_stop_between_seeds_names_where_the_run_goes_on(
                 train(tiny_arguments(*flags, *(["--resume"] if number else [])))
     with monkeypatch.context() as patched:
         patched.setattr("recipe.training.run.keep_best", press)
-        with pytest.raises(Interrupted, match="goes on from the last seed$"):
+        with pytest.raises(Interrupted, match="goes on from where all seeds are trained$"):
             train(tiny_arguments(*flags, "--resume"))
     assert train(tiny_arguments(*flags, "--resume")).is_finished
 
@@ -161,12 +161,42 @@ def test_a_checkpoint_that_was_cut_off_is_none_to_go_on_from(
     def press(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    # A finished run of the neighbourhood is none of its seeds.
+    # A finished run next to it is not one of its seeds.
     (tmp_path / "neighbour").mkdir()
     (tmp_path / "neighbour" / "run.json").write_text("{}")
     monkeypatch.setattr("recipe.training.checkpoints.write_manifest", press)
-    with pytest.raises(Interrupted, match=r"^stopped. No checkpoint was due yet$"):
+    again = "tart again with --overwrite_output_dir"
+    with pytest.raises(Interrupted, match=f"^stopped. No checkpoint was written yet: s{again}$"):
         train(tiny_arguments())
+    with pytest.raises(UsageError, match="holds an unfinished run .*: choose another --output_dir, or give --over"):
+        train(tiny_arguments())
+    with pytest.raises(UsageError, match=f"checkpoint.json.. S{again} in place of --resume$"):
+        train(tiny_arguments("--resume"))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_stop_while_states_are_dropped_is_made_good_by_resuming(
+    seeds: int, tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    flags = ["--seeds", str(seeds), "--max_steps", "2", "--max_train_samples", "60"]
+    with monkeypatch.context() as patched:
+        patched.setattr("recipe.training.checkpoints.drop_states", press)
+        # A finished run has nothing to go on with.
+        with pytest.raises(Interrupted if seeds > 1 else KeyboardInterrupt):
+            train(tiny_arguments(*flags))
+    run = RunFolder(tiny_arguments().training.output_dir)
+    assert [*run.path.rglob("optimizer.pt")] and run.is_finished == (seeds == 1)
+    if seeds > 1:
+        train(tiny_arguments(*flags, "--resume"))
+    else:
+        run.seeds.mkdir()
+        with pytest.raises(UsageError, match="holds a finished run, so there is nothing to resume"):
+            train(tiny_arguments(*flags, "--resume"))
+    assert run.is_finished and not run.seeds.exists()
+    assert not [*run.path.rglob("optimizer.pt"), *run.path.rglob("checkpoint.json")]
 
 
 @pytest.mark.slow

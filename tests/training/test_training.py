@@ -9,14 +9,14 @@ import torch
 import yaml
 from conftest import copy_of, files_under, separable_reviews, write_dataset
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from recipe.arguments.parser import Arguments, parse_arguments
 from recipe.errors import CheckFailed, UsageError
 from recipe.model.pretrained import load_trained
 from recipe.run_folder import RunFolder
 from recipe.training.job import header, prepare, review_loss
-from recipe.training.run import prove_best_reloaded, require_one_process_per_gpu, train
+from recipe.training.run import inspect_only, prove_best_reloaded, require_one_process_per_gpu, train
 
 CHECKPOINT_FILES = {
     *("config.json", "model.safetensors", "trainer_state.json"),
@@ -212,6 +212,46 @@ def test_weights_that_a_run_would_replace_are_refused_and_kept(
     with pytest.raises(UsageError, match=f"^--model_name_or_path {linked} is in --output_dir, and would be replaced"):
         train(tiny_arguments("--overwrite_output_dir", "--model_name_or_path", str(linked)))
     train(tiny_arguments("--model_name_or_path", weights, "--output_dir", str(tmp_path / "other"), "--max_steps", "1"))
+
+
+def test_weights_of_several_files_are_not_written_over(
+    tiny_bert: Path, tiny_arguments: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    BertModel.from_pretrained(tiny_bert).save_pretrained(tmp_path / "run", max_shard_size="20KB")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    with pytest.raises(UsageError, match="is in --output_dir, and would be replaced"):
+        train(tiny_arguments("--model_name_or_path", str(tmp_path / "run")))
+    with pytest.raises(UsageError, match="is in --output_dir, and would be replaced"):
+        inspect_only(tiny_arguments("--model_name_or_path", str(tmp_path / "run")))
+
+
+def test_the_settings_of_a_run_that_replaced_another_replace_none(
+    tiny_arguments: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    quick = ["--overwrite_output_dir", "--max_steps", "1", "--max_train_samples", "40"]
+    run = train(tiny_arguments(*quick))
+    assert "overwrite_output_dir" not in run.read_config()
+    # As earlier versions wrote it.
+    with run.config.open("a") as file:
+        file.write("overwrite_output_dir: true\n")
+    again = ["--config", str(run.config), "--output_dir", str(run.path)]
+    with pytest.raises(UsageError, match="already holds a finished run"):
+        train(parse_arguments(again))
+    train(parse_arguments([*again, "--overwrite_output_dir"]))
+
+
+def test_a_linked_folder_in_an_earlier_run_is_unlinked_and_keeps_its_files(
+    tiny_arguments: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    elsewhere, run = tmp_path / "elsewhere", tmp_path / "run"
+    elsewhere.mkdir()
+    (elsewhere / "model.onnx").write_text("kept")
+    run.mkdir()
+    (run / "onnx").symlink_to(elsewhere)
+    (run / "README.md").symlink_to("nothing")
+    train(tiny_arguments("--overwrite_output_dir", "--max_steps", "1", "--max_train_samples", "40"))
+    assert not any((run / name).is_symlink() for name in ("onnx", "README.md"))
+    assert (elsewhere / "model.onnx").read_text() == "kept"
 
 
 def unbalanced(folder: Path) -> Path:
