@@ -71,7 +71,7 @@ def test_the_first_two_shell_blocks_are_the_quickstart_and_the_tests() -> None:
         "python scripts/evaluate.py",
         'python scripts/predict.py "A warm, funny film with a wonderful cast."',
     ]
-    assert tests == 'pip install -e ".[test]" && pytest\n'
+    assert tests == 'pip install -e ".[test]" && pytest -n auto\n'
 
 
 def test_the_readme_is_short_and_answers_first() -> None:
@@ -117,7 +117,7 @@ def test_a_command_is_taken(command: str, monkeypatch: pytest.MonkeyPatch) -> No
         check_script(words[script], words[script + 1 :])
     elif words[0] == "pytest":
         marks = [line.split(":")[0] for line in SETUP["tool:pytest"]["markers"].split("\n") if line]
-        assert words[1:] in ([], *(["-m", f"not {mark}"] for mark in marks))
+        assert words[1:] in (all_cores := ["-n", "auto"], *([*all_cores, "-m", f"not {mark}"] for mark in marks))
     else:
         assert words in (["ruff", "check"], ["ruff", "format", "--check"], ["mypy"])
 
