@@ -41,7 +41,7 @@ class DataArguments:
         ["content"], "One column, or two that are read as BERT's sentence pair (title content)."
     )
     label_column: str = setting("label", "Column of the label: 0/1, 1/2 or names.")
-    delimiter: str | None = setting(None, "What separates columns in your csv or tsv, such as ';' or tab: else found.")
+    delimiter: str | None = setting(None, "Column separator of csv and tsv, such as ';' or tab; detected by default.")
     quoting: Quoting = setting(
         "checked",
         "In your csv or tsv: a quoted field whose lines look like rows is refused (checked) or taken for one field "

@@ -64,9 +64,13 @@ def parser() -> RunFolderParser:
     parser.add_argument("--threads", type=positive, help="number of threads (default: one per usable core)")
     parser.add_argument("--text_columns", nargs="+", metavar="COLUMN", help="one or two (default: the run's own)")
     parser.add_argument(
-        "--delimiter", metavar="CHARACTER", help="column separator of csv and tsv, such as ';' or tab (default: found)"
+        "--delimiter", metavar="CHARACTER", help="separator of csv and tsv, such as ';' or tab (default: detected)"
     )
-    parser.add_argument("--quoting", choices=get_args(Quoting), help="how csv and tsv are quoted (default: checked)")
+    parser.add_argument(
+        "--quoting",
+        choices=get_args(Quoting),
+        help="in csv and tsv, refuse a quoted field that looks like rows (the default), take it, or read no quotes",
+    )
     parser.add_argument("--escape", choices=get_args(Escape), help="escaping of quotes in csv and tsv (default: none)")
     parser.add_argument(
         "--column_names", nargs="+", metavar="COLUMN", help="all names, of a csv or tsv without a header"
