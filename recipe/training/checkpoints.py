@@ -70,7 +70,7 @@ def rotate(run: Path, limit: int, kept_steps: set[int | None]) -> None:
 def drop_states(run: RunFolder) -> None:
     """Remove what only a restart needs from a finished run: seeds, and states in its checkpoints, manifests first."""
     if run.seeds.is_dir():
-        shutil.rmtree(run.seeds)
+        remove(run.seeds)
     for folder in sorted_checkpoints(run.path):
         (folder / MANIFEST).unlink(missing_ok=True)
         for pattern in STATES:
