@@ -176,7 +176,7 @@ def test_a_checkpoint_that_was_cut_off_is_none_to_go_on_from(
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_stop_while_states_are_dropped_is_made_good_by_resuming(
-    seeds: int, tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
+    seeds: int, tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def press(*args: Any) -> None:
         raise KeyboardInterrupt
@@ -192,7 +192,7 @@ def test_a_stop_while_states_are_dropped_is_made_good_by_resuming(
     if seeds > 1:
         train(tiny_arguments(*flags, "--resume"))
     else:
-        run.seeds.mkdir()
+        run.seeds.symlink_to(tmp_path)
         with pytest.raises(UsageError, match="holds a finished run, so there is nothing to resume"):
             train(tiny_arguments(*flags, "--resume"))
     assert run.is_finished and not run.seeds.exists()
