@@ -105,7 +105,6 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
         code = _outcome(main)
     except (KeyboardInterrupt, SystemExit) as error:
         # Of a signal that came at main's end, before signals were ignored.
-        _at_signals(signal.SIG_IGN)
         code = _report(error)
     _at_signals(lambda *_: os._exit(code))
     # Not `sys.exit`: where a parquet read stops early, Arrow's threads abort the interpreter at its end, in most runs
@@ -124,8 +123,6 @@ def _outcome(main: Callable[[list[str]], None]) -> int:
         _at_signals(signal.SIG_IGN)
         return 0
     except BaseException as error:
-        # A launcher may send the signal again, which is not to cut off the line.
-        _at_signals(signal.SIG_IGN)
         return _report(error)
 
 
@@ -141,7 +138,11 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _report(error: BaseException) -> int:
-    """Print `error` in one line, in the main process only, and return the exit code; raise a defect again."""
+    """Print `error` in one line, in the main process only, and return the exit code; raise a defect again.
+
+    Signals are ignored from then on: a launcher may send one again, which is not to cut off the line.
+    """
+    _at_signals(signal.SIG_IGN)
     if isinstance(error, UsageError | CheckFailed | Interrupted):
         message, code = str(error), error.code
     elif isinstance(error, KeyboardInterrupt):

@@ -134,12 +134,14 @@ def test_the_estimate_is_the_mean_of_the_seeds_so_far(tiny_arguments: Callable[.
     assert run.read_record().seconds == 256.0
 
 
+def press(*args: Any) -> None:
+    """Stop in place of the function that is patched."""
+    raise KeyboardInterrupt
+
+
 def test_a_stop_between_seeds_names_where_the_run_goes_on(
     tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def press(*args: Any) -> None:
-        raise KeyboardInterrupt
-
     flags = ["--seeds", "2", "--max_steps", "2", "--max_train_samples", "60"]
     ends = {"free_trainers": "the start of seed 43", "keep_best": "where all seeds are trained"}
     for number, (name, place) in enumerate(ends.items()):
@@ -158,9 +160,6 @@ def test_a_stop_between_seeds_names_where_the_run_goes_on(
 def test_a_checkpoint_that_was_cut_off_is_none_to_go_on_from(
     tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def press(*args: Any) -> None:
-        raise KeyboardInterrupt
-
     # A finished run next to it is not one of its seeds.
     (tmp_path / "neighbour").mkdir()
     (tmp_path / "neighbour" / "run.json").write_text("{}")
@@ -178,9 +177,6 @@ def test_a_checkpoint_that_was_cut_off_is_none_to_go_on_from(
 def test_a_stop_while_states_are_dropped_is_made_good_by_resuming(
     seeds: int, tiny_arguments: Callable[..., Arguments], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def press(*args: Any) -> None:
-        raise KeyboardInterrupt
-
     flags = ["--seeds", str(seeds), "--max_steps", "2", "--max_train_samples", "60"]
     with monkeypatch.context() as patched:
         patched.setattr("recipe.training.checkpoints.drop_states", press)

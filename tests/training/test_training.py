@@ -219,10 +219,9 @@ def test_weights_of_several_files_are_not_written_over(
 ) -> None:
     BertModel.from_pretrained(tiny_bert).save_pretrained(tmp_path / "run", max_shard_size="20KB")
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    with pytest.raises(UsageError, match="is in --output_dir, and would be replaced"):
-        train(tiny_arguments("--model_name_or_path", str(tmp_path / "run")))
-    with pytest.raises(UsageError, match="is in --output_dir, and would be replaced"):
-        inspect_only(tiny_arguments("--model_name_or_path", str(tmp_path / "run")))
+    for begin in (train, inspect_only):
+        with pytest.raises(UsageError, match="is in --output_dir, and would be replaced"):
+            begin(tiny_arguments("--model_name_or_path", str(tmp_path / "run")))
 
 
 def test_the_settings_of_a_run_that_replaced_another_replace_none(
